@@ -1,0 +1,161 @@
+"""How fast are codecs? Ratios within one run; the floor beside each.
+
+Predictions. Encoding reads each float once and writes a few bits: it should cost what `jnp.sum` costs, which reads as
+much. `Events` finds set bits from words and popcounts, reading 1/32 of what `jnp.nonzero` scans. A coded all-gather
+writes as much as a dense one, the decoded floats, and reads a sixteenth; on one machine nothing else is saved.
+
+Run: `python -m benchmarks.codecs`
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+from rich.console import Console
+from rich.table import Table
+
+import snap_jax as snap
+from benchmarks.timing import Times, machine, take_turns
+from snap_jax import mesh
+from snap_jax.wires import Wire, bits
+from snap_jax.wires.codes import to_values
+
+SIZE = 2**24
+SYMBOLS = range(-1, 2)
+ROUNDS = 9
+
+
+def main() -> None:
+    mesh.emulate(8)
+    console = Console(width=110)
+    console.print(f"[bold]Codecs[/bold]: {machine()}; median ratio (quartiles) of {ROUNDS} rounds\n")
+    for table in (_encode(), _events(), _wires(), _gather()):
+        console.print(table)
+
+
+def _compiled(function: Callable, *args: jax.Array) -> Callable[[], object]:
+    program = jax.jit(function).lower(*args).compile()
+    return lambda: program(*args)
+
+
+def _encode() -> Table:
+    """1 and 2 bits an element against a plain read of the same array."""
+    x = jax.random.normal(jax.random.key(0), (SIZE,))
+    one = snap.Codec(snap.Rate(1, signed=False), snap.Packed())
+    two = snap.Codec(snap.Ternary(), snap.Packed())
+    runs = {"jnp.sum": jnp.sum, "1 bit": one.encode, "2 bits": two.encode, "Ladder": _laddered}
+    times = take_turns({name: _compiled(run, x) for name, run in runs.items()}, ROUNDS)
+    table = Table("encode of 2^24 f32", "rate / that of jnp.sum", "wanted", "GB/s")
+    for name, wanted in (("jnp.sum", ""), ("1 bit", "0.70"), ("2 bits", "0.70"), ("Ladder", "")):
+        table.add_row(name, times["jnp.sum"].over(times[name]), wanted, _rate(times[name]))
+    return table
+
+
+def _laddered(x: jax.Array) -> jax.Array:
+    codec = snap.Codec(snap.Ternary(4.0), snap.Ladder())
+    return codec.encode(x, codec.rung(codec.spikes(x)))
+
+
+def _events() -> Table:
+    """Encode and decode, against the same payload found with `jnp.nonzero`."""
+    table = Table("Events, 2^24 elements", "time of the same on jnp.nonzero / time", "wanted", "ms")
+    for density, wanted in ((0.01, "10"), (0.05, "5")):
+        spikes, wire = _spikes(density), snap.Events(density * 1.02)
+        payload = jax.jit(wire.pack, static_argnums=1)(spikes, SYMBOLS)
+        assert bool((_nonzero_pack(wire, spikes) == payload).all())
+        assert bool((_nonzero_unpack(wire, payload) == spikes).all())
+        runs = {
+            "ours": _both(wire.pack, lambda p, w=wire: w.unpack(p, (SIZE,), SYMBOLS), spikes, payload),
+            "nonzero": _both(
+                lambda s, _, w=wire: _nonzero_pack(w, s), lambda p, w=wire: _nonzero_unpack(w, p), spikes, payload
+            ),
+        }
+        times = take_turns(runs, 5)
+        row = f"encode + decode at {density:.0%}", times["nonzero"].over(times["ours"]), wanted
+        table.add_row(*row, f"{1e3 * times['ours'].median:.0f}")
+    return table
+
+
+def _both(pack: Callable, unpack: Callable, spikes: jax.Array, payload: jax.Array) -> Callable[[], object]:
+    first, second = _compiled(lambda s: pack(s, SYMBOLS), spikes), _compiled(unpack, payload)
+    return lambda: (first(), second())
+
+
+def _nonzero_pack(wire: snap.Events, spikes: jax.Array) -> jax.Array:
+    slots, low = wire.setting(SIZE)
+    address = jnp.nonzero(spikes, size=slots, fill_value=SIZE)[0]
+    number, live = jnp.arange(slots), address < SIZE
+    body = jnp.zeros(wire.nbytes(SIZE, SYMBOLS) // 4 + 2, jnp.uint32)
+    record = (address & (2**low - 1)).astype(jnp.uint32) | to_values(spikes[address], SYMBOLS).astype(jnp.uint32) << low
+    upper = slots + SIZE // 2**low
+    for offset, field in (
+        ((address >> low) + number, jnp.ones(slots, jnp.uint32)),
+        (upper + number * (low + 1), record),
+    ):
+        body = bits.put(body, jnp.where(live, offset, 32 * body.size), field)
+    return bits.to_bytes(body)[: wire.nbytes(SIZE, SYMBOLS)]
+
+
+def _nonzero_unpack(wire: snap.Events, payload: jax.Array) -> jax.Array:
+    slots, low = wire.setting(SIZE)
+    upper = slots + SIZE // 2**low
+    set_bits = jnp.unpackbits(payload[: upper // 8 + 1], count=upper, bitorder="little")
+    found, number = jnp.nonzero(set_bits, size=slots, fill_value=upper + SIZE)[0], jnp.arange(slots)
+    record = bits.take(bits.to_words(payload), upper + number * (low + 1), jnp.uint32(2 ** (low + 1) - 1))
+    address = jnp.where(found < upper, (found - number) << low | (record & (2**low - 1)).astype(jnp.int32), SIZE)
+    return jnp.zeros(SIZE, jnp.int8).at[address].set(2 * (record >> low).astype(jnp.int8) - 1, mode="drop")
+
+
+def _spikes(density: float) -> jax.Array:
+    rng = np.random.default_rng(0)
+    return jnp.asarray(np.where(rng.random(SIZE) < density, rng.choice([-1, 1], SIZE), 0).astype(np.int8))
+
+
+def _wires() -> Table:
+    """Every wire both ways, in units of a copy of the spikes."""
+    spikes, table = _spikes(0.05), Table("wire, 2^24 int8 spikes, 5 %", "pack / copy", "unpack / copy")
+    wires: list[Wire] = [snap.Packed(), snap.Packed(radix=True), snap.Bitmap(), snap.Events(0.052)]
+    runs: dict[str, Callable[[], object]] = {"copy": _compiled(lambda s: s + 1, spikes)}
+    for wire in wires:
+        payload = jax.jit(wire.pack, static_argnums=1)(spikes, SYMBOLS)
+        runs[f"{wire} pack"] = _compiled(lambda s, w=wire: w.pack(s, SYMBOLS), spikes)
+        runs[f"{wire} unpack"] = _compiled(lambda p, w=wire: w.unpack(p, (SIZE,), SYMBOLS), payload)
+    times = take_turns(runs, 5)
+    for wire in wires:
+        row = (times[f"{wire} {way}"].over(times["copy"]) for way in ("pack", "unpack"))
+        table.add_row(str(wire), *row)
+    return table
+
+
+def _gather() -> Table:
+    """All-gather on 8 emulated devices: they share the cores, so a coded one saves only memory traffic."""
+    table = Table("all_gather on 8 emulated devices", "time / dense f32", "wanted", "bytes / dense")
+    devices = mesh.make({"die": 8})
+    for size in (2**20, 2**21):
+        x = jax.random.normal(jax.random.key(1), (8 * size,))
+        codecs = {"dense": None, "2 bits": snap.Codec(snap.Ternary(), snap.Packed())}
+        codecs["Ladder, 1 %"] = snap.Codec(snap.Ternary(5.15), snap.Ladder())
+        runs = {name: _compiled(_gathered(devices, codec), x) for name, codec in codecs.items()}
+        times = take_turns(runs, ROUNDS)
+        for name in list(codecs)[1:]:
+            share = int(codecs[name].sent_bytes(x[:size])) / (4 * size)
+            row = f"{name}, 2^{size.bit_length() - 1} a device", times[name].over(times["dense"])
+            table.add_row(*row, "1.00", f"{share:.4f}")
+    return table
+
+
+def _gathered(devices: jax.sharding.Mesh, codec: snap.Codec | None) -> Callable[[jax.Array], jax.Array]:
+    def gather(x: jax.Array) -> jax.Array:
+        return snap.all_gather(x, "die", codec=codec)
+
+    return jax.shard_map(gather, mesh=devices, in_specs=P("die"), out_specs=P("die"))
+
+
+def _rate(times: Times) -> str:
+    return f"{4 * SIZE / times.median / 1e9:.1f}"
+
+
+if __name__ == "__main__":
+    main()

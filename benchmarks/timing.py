@@ -1,0 +1,49 @@
+"""How every benchmark is timed: warm-up, then rounds in which the candidates take turns, so drift hits all alike."""
+
+import dataclasses
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """Seconds of each round."""
+
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Median seconds."""
+        return statistics.median(self.rounds)
+
+    def over(self, other: "Times") -> str:
+        """Median ratio to another candidate of the same rounds, with the quartiles of the rounds' own ratios."""
+        ratios = sorted(a / b for a, b in zip(self.rounds, other.rounds, strict=True))
+        low, _, high = statistics.quantiles(ratios, n=4)
+        return f"{statistics.median(ratios):.2f} ({low:.2f}–{high:.2f})"
+
+
+def take_turns(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
+    """Times of each candidate; a candidate returns the arrays to wait for."""
+    for run in candidates.values():
+        jax.block_until_ready(run())
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            seconds[name].append(time.perf_counter() - start)
+    return {name: Times(tuple(s)) for name, s in seconds.items()}
+
+
+def machine() -> str:
+    """The machine's line."""
+    return (
+        f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__} on {jax.default_backend()}, "
+        f"Python {platform.python_version()}"
+    )

@@ -1,0 +1,122 @@
+"""The command line: `snap-jax demo | train | report | cost`.
+
+Law: a user's mistake is one line on stderr that names the fix, and exit code 2; nothing half-written is left behind.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from snap_jax import report, training
+from snap_jax.config import Config
+from snap_jax.cost import cli as cost_cli
+from snap_jax.errors import UsageError
+
+_DEFAULT = Config()
+DEMO_LINKS = ("bf16", "int4", "count:3")
+
+_ABOUT = "Compressed collectives for JAX: train a model whose chips talk in spikes, and see what it saved."
+
+
+def demo(out: Path = Path("runs/demo"), data: str = "stdlib", steps: int = 300, seed: int = 0) -> None:
+    """Train one language model over four emulated chips three times: bf16, int4 and learned spikes between them.
+
+    Args:
+      out: where the three runs and report.html go; an earlier demo there is replaced.
+      data: what to train on, see `train`.
+      steps: of the optimizer, for each run.
+      seed: of parameters and batches.
+    """
+    console = Console()
+    console.print("One RWKV language model over four emulated chips, trained with three kinds of links between them.\n")
+    runs = [out / link.replace(":", "") for link in DEMO_LINKS]
+    base = Config(data=data, steps=steps, seed=seed)
+    for link, run in zip(DEMO_LINKS, runs, strict=True):
+        _train(dataclasses.replace(base, link=link), run, True, console)
+    _show(runs, out / "report.html", console)
+
+
+def train(
+    task: tyro.conf.Positional[Literal["language"]],
+    config: Annotated[Config, tyro.conf.arg(name="")] = _DEFAULT,
+    out: Path = Path("runs/language"),
+    overwrite: bool = False,
+) -> None:
+    """Train a model that is divided over emulated chips; `language` is an RWKV that predicts text byte by byte.
+
+    Args:
+      task: what to learn.
+      config: the run.
+      out: directory for result.json, metrics.jsonl, report.html and the checkpoint.
+      overwrite: replace a finished run in that directory.
+    """
+    console = Console()
+    _train(config, out, overwrite, console)
+    _show([out], out / "report.html", console)
+
+
+def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("report.html")) -> None:
+    """Compare finished runs in one table and one self-contained page.
+
+    Args:
+      runs: run directories.
+      out: the page.
+    """
+    _show(runs, out, Console())
+
+
+def price(
+    source: Annotated[str | None, tyro.conf.Positional] = None, system: str | None = None, list: bool = False
+) -> None:
+    """Price the traffic of a run in joules and seconds on a system.
+
+    Args:
+      source: a run directory, or a traffic.json.
+      system: a name from the list, or a TOML file of your own.
+      list: show the links and systems there are.
+    """
+    cost_cli.run(source, system, list)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    commands = {"demo": demo, "train": train, "report": compare, "cost": price}
+    try:
+        tyro.extras.subcommand_cli_from_dict(commands, prog="snap-jax", description=_ABOUT, args=arguments)
+    except UsageError as error:
+        print(f"snap-jax: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("snap-jax: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _train(config: Config, out: Path, overwrite: bool, console: Console) -> None:
+    columns = (
+        TextColumn("{task.description}", style="bold"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+        TextColumn("{task.fields[numbers]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(f"{config.link:>8}", total=config.steps, numbers="compiling")
+
+        def show(progress: training.Progress) -> None:
+            numbers = f"{progress.loss_bits:.3f} bits/byte  {progress.bits_per_element:.2f} bits/element"
+            bar.update(task, completed=progress.step, numbers=numbers)
+
+        training.train(config, out, overwrite=overwrite, on_progress=show)
+
+
+def _show(runs: Sequence[Path], page: Path, console: Console) -> None:
+    table = report.table(runs)
+    report.write_report(runs, page)
+    console.print(table)
+    console.print(f"[bold]{page}[/bold] has the plots.")

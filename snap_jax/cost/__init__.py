@@ -1,0 +1,31 @@
+"""What traffic costs on a machine: links, topologies, collectives, compute, report. No JAX in here."""
+
+from snap_jax.cost import astra as astra
+from snap_jax.cost import links as links
+from snap_jax.cost.branches import cheapest as cheapest
+from snap_jax.cost.compare import Comparison as Comparison
+from snap_jax.cost.compute import HOROWITZ_45NM as HOROWITZ_45NM
+from snap_jax.cost.compute import ComputeUnit as ComputeUnit
+from snap_jax.cost.errors import CostError as CostError
+from snap_jax.cost.graphs import Graph as Graph
+from snap_jax.cost.grids import Mesh as Mesh
+from snap_jax.cost.grids import Torus as Torus
+from snap_jax.cost.lines import Chain as Chain
+from snap_jax.cost.lines import Ring as Ring
+from snap_jax.cost.links import Link as Link
+from snap_jax.cost.operations import Count as Count
+from snap_jax.cost.operations import Operations as Operations
+from snap_jax.cost.pricing import price as price
+from snap_jax.cost.quantities import Joules as Joules
+from snap_jax.cost.quantities import Range as Range
+from snap_jax.cost.quantities import Seconds as Seconds
+from snap_jax.cost.report import Report as Report
+from snap_jax.cost.stars import FullyConnected as FullyConnected
+from snap_jax.cost.stars import Switch as Switch
+from snap_jax.cost.sweep import Sweep as Sweep
+from snap_jax.cost.sweep import sweep as sweep
+from snap_jax.cost.system import Coding as Coding
+from snap_jax.cost.system import System as System
+from snap_jax.cost.systems import named as named
+from snap_jax.cost.toml import load as load
+from snap_jax.cost.workload import Workload as Workload

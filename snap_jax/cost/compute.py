@@ -1,0 +1,113 @@
+"""Energy and time of operations on a kind of silicon.
+
+Law: a unit has one process node, and an operation it has no figure for is an error, never free.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import final
+
+from snap_jax.cost.errors import CostError
+from snap_jax.cost.operations import Kind, Operations
+from snap_jax.cost.quantities import Joules, Number, Range, Seconds
+
+Figures = Mapping[tuple[Kind, str], Range]
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class ComputeUnit:
+    """What an operation costs.
+
+    Attributes:
+      name: what the report calls it.
+      process_node: of the silicon that the energies belong to.
+      source: where they come from.
+      pj_per_op: energy in picojoules by (kind, dtype).
+      tera_ops_per_s: operations of any kind that one chip finishes in 10^-12 s; None when unknown.
+      pj_per_byte: energy of a byte read from or written to memory; None leaves memory out, and the report
+        says so.
+
+    >>> from snap_jax.cost.operations import Count
+    >>> print(HOROWITZ_45NM.energy(Operations((Count("mac", "float32", 1e6),))))
+    4.6 µJ
+    """
+
+    name: str
+    process_node: str
+    source: str
+    pj_per_op: Figures
+    tera_ops_per_s: Range | None = None
+    pj_per_byte: Range | None = None
+
+    def energy(self, operations: Operations) -> Joules:
+        """Sum of count x pJ/op, and of bytes x pJ/byte where that is given.
+
+        Raises:
+          CostError: a kind and dtype without a figure; `split` parts those off if they are to be left out.
+        """
+        if missing := self.missing_energy(operations):
+            raise CostError("; ".join(missing))
+        parts = [_picojoules(self.pj_per_op[c.kind, c.dtype], c.times) for c in operations.counts if c.times]
+        if self.pj_per_byte is not None:
+            parts.append(_picojoules(self.pj_per_byte, operations.bytes_moved))
+        return Joules.total(parts)
+
+    def seconds(self, operations: Operations, chips: int) -> Seconds:
+        """Operations / (chips x rate). Raises CostError when tera_ops_per_s is None."""
+        if self.tera_ops_per_s is None:
+            raise CostError(self.missing_latency[0])
+        total = sum(count.times for count in operations.counts) / chips
+        return Seconds(total / (self.tera_ops_per_s.high * 1e12), total / (self.tera_ops_per_s.low * 1e12))
+
+    def missing_energy(self, operations: Operations) -> tuple[str, ...]:
+        """One line for each kind and dtype that has no figure here."""
+        return tuple(
+            f"no source for the energy of {c.times:,.0f} x {c.kind} {c.dtype} on {self.name!r} (known from: "
+            f"{self.source}); give one in pj_per_op, or leave such operations out in so many words: "
+            "known, left_out = unit.split(operations)"
+            for c in self.split(operations)[1].counts
+            if c.times
+        )
+
+    @property
+    def missing_latency(self) -> tuple[str, ...]:
+        """Say that the speed is unknown, if it is."""
+        if self.tera_ops_per_s is not None:
+            return ()
+        fix = "dataclasses.replace(unit, tera_ops_per_s=Range(low, high))"
+        return (f"no source for tera_ops_per_s of compute unit {self.name!r}; give one: {fix}",)
+
+    def split(self, operations: Operations) -> tuple[Operations, Operations]:
+        """Part operations into (what this unit has figures for, the rest); bytes stay with the first."""
+        known = operations.where(lambda count: (count.kind, count.dtype) in self.pj_per_op)
+        rest = operations.where(lambda count: (count.kind, count.dtype) not in self.pj_per_op)
+        return known, dataclasses.replace(rest, bytes_moved=0)
+
+
+def _picojoules(figure: Range, times: Number) -> Joules:
+    return Joules(figure.low * 1e-12 * times, figure.high * 1e-12 * times)
+
+
+def _horowitz() -> dict[tuple[Kind, str], Range]:
+    """Table of M. Horowitz, ISSCC 2014, in picojoules; unsigned integers cost what signed ones do."""
+    add = {"int8": 0.03, "int32": 0.1, "float16": 0.4, "float32": 0.9}
+    multiply = {"int8": 0.2, "int32": 3.1, "float16": 1.1, "float32": 3.7}
+    figures: dict[tuple[Kind, str], Range] = {}
+    for dtype in add:
+        # An int8 product is accumulated in int8 at best, in int32 as a rule.
+        accumulator = add["int32"] if dtype == "int8" else add[dtype]
+        for name in (dtype, f"u{dtype}") if dtype.startswith("int") else (dtype,):
+            figures["add", name] = Range.exactly(add[dtype])
+            figures["accumulate", name] = Range(add[dtype], accumulator)
+            figures["multiply", name] = Range.exactly(multiply[dtype])
+            figures["mac", name] = Range(multiply[dtype] + add[dtype], multiply[dtype] + accumulator)
+    return figures
+
+
+HOROWITZ_45NM = ComputeUnit(
+    name="Horowitz 45 nm",
+    process_node="45 nm",
+    source="M. Horowitz, Computing's energy problem, ISSCC 2014",
+    pj_per_op=_horowitz(),
+)

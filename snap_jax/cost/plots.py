@@ -1,0 +1,119 @@
+"""A report as a waterfall, a sweep as curves.
+
+Law: what has no source is not drawn; asking for a plot of it raises.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from snap_jax.cost.errors import CostError
+from snap_jax.cost.quantities import Joules, Range, Seconds
+from snap_jax.cost.report import Report
+from snap_jax.cost.sweep import Point, Sweep
+from snap_jax.cost.workload import VARIANTS, Variant
+
+
+def waterfall(report: Report, path: Path | str) -> None:
+    """Draw energy and time, transfer by transfer, adding up to the whole; compute comes last.
+
+    Raises:
+      CostError: neither energy nor latency has a source on every link in use.
+    """
+    quantities: list[tuple[str, list[tuple[str, Joules | Seconds]]]] = []
+    if report.has_energy:
+        quantities.append(("energy, J", _energies(report)))
+    if report.has_latency:
+        quantities.append(("time without overlap, s", _times(report)))
+    if not quantities:
+        raise CostError(f"waterfall: nothing to draw; {'; '.join(report.missing_energy + report.missing_latency)}")
+    figure = Figure(figsize=(7, 0.5 + sum(0.6 + 0.35 * len(bars) for _, bars in quantities)), layout="constrained")
+    grid = figure.subplots(len(quantities), 1, squeeze=False)
+    for axes, (label, bars) in zip(grid[:, 0], quantities, strict=True):
+        _stairs(axes, label, bars)
+    figure.suptitle(f"Cost of one run on {report.system.name or 'the system'}")
+    figure.savefig(path)
+
+
+def _energies(report: Report) -> list[tuple[str, Joules | Seconds]]:
+    bars: list[tuple[str, Joules | Seconds]] = [(_label(k, part), part.energy_j) for k, part in _parts(report)]
+    return bars + ([("compute", report.work.energy_j)] if report.work else [])
+
+
+def _times(report: Report) -> list[tuple[str, Joules | Seconds]]:
+    bars: list[tuple[str, Joules | Seconds]] = [(_label(k, part), part.no_overlap_s) for k, part in _parts(report)]
+    return bars + ([("compute", report.work.latency_s)] if report.work else [])
+
+
+def _parts(report: Report) -> list[tuple[int, Report]]:
+    return [(k, part) for k, (_, part) in enumerate(report.by_transfer())]
+
+
+def _label(index: int, part: Report) -> str:
+    transfer = part.legs[0].transfer
+    return f"{index}: {transfer.op} {transfer.path}".strip()
+
+
+def _stairs(axes: Axes, label: str, bars: list[tuple[str, Joules | Seconds]]) -> None:
+    begin = 0.0
+    for row, (_, value) in enumerate(bars):
+        axes.barh(row, value.high, left=begin, color="tab:blue", alpha=0.4)
+        axes.barh(row, value.low, left=begin, color="tab:blue")
+        begin += value.high
+    axes.set_yticks(range(len(bars)), [name for name, _ in bars])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{label} (solid: best figures, pale: worst)")
+
+
+def curves(sweep: Sweep, path: Path | str) -> None:
+    """Draw energy and time margins over the one field that varies; a band from best to worst figures.
+
+    Raises:
+      CostError: more than one field varies, or no margin has all its sources.
+    """
+    if len(sweep.varied) != 1:
+        raise CostError(f"curves: {len(sweep.varied)} fields vary, {sweep.varied}; sweep one")
+    drawn = [(name, margin) for name, margin in _MARGINS if _can(sweep, margin)]
+    if not drawn:
+        raise CostError("curves: no margin has all its sources; print the reports to see which are missing")
+    figure = Figure(figsize=(4.5 * len(drawn), 3.5), layout="constrained")
+    grid = figure.subplots(1, len(drawn), squeeze=False)
+    for axes, (name, margin) in zip(grid[0], drawn, strict=True):
+        for variant in VARIANTS[1:]:
+            _band(axes, sweep, variant, margin)
+        axes.axhline(1, color="grey", linewidth=0.8)
+        axes.set(xlabel=sweep.varied[0], ylabel=f"{name} margin over dense")
+        if all(isinstance(value, int | float) and value > 0 for value in _values(sweep)):
+            axes.set_xscale("log")
+        axes.legend()
+    figure.savefig(path)
+
+
+Margin = Callable[[Point, Variant], Range]
+_MARGINS: tuple[tuple[str, Margin], ...] = (("energy", Point.energy_margin), ("time", Point.time_margin))
+
+
+def _can(sweep: Sweep, margin: Margin) -> bool:
+    try:
+        margin(sweep.points[0], "hybrid")
+    except CostError:
+        return False
+    return True
+
+
+def _values(sweep: Sweep) -> list[int | float | str]:
+    return [sweep.values(point)[0] for point in sweep.points]
+
+
+def _band(axes: Axes, sweep: Sweep, variant: Variant, margin: Margin) -> None:
+    spans = [margin(point, variant) for point in sweep.points]
+    xs = _values(sweep)
+    axes.fill_between(
+        range(len(xs)) if isinstance(xs[0], str) else xs,
+        [s.low for s in spans],
+        [s.high for s in spans],
+        alpha=0.3,
+    )  # pyright: ignore[reportArgumentType]
+    axes.plot(xs, [s.high for s in spans], label=variant)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,1 @@
+"""Data for training: byte corpora in `snap_jax.data.text`."""

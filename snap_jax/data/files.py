@@ -1,0 +1,107 @@
+"""Reading files of text in a fixed order, and dividing them.
+
+Law: divided by file, a file falls by its relative path and nothing else, so none is trained on in one version
+of a tree and measured on in the next.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from snap_jax.data.corpus import Corpus, as_text
+from snap_jax.errors import UsageError
+
+HELDOUT = 0.1
+_FEWEST, _MOST = 0.02, 0.25  # shares of the bytes between which a division by file is worth having
+
+
+def is_heldout(path: str) -> bool:
+    """Whether the file at this relative POSIX path is held out: one path in ten is, by its SHA-256.
+
+    >>> [name for name in ("a.txt", "b.txt", "c.txt", "d.txt", "e.txt") if is_heldout(name)]
+    ['a.txt']
+    """
+    return int.from_bytes(hashlib.sha256(os.fsencode(path)).digest()[:8]) < HELDOUT * 2**64
+
+
+def divide(name: str, files: Mapping[str, bytes], notes: tuple[str, ...] = (), salt: str = "") -> Corpus:
+    """Divide by file if that holds out 2 to 25 % of the bytes, else hold out the last 10 % of them all.
+
+    Args:
+      name: of the corpus.
+      files: their bytes by relative path, in the order in which they are joined.
+      notes: to keep with the corpus.
+      salt: goes before the path that is hashed.
+
+    Raises:
+      UsageError: fewer than 10 bytes.
+
+    >>> divide("one", {"a.txt": b"0123456789"}).heldout.tobytes()
+    b'9'
+    """
+    total = sum(len(data) for data in files.values())
+    if total * HELDOUT < 1:
+        raise UsageError(f"data={name!r} has {total} bytes: give a longer text, so that a tenth can be held out")
+    held = {path: data for path, data in files.items() if is_heldout(salt + path)}
+    heldout = b"".join(held.values())
+    train = b"".join(data for path, data in files.items() if path not in held)
+    how = f"held out {len(held)} of {len(files)} files, chosen by the SHA-256 of their path"
+    if not _FEWEST <= len(heldout) / total <= _MOST:
+        text, size = b"".join(files.values()), int(total * HELDOUT)
+        train, heldout = text[:-size], text[-size:]
+        how = f"held out the last {HELDOUT:.0%} of the text"
+    return Corpus(name, as_text(train), as_text(heldout), notes=(how, *notes))
+
+
+def read_tree(
+    root: Path, enter: Callable[[str], bool], take: Callable[[str], bool]
+) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """Read text files under `root`, by relative POSIX path, sorted; and note what was left out and why.
+
+    Args:
+      root: a directory; links to directories in it are not followed.
+      enter: whether to enter the directory of this name.
+      take: whether to read the file of this name.
+    """
+    files: dict[str, bytes] = {}
+    skipped: dict[str, list[str]] = {}
+    for path in sorted(_walk(root, enter, take, skipped), key=lambda p: p.relative_to(root).as_posix()):
+        key = path.relative_to(root).as_posix()
+        data, why = read_text(path)
+        if why:
+            skipped.setdefault(why, []).append(key)
+        else:
+            files[key] = data
+    return files, tuple(_note(why, paths) for why, paths in sorted(skipped.items()))
+
+
+def _walk(
+    root: Path, enter: Callable[[str], bool], take: Callable[[str], bool], skipped: dict[str, list[str]]
+) -> list[Path]:
+    def unreadable(error: OSError) -> None:
+        skipped.setdefault("unreadable", []).append(f"{error.filename}/")
+
+    found: list[Path] = []
+    for folder, subfolders, names in os.walk(root, onerror=unreadable):
+        subfolders[:] = [name for name in subfolders if enter(name)]
+        found += [Path(folder, name) for name in names if take(name)]
+    # Pipes and devices would block; a dangling link is kept, to be reported as unreadable.
+    return [path for path in found if os.path.isfile(path) or not os.path.exists(path)]
+
+
+def read_text(path: Path) -> tuple[bytes, str]:
+    """Read a file; the second value is "", or why it is not text to learn from: "unreadable" or "binary"."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(8192)  # a video need not be read whole to know that it is one
+            if b"\0" not in data:
+                data += file.read()
+    except OSError:
+        return b"", "unreadable"
+    return (b"", "binary") if b"\0" in data else (data, "")
+
+
+def _note(why: str, paths: list[str]) -> str:
+    shown = [os.fsencode(path).decode("utf-8", "replace") for path in paths[:5]] + ["..."] * (len(paths) > 5)
+    return f"left out {len(paths)} {why} file{'s' * (len(paths) > 1)}: {', '.join(shown)}"

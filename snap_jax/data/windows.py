@@ -1,0 +1,55 @@
+"""Cutting a text into what one step of training or evaluation reads."""
+
+import numpy as np
+from jaxtyping import UInt8
+
+from snap_jax.data.corpus import Text
+from snap_jax.errors import UsageError
+
+
+def windows(text: Text, length: int) -> UInt8[np.ndarray, "n length_plus_1"]:
+    """Cut consecutive windows, each to predict all its bytes but the first: [n, length + 1].
+
+    The last byte of one window is the first of the next, so every byte of the text but the first is predicted
+    exactly once, up to a remainder shorter than `length` at the end.
+
+    Raises:
+      UsageError: the text is shorter than one window, or length < 1.
+
+    >>> windows(np.frombuffer(b"abcdefg", np.uint8), 3).view("S4").ravel().tolist()
+    [b'abcd', b'defg']
+    """
+    _check(text, "length", length)
+    return np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(text, length + 1)[::length])
+
+
+def batch(train: Text, *, step: int, seed: int, batch: int, window: int) -> UInt8[np.ndarray, "batch window_plus_1"]:
+    """Cut windows of window + 1 bytes at uniformly random places: [batch, window + 1].
+
+    A pure function of (seed, step): a resumed run reads the very bytes the interrupted one would have read.
+
+    Raises:
+      UsageError: the text is shorter than one window, batch or window < 1, seed or step outside [0, 2**32).
+
+    >>> drawn = batch(np.arange(99, dtype=np.uint8), step=7, seed=0, batch=2, window=3)
+    >>> drawn.shape, (drawn - drawn[:, :1]).tolist()
+    ((2, 4), [[0, 1, 2, 3], [0, 1, 2, 3]])
+    """
+    _check(train, "window", window)
+    if batch < 1:
+        raise UsageError(f"batch={batch}: give a batch of at least 1")
+    for name, value in (("seed", seed), ("step", step)):
+        if not 0 <= value < 2**32:  # one 32-bit word each: NumPy mixes longer ones so that two pairs could meet
+            raise UsageError(f"{name}={value}: give a whole number from 0 to {2**32 - 1}")
+    starts = np.random.default_rng((seed, step)).integers(len(train) - window, size=batch)
+    return train[starts[:, None] + np.arange(window + 1)]
+
+
+def _check(text: Text, name: str, length: int) -> None:
+    if length < 1:
+        raise UsageError(f"{name}={length}: give a length of at least 1 byte")
+    if len(text) <= length:
+        raise UsageError(
+            f"{name}={length} needs a text of at least {length + 1} bytes, and this one has {len(text)}: "
+            f"give a longer text or a {name} of at most {max(len(text) - 1, 1)}"
+        )

@@ -1,0 +1,1 @@
+"""Models, readable top to bottom, and how they are divided over dies."""

@@ -1,0 +1,191 @@
+"""RWKV: a recurrent language model (Peng et al. 2023; matrix-valued state as in Eagle, Peng et al. 2024).
+
+`x = ln0(embed(token))`; each block adds a time mix and a channel mix to the stream; `logits = head(ln(x))`.
+Law: the parallel form of the recurrence, `wkv`, equals the recurrence itself, `wkv_recurrent`.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from snap_jax.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The size of the model.
+
+    Attributes:
+      layers: blocks.
+      width: size of the residual stream.
+      heads: of the time mix; the state of each is (width / heads)^2.
+      vocabulary: 256 for bytes.
+      chunk: tokens that `wkv` treats at once; must divide the window.
+    """
+
+    layers: int = 4
+    width: int = 128
+    heads: int = 4
+    vocabulary: int = 256
+    chunk: int = 32
+
+    def __post_init__(self):
+        if self.width % self.heads:
+            raise UsageError(f"rwkv.Config: heads={self.heads} does not divide width={self.width}: use a divisor")
+
+
+def shift(x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
+    """What came one token before; zeros at the start."""
+    return jnp.pad(x, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+
+
+def wkv(
+    r: Float[Array, "batch time heads key"],
+    k: Float[Array, "batch time heads key"],
+    v: Float[Array, "batch time heads value"],
+    rate: Float[Array, "heads key"],
+    bonus: Float[Array, "heads key"],
+    chunk: int,
+) -> Float[Array, "batch time heads value"]:
+    """The WKV recurrence in parallel: `S_t = diag(w) S_{t-1} + k_t v_t^T`, `y_t = r_t (S_{t-1} + diag(u) k_t v_t^T)`.
+
+    Within a chunk it is a masked product, between chunks a scan over states. Decays are taken relative to the middle
+    of the chunk, so that no factor leaves `[e^{-chunk/2}, e^{chunk/2}]`: exact in f32 for chunks up to 64.
+
+    Args:
+      r: receptance, what is read.
+      k: key.
+      v: value.
+      rate: decay per token, `w = exp(-rate)`, in (0, 1).
+      bonus: weight u of the token itself.
+      chunk: tokens treated at once; must divide the time.
+    """
+    batch, time, heads, size = r.shape
+    if time % chunk:
+        raise UsageError(f"wkv: chunk={chunk} does not divide {time} tokens: use a divisor")
+    r, k, v = (a.reshape(batch, time // chunk, chunk, heads, -1).transpose(1, 0, 3, 2, 4) for a in (r, k, v))
+    t = jnp.arange(chunk)
+
+    def decay(tokens: Array) -> Array:
+        return jnp.exp(-rate[:, None, :] * tokens[:, None])
+
+    near = jnp.einsum("nbhtk,nbhsk->nbhts", r * decay(t - chunk / 2), k * decay(chunk / 2 - 1 - t))
+    itself = jnp.einsum("nbhtk,hk,nbhtk->nbht", r, bonus, k)
+    near = jnp.where(t[:, None] > t, near, 0) + itself[..., None] * jnp.eye(chunk)
+    added = jnp.einsum("nbhsk,nbhsv->nbhkv", k * decay(chunk - 1 - t), v)
+    kept = jnp.exp(-rate * chunk)[:, :, None]
+    _, state = lax.scan(lambda s, a: (s * kept + a, s), jnp.zeros_like(added[0]), added)
+    y = near @ v + (r * decay(t)) @ state
+    return y.transpose(1, 0, 3, 2, 4).reshape(batch, time, heads, size)
+
+
+def wkv_recurrent(r: Array, k: Array, v: Array, rate: Array, bonus: Array) -> Array:
+    """The same, token by token: what a serving chip computes, and what `wkv` is tested against."""
+
+    def step(state: Array, token: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        r, k, v = token
+        kv = k[..., :, None] * v[..., None, :]
+        y = jnp.einsum("bhk,bhkv->bhv", r, state + bonus[..., None] * kv)
+        return jnp.exp(-rate)[..., None] * state + kv, y
+
+    r, k, v = (jnp.moveaxis(a, 1, 0) for a in (r, k, v))
+    _, y = lax.scan(step, jnp.zeros_like(k[0][..., :, None] * v[0][..., None, :]), (r, k, v))
+    return jnp.moveaxis(y, 0, 1)
+
+
+class TimeMix(nnx.Module):
+    """Mixes along time: token shift, WKV, gate."""
+
+    def __init__(self, config: Config, depth: float, rngs: nnx.Rngs):
+        width, heads = config.width, config.heads
+        place = jnp.arange(width) / width
+        self.mix = nnx.Param(jnp.tile(place ** (1 - depth), (4, 1)))
+        # Rates from e^-6 to e^-1 a token, slow channels first, as in RWKV-5.
+        wanted = jnp.exp(-6 + 5 * place ** (0.7 + 1.3 * depth))
+        self.decay = nnx.Param(jax.scipy.special.logit(wanted).reshape(heads, -1))
+        self.bonus = nnx.Param(jnp.full((heads, width // heads), 0.5))
+        self.receptance, self.key, self.value, self.gate = (
+            nnx.Linear(width, width, use_bias=False, rngs=rngs) for _ in range(4)
+        )
+        self.norm = nnx.GroupNorm(width, num_groups=heads, rngs=rngs)
+        self.output = nnx.Linear(width, width, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        self.chunk = config.chunk
+
+    def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
+        """What time mixing adds to the stream."""
+        before = shift(x) - x
+        r, k, v, g = (x + before * m for m in self.mix[...])
+        heads = (*x.shape[:2], *self.decay.shape)
+        r, k, v = (f(a).reshape(heads) for f, a in ((self.receptance, r), (self.key, k), (self.value, v)))
+        y = wkv(r, k, v, jax.nn.sigmoid(self.decay[...]), self.bonus[...], self.chunk)
+        y = self.norm(y.reshape(-1, x.shape[-1])).reshape(x.shape)
+        return self.output(y * jax.nn.silu(self.gate(g)))
+
+
+class ChannelMix(nnx.Module):
+    """Mixes channels: token shift, squared ReLU, gate."""
+
+    def __init__(self, config: Config, depth: float, rngs: nnx.Rngs):
+        width, hidden = config.width, config.width * 7 // 2
+        self.mix = nnx.Param(jnp.tile((jnp.arange(width) / width) ** (1 - depth), (2, 1)))
+        self.key = nnx.Linear(width, hidden, use_bias=False, rngs=rngs)
+        self.receptance = nnx.Linear(width, width, use_bias=False, rngs=rngs)
+        self.value = nnx.Linear(hidden, width, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
+        """What channel mixing adds to the stream."""
+        before = shift(x) - x
+        k, r = (x + before * m for m in self.mix[...])
+        return jax.nn.sigmoid(self.receptance(r)) * self.value(jnp.square(jax.nn.relu(self.key(k))))
+
+
+class Block(nnx.Module):
+    """`x + time_mix(ln(x))`, then `x + channel_mix(ln(x))`."""
+
+    def __init__(self, config: Config, depth: float, rngs: nnx.Rngs):
+        self.norm1, self.norm2 = (nnx.LayerNorm(config.width, rngs=rngs) for _ in range(2))
+        self.time_mix = TimeMix(config, depth, rngs)
+        self.channel_mix = ChannelMix(config, depth, rngs)
+
+    def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
+        """The stream after this block."""
+        x = x + self.time_mix(self.norm1(x))
+        return x + self.channel_mix(self.norm2(x))
+
+
+class RWKV(nnx.Module):
+    """The whole model, or with `blocks` the part of it that one die holds.
+
+    >>> model = RWKV(Config(layers=2, width=16, heads=2, chunk=4), rngs=nnx.Rngs(0))
+    >>> model(jnp.zeros((1, 8), jnp.int32)).shape
+    (1, 8, 256)
+    """
+
+    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+        self.embed = nnx.Embed(config.vocabulary, config.width, rngs=rngs)
+        self.norm_in = nnx.LayerNorm(config.width, rngs=rngs)
+        self.blocks = nnx.List([Block(config, i / config.layers, rngs) for i in range(config.layers)])
+        self.norm_out = nnx.LayerNorm(config.width, rngs=rngs)
+        self.head = nnx.Linear(config.width, config.vocabulary, use_bias=False, rngs=rngs)
+
+    def enter(self, tokens: Int[Array, "batch time"]) -> Float[Array, "batch time width"]:
+        """Tokens -> stream."""
+        return self.norm_in(self.embed(tokens))
+
+    def body(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
+        """The stream through all blocks held here."""
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def leave(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time vocabulary"]:
+        """Stream -> logits."""
+        return self.head(self.norm_out(x))
+
+    def __call__(self, tokens: Int[Array, "batch time"]) -> Float[Array, "batch time vocabulary"]:
+        """Logits of the next token, on one chip."""
+        return self.leave(self.body(self.enter(tokens)))

@@ -1,0 +1,58 @@
+"""Stages: a model divided over the dies of a pipeline, and put together again.
+
+Law: `join(*split(model, boundaries))` gives back the very parameters of `model`.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import PyTree
+
+from snap_jax.errors import UsageError
+from snap_jax.models.rwkv import RWKV
+from snap_jax.nn import Boundary
+
+
+class Stage(nnx.Module):
+    """What one die holds: its blocks, its boundary to the next die, and a copy of the two ends.
+
+    Only the first die uses `embed`, only the last uses `head`; the copies that others hold are never read and never
+    travel, they make all dies the same program.
+    """
+
+    def __init__(self, model: RWKV, boundary: Boundary):
+        self.model = model
+        self.boundary = boundary
+
+
+def split(model: RWKV, boundaries: Sequence[Boundary]) -> tuple[nnx.GraphDef, PyTree]:
+    """One stage a boundary: the graph of a stage, and the parameters of all, stacked along a new first axis.
+
+    Raises:
+      UsageError: if the stages do not divide the layers.
+    """
+    count, layers = len(boundaries), len(model.blocks)
+    if layers % count:
+        fits = ", ".join(str(n) for n in range(1, layers + 1) if layers % n == 0)
+        raise UsageError(f"chips={count} does not divide layers={layers}: use one of {fits} chips, or other --layers")
+    each = layers // count
+    parts = [nnx.split(_stage(model, b, i * each, each)) for i, b in enumerate(boundaries)]
+    return parts[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state for _, state in parts))
+
+
+def join(graph: nnx.GraphDef, stacked: PyTree) -> tuple[RWKV, list[Boundary]]:
+    """The model on one chip and its boundaries, from the stacked parameters of all stages."""
+    count = jax.tree.leaves(stacked)[0].shape[0]
+    stages = [nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], stacked)) for i in range(count)]
+    model = stages[0].model
+    model.blocks = nnx.List([block for stage in stages for block in stage.model.blocks])
+    model.norm_out, model.head = stages[-1].model.norm_out, stages[-1].model.head
+    return model, [stage.boundary for stage in stages]
+
+
+def _stage(model: RWKV, boundary: Boundary, first: int, count: int) -> Stage:
+    part = nnx.clone(model)
+    part.blocks = nnx.List(list(part.blocks)[first : first + count])
+    return Stage(part, boundary)

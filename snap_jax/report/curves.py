@@ -1,0 +1,138 @@
+"""Lines over training steps: loss, bits, firing rate, thresholds."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+from snap_jax.report import formats, svg
+from snap_jax.report.run import Log, Run
+from snap_jax.report.scales import Axis, Scale, axis, octaves
+
+_LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 48.0, 392.0, 36.0, 232.0, 410.0, 274.0
+_MOST = 120  # points of a curve
+
+Points = list[tuple[float, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A line in the colour of run `index`; `kind` is a CSS class; `name` stands at its right end."""
+
+    index: int
+    points: Points
+    kind: str = "curve"
+    name: str = ""
+
+
+def training(runs: Sequence[Run]) -> str:
+    """Draw bits per byte over steps: faint in training, strong on held-out text; "" if nothing was logged."""
+    faint = [Curve(i, _points(run, lambda log: log.loss_bits), "faint") for i, run in enumerate(runs)]
+    strong = [Curve(i, _points(run, lambda log: log.heldout_bits), "dotted") for i, run in enumerate(runs)]
+    curves = [curve for curve in _below(runs[0].order0, [*faint, *strong]) if curve.points]
+    if not curves:
+        return ""
+    baselines = {"gzip -9": runs[0].gzip, "order-0 entropy": runs[0].order0}
+    lines = {name: value for name, value in baselines.items() if value and math.isfinite(value)}
+    values = [value for curve in curves for _, value in curve.points] + list(lines.values())
+    scale = Scale(min(values) * 0.96, max(values) * 1.02, _BOTTOM, _TOP, log=True)
+    ends = [f"{runs[c.index].label} ends at {c.points[-1][1]:.3f}" for c in curves if c.kind == "dotted"]
+    label = "; ".join(["Bits per byte over training steps", *ends])
+    return _draw(label, curves, axis(scale, "bits per byte"), lines)
+
+
+def bits(runs: Sequence[Run]) -> str:
+    """Draw the entropy of what crosses over steps; "" if none was logged."""
+    curves = [Curve(i, _positive(_points(run, lambda log: log.entropy))) for i, run in enumerate(runs)]
+    values = [value for curve in curves for _, value in curve.points]
+    if not values:
+        return ""
+    y = octaves(values, _BOTTOM, _TOP, "entropy, bits per element")
+    return _draw("Entropy of what crosses over training steps", [c for c in curves if c.points], y, {})
+
+
+def firing(runs: Sequence[Run]) -> str:
+    """Draw the share of elements that fire over steps; "" if nothing fires."""
+    curves = [Curve(i, _points(run, lambda log: log.firing_rate)) for i, run in enumerate(runs)]
+    return _from_zero("Firing rate over training steps", curves, "elements that fire", formats.share)
+
+
+def thresholds(runs: Sequence[Run]) -> str:
+    """Draw the mean threshold of each boundary over steps; "" if none were logged."""
+    curves = [curve for i, run in enumerate(runs) for curve in _by_boundary(i, run)]
+    return _from_zero("Thresholds over training steps", curves, "mean threshold, by boundary", "{:g}".format)
+
+
+def thinned(points: Sequence[tuple[float, float]], most: int) -> Points:
+    """Average neighbours until at most `most` points are left.
+
+    >>> thinned([(0.0, 4.0), (1.0, 2.0), (2.0, 7.0)], most=2)
+    [(0.5, 3.0), (2.0, 7.0)]
+    """
+    size = max(-(-len(points) // most), 1)
+    chunks = [points[i : i + size] for i in range(0, len(points), size)]
+    return [(sum(x for x, _ in c) / len(c), sum(y for _, y in c) / len(c)) for c in chunks]
+
+
+def _points(run: Run, pick: Callable[[Log], float | None]) -> Points:
+    pairs = [(log.step, pick(log)) for log in run.logs]
+    return thinned([(step, value) for step, value in pairs if value is not None and math.isfinite(value)], _MOST)
+
+
+def _positive(points: Points) -> Points:
+    return [(step, value) for step, value in points if value > 0]
+
+
+def _below(order0: float | None, curves: list[Curve]) -> list[Curve]:
+    """Leave out what is worse than knowing byte frequencies, unless most of a curve is."""
+
+    def cut(points: Points) -> Points:
+        low = [point for point in points if order0 is None or point[1] <= order0]
+        return low if len(low) > len(points) // 2 else points
+
+    return [dataclasses.replace(curve, points=cut(_positive(curve.points))) for curve in curves]
+
+
+def _by_boundary(index: int, run: Run) -> list[Curve]:
+    def curve(n: int) -> Curve:
+        points = _points(run, lambda log: log.thresholds[n] if n < len(log.thresholds) else None)
+        return Curve(index, points, name=str(n + 1))
+
+    return [curve(n) for n in range(max((len(log.thresholds) for log in run.logs), default=0))]
+
+
+def _from_zero(label: str, curves: list[Curve], title: str, words: Callable[[float], str]) -> str:
+    values = [value for curve in curves for _, value in curve.points]
+    if not values:
+        return ""
+    scale = Scale(min(0.0, *values), 1.08 * max(0.0, *values) or 1.0, _BOTTOM, _TOP)
+    return _draw(label, [curve for curve in curves if curve.points], axis(scale, title, words), {})
+
+
+def _draw(label: str, curves: list[Curve], y: Axis, lines: dict[str, float]) -> str:
+    last = max(step for curve in curves for step, _ in curve.points)
+    x = axis(Scale(0.0, last or 1.0, _LEFT, _RIGHT), "training step", "{:,.0f}".format)
+    # Curves come down from the left, so a line below them has its name there and one above has it on the right.
+    middle = (y.scale.start + y.scale.end) / 2
+    ends = {name: "start" if y.scale.at(value) > middle else "end" for name, value in lines.items()}
+    dashes = [svg.reference(x, y, value, name, ends[name]) for name, value in lines.items()]
+    drawn = [svg.group(curve.index, *_curve(curve, x, y)) for curve in curves]
+    return svg.picture(_WIDTH, _HEIGHT, label, [svg.frame(x, y), *dashes, *drawn, *_names(curves, x, y)])
+
+
+def _curve(curve: Curve, x: Axis, y: Axis) -> list[str]:
+    places = [(x.scale.at(step), y.scale.at(value)) for step, value in curve.points]
+    signs = places if curve.kind == "dotted" and len(places) <= 12 else places[-1:]
+    marks = [] if curve.kind == "faint" else [svg.marker(curve.index, *place, size=3.2) for place in signs]
+    return [svg.polyline(places, curve.kind), *marks]
+
+
+def _names(curves: list[Curve], x: Axis, y: Axis) -> list[str]:
+    """Write names at the right ends of curves; of those that end together, each at least a line below the last."""
+    ends = [(*curve.points[-1], curve.name) for curve in curves if curve.name]
+    named = sorted((x.scale.at(step) + 8, y.scale.at(value) + 4, name) for step, value, name in ends)
+    drawn, column, free = [], 0.0, 0.0
+    for left, height, name in named:
+        at = max(height, free) if left == column else height
+        column, free = left, at + 12.5
+        drawn.append(svg.text(left, at, name, "name"))
+    return drawn

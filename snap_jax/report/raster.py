@@ -1,0 +1,62 @@
+"""A spike raster: what crossed each boundary while a text was read, a column a byte, a row a channel."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snap_jax.report import formats, svg
+from snap_jax.report.png import Colour, data_uri
+from snap_jax.report.run import Run
+
+MOST = 104  # bytes of text shown: as wide as the page
+_POSITIVE, _NEGATIVE = (
+    (222, 103, 10),
+    (36, 132, 194),
+)  # apart for every kind of colour vision, on light and on dark
+_OPACITY = (110, 180, 255)  # of small, middling and large spikes
+_COLUMN, _HEAD, _FOOT = 9.0, 22.0, 40.0
+_SIGNS = {"\n": "⏎", "\t": "⇥", " ": "·"}
+
+
+def raster(run: Run) -> str:
+    """Draw a panel for each boundary with the text below it; "" if the run kept no spikes."""
+    kept = run.spikes
+    if kept is None or not kept.spikes.size:
+        return ""
+    text, spikes = kept.text[:MOST].tobytes(), kept.spikes[:, :MOST]
+    width, panel = _COLUMN * len(text), min(max(2.0 * spikes.shape[2], 72.0), 256.0)
+    parts, top = [], 0.0
+    for n, values in enumerate(spikes):
+        parts += [svg.text(0.0, top + 13, _title(n, values), "name"), _panel(values, top + _HEAD, width, panel)]
+        parts += _characters(text, top + _HEAD + panel + 14)
+        top += _HEAD + panel + _FOOT
+    label = f"Spikes of {run.label} while it reads: {text.decode('utf-8', 'replace')}"
+    return svg.picture(width, top - _FOOT + 22, label, parts, least=width)
+
+
+def _title(n: int, values: NDArray[np.integer]) -> str:
+    return f"boundary {n + 1}: {formats.percent(float(np.mean(values != 0)))} of {values.shape[1]} channels fire"
+
+
+def _panel(values: NDArray[np.integer], top: float, width: float, height: float) -> str:
+    cells = np.repeat(_shades(values).T, 5, axis=1)
+    cells[:, 4::5] = 0  # a gap between columns leads the eye to the letter below
+    palette: list[Colour] = [(0, 0, 0, 0)]
+    palette += [(*rgb, opacity) for rgb in (_POSITIVE, _NEGATIVE) for opacity in _OPACITY]
+    return svg.box(0.0, top, width, height, "panel") + (
+        f'<image x="0" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none" '
+        f'href="{data_uri(cells, palette)}"/>'
+    )
+
+
+def _shades(values: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """Index into the palette: 0 is silence, 1 to 3 positive spikes by size, 4 to 6 negative ones."""
+    size = np.abs(values.astype(np.int64))
+    shade = -(-3 * size // max(int(size.max()), 1))
+    return np.where(values < 0, shade + 3, shade).astype(np.uint8)
+
+
+def _characters(text: bytes, y: float) -> list[str]:
+    signs = [chr(byte) if 32 < byte < 127 else _SIGNS.get(chr(byte), "▯") for byte in text]
+    kinds = ["letter" if 32 < byte < 127 else "letter quiet" for byte in text]
+    places = [_COLUMN * (i + 0.45) for i in range(len(text))]
+    return [svg.text(x, y, sign, kind, "middle") for x, sign, kind in zip(places, signs, kinds, strict=True)]

@@ -1,0 +1,86 @@
+"""The comparison itself: the same lines for the terminal and for the page."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from snap_jax.report import formats
+from snap_jax.report.formats import shown
+from snap_jax.report.run import Cost, Run
+from snap_jax.report.sentences import densest
+
+_UNPRICED = Cost(None, None, None, None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of the table: a cell for each run; a `minor` one relates the line above to the densest run."""
+
+    group: str
+    name: str
+    cells: tuple[str, ...]
+    minor: bool = False
+
+
+def rows(runs: Sequence[Run]) -> list[Row]:
+    """All lines of the table, in order."""
+    return [*_quality(runs), *_wire(runs), *_costs(runs), *_effort(runs)]
+
+
+def _quality(runs: Sequence[Run]) -> list[Row]:
+    group, found = "Quality on held-out data", []
+    for metric in dict.fromkeys(run.metric for run in runs):
+        values = [run.value if run.metric == metric else None for run in runs]
+        found.append(Row(group, formats.words(metric), _cells(values, formats.quality)))
+        found += _against(group, runs, values, formats.change)
+    return [*found, Row(group, "predictions measured", _cells([run.n for run in runs], formats.whole))]
+
+
+def _wire(runs: Sequence[Run]) -> list[Row]:
+    group = "On the wire"
+    bits, forward = [run.bits for run in runs], [run.forward_bytes for run in runs]
+    backward = [run.backward_bytes for run in runs]
+    both = [run.forward_bytes + run.backward_bytes for run in runs]
+    return [
+        Row(group, "bits per element", _cells(bits, formats.short)),
+        *_against(group, runs, bits, formats.fraction),
+        Row(group, "entropy, bits per element", _cells([run.entropy for run in runs], formats.short)),
+        Row(group, "firing rate", _cells([run.firing_rate for run in runs], formats.percent)),
+        Row(group, "forward, bytes per step", _cells(forward, formats.whole)),
+        *_against(group, runs, forward, formats.fraction),
+        Row(group, "backward, bytes per step", _cells(backward, formats.whole)),
+        *_against(group, runs, backward, formats.fraction),
+        Row(group, "both, bytes per step", _cells(both, formats.whole)),
+        *_against(group, runs, both, formats.fraction),
+    ]
+
+
+def _costs(runs: Sequence[Run]) -> list[Row]:
+    found = []
+    for system in dict.fromkeys(system for run in runs for system in run.costs):
+        costs = [run.costs.get(system, _UNPRICED) for run in runs]
+        energies = tuple(formats.span(c.energy_j, "J") if c.energy_j else "unknown" for c in costs)
+        latencies = tuple(formats.span(c.latency_s, "s") if c.latency_s else "unknown" for c in costs)
+        group = f"Links, as {system}"
+        found += [Row(group, "energy per step", energies), Row(group, "latency per step", latencies)]
+    return found
+
+
+def _effort(runs: Sequence[Run]) -> list[Row]:
+    seconds = [run.seconds for run in runs]
+    return [] if not any(seconds) else [Row("Effort", "trained in", _cells(seconds, formats.duration))]
+
+
+def _cells(values: Sequence[float | None], form: Callable[[float], str]) -> tuple[str, ...]:
+    return tuple(shown(value, form) for value in values)
+
+
+def _against(
+    group: str, runs: Sequence[Run], values: Sequence[float | None], form: Callable[[float], str]
+) -> list[Row]:
+    """Relate values to that of the densest run; nothing to say of a single run or where it has none."""
+    at = list(runs).index(densest(runs))
+    reference = values[at]
+    if len(runs) < 2 or not reference:
+        return []
+    ratios = [None if i == at or v is None else v / reference for i, v in enumerate(values)]
+    return [Row(group, f"against {runs[at].label}", _cells(ratios, form), minor=True)]

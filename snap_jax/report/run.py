@@ -1,0 +1,82 @@
+"""What a report knows of one run. Units are in the docstrings; None is unknown."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Range = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Boundary:
+    """What crosses one boundary in one step, in bytes over all devices; rate and entropy per element."""
+
+    path: str
+    forward_bytes: float
+    backward_bytes: float
+    firing_rate: float | None
+    entropy_bits: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """The price of one step on one system, each a [low, high] range; None is unknown."""
+
+    energy_j: Range | None
+    energy_note: str | None
+    latency_s: Range | None
+    latency_note: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """One line of `metrics.jsonl`; losses in bits per byte, entropy in bits per element."""
+
+    step: float
+    loss_bits: float | None
+    heldout_bits: float | None
+    entropy: float | None
+    firing_rate: float | None
+    thresholds: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Spikes:
+    """What crossed while a text was read: text uint8 [bytes], spikes int [boundaries, bytes, channels]."""
+
+    text: NDArray[np.uint8]
+    spikes: NDArray[np.integer]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One run directory: quality in units of `metric`, bytes per step over all devices."""
+
+    path: Path
+    label: str
+    metric: str
+    value: float
+    n: float
+    forward_bytes: float
+    backward_bytes: float
+    bits: float | None
+    entropy: float | None
+    firing_rate: float | None
+    boundaries: tuple[Boundary, ...]
+    costs: dict[str, Cost]
+    config: dict[str, Any]
+    versions: dict[str, Any]
+    seconds: float | None
+    order0: float | None
+    gzip: float | None
+    command: str | None
+    logs: tuple[Log, ...]
+    spikes: Spikes | None
+
+    @property
+    def folder(self) -> str:
+        """Name of the directory."""
+        return self.path.resolve().name

@@ -1,0 +1,99 @@
+"""Quality against bits per element: what is given up, and what for."""
+
+import math
+from collections.abc import Sequence
+
+from snap_jax.report import formats, svg
+from snap_jax.report.run import Run
+from snap_jax.report.scales import Axis, Scale, axis, octaves
+from snap_jax.report.sentences import CLOSE, densest
+
+_LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 48.0, 392.0, 36.0, 232.0, 410.0, 274.0
+_LETTER = 7.2  # width of one, on average
+
+Box = tuple[float, float, float]  # centre, baseline, half width of a label
+
+
+def tradeoff(runs: Sequence[Run]) -> str:
+    """Draw each run at its bits per element and quality, hollow at its entropy; "" if no run has both."""
+    reference = densest(runs)
+    at = {i: run for i, run in enumerate(runs) if run.metric == reference.metric and _placed(run)}
+    if not at:
+        return ""
+    x, y = _x(list(at.values())), _y(list(at.values()), reference)
+    points = [svg.group(i, _point(i, run, x, y)) for i, run in at.items()]
+    said = [f"{r.label}: {formats.short(r.bits or 0)} bits, {formats.quality(r.value)}" for r in at.values()]
+    label = f"{formats.words(reference.metric)} against bits per element. {'; '.join(said)}"
+    back = [*_band(reference, len(runs), x, y), svg.frame(x, y), *_gzip(reference, x, y)]
+    return svg.picture(_WIDTH, _HEIGHT, label, [*back, *points, *_labels(list(at.values()), x, y)])
+
+
+def _placed(run: Run) -> bool:
+    return _positive(run.bits) and math.isfinite(run.value)
+
+
+def _positive(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and value > 0
+
+
+def _in_bits(run: Run) -> bool:
+    return run.metric == "bits_per_byte"
+
+
+def _x(runs: list[Run]) -> Axis:
+    return octaves([bits for run in runs for bits in _signs(run)], _LEFT, _RIGHT, "bits per element")
+
+
+def _y(runs: list[Run], reference: Run) -> Axis:
+    """Show differences between runs; the gzip line too if that does not crush them."""
+    values = [run.value for run in runs] + ([CLOSE * reference.value] if _in_bits(reference) else [])
+    values = [value for value in values if math.isfinite(value)]
+    room = (max(values) - min(values)) or abs(values[0]) or 1.0
+    low, high = min(values) - 0.4 * room, max(values) + 0.4 * room
+    if _in_bits(reference) and reference.gzip and low - room < reference.gzip < high + room:
+        low, high = min(low, reference.gzip - 0.1 * room), max(high, reference.gzip + 0.1 * room)
+    return axis(Scale(low, high, _BOTTOM, _TOP), f"held-out {formats.words(reference.metric)}")
+
+
+def _band(reference: Run, count: int, x: Axis, y: Axis) -> list[str]:
+    if count < 2 or not _in_bits(reference) or not math.isfinite(reference.value):
+        return []
+    top, bottom = y.scale.at(CLOSE * reference.value), y.scale.at(reference.value)
+    return [svg.box(_LEFT, top, _RIGHT - _LEFT, bottom - top, "band")]
+
+
+def _gzip(reference: Run, x: Axis, y: Axis) -> list[str]:
+    if not _in_bits(reference) or reference.gzip is None or not math.isfinite(reference.gzip):
+        return []
+    return [svg.reference(x, y, reference.gzip, "gzip -9")]
+
+
+def _point(index: int, run: Run, x: Axis, y: Axis) -> str:
+    right, height = x.scale.at(run.bits or 0.0), y.scale.at(run.value)
+    sign = svg.marker(index, right, height)
+    if not _positive(run.entropy):
+        return sign
+    left = x.scale.at(run.entropy or 0.0)
+    return svg.line(left, height, right, height, "thin") + svg.marker(index, left, height, 4.0, "hollow") + sign
+
+
+def _labels(runs: list[Run], x: Axis, y: Axis) -> list[str]:
+    """Name each point above or below it, out of the way of the points and of the names before it."""
+    taken: list[Box] = [(x.scale.at(bits), y.scale.at(run.value) + 4, 6.0) for run in runs for bits in _signs(run)]
+    drawn = []
+    for run in runs:
+        half = len(run.label) * _LETTER / 2
+        centre = min(max(x.scale.at(run.bits or 0.0), half), _WIDTH - half)
+        tries = [(centre, y.scale.at(run.value) + dy, half) for dy in (-11, 20, -25, 34, -39, 48)]
+        free = (box for box in tries if not any(_meet(box, other) for other in taken))
+        taken.append(next(free, tries[0]))
+        drawn.append(svg.text(*taken[-1][:2], run.label, "name", "middle"))
+    return drawn
+
+
+def _signs(run: Run) -> list[float]:
+    return [bits for bits in (run.bits, run.entropy) if bits and _positive(bits)]
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return abs(one[0] - other[0]) < one[2] + other[2] + 4 and abs(one[1] - other[1]) < 14

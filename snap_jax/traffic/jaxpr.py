@@ -1,0 +1,134 @@
+"""What a program asks to move: the collectives of its jaxpr, forward and backward.
+
+Law 4, first half: every collective is counted, or `trace` raises.
+Nothing that names a mesh axis is passed over.
+
+Seen: what code inside `shard_map` asks for. Not seen: what the compiler adds for arrays sharded outside it
+(`trace_compiled` sees that), and remote copies inside Pallas kernels. Collectives whose result nobody uses
+are left out, as JAX leaves them out. An operand that Auto axes divide further, in a partly manual
+`shard_map`, counts whole.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.extend import core
+from jax.interpreters import partial_eval
+
+from snap_jax.errors import UsageError
+from snap_jax.traffic.loops import open_jaxpr, trip_count
+from snap_jax.traffic.paths import scope
+from snap_jax.traffic.primitives import FREE, OPS, At, as_tuple, transfers
+from snap_jax.traffic.transfer import Traffic, choose, join
+
+# They run each jaxpr they hold exactly once.
+_ONCE = {
+    "jit",
+    "closed_call",
+    "call",
+    "eval_jaxpr",
+    "remat2",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "composite",
+}
+
+
+def trace(fn: Callable[..., Any]) -> Callable[..., Traffic]:
+    """Make `trace(fn)(*args)` return what `fn(*args)` asks to move between devices.
+
+    `fn` may be jitted, hold `shard_map`s, be a gradient; it is traced, not run. Arguments are arrays, or
+    anything static where `fn` is already jitted with static arguments.
+
+    Raises:
+      UsageError: a collective whose bytes only the run decides (in a `while` without a trip count, or
+        ragged); a primitive not known here that names a mesh axis or holds a collective.
+
+    >>> mesh = jax.sharding.AbstractMesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    >>> spec = jax.sharding.PartitionSpec("x")
+    >>> shift = lambda v: jax.lax.ppermute(v, "x", [(0, 1), (1, 0)])
+    >>> step = jax.shard_map(shift, mesh=mesh, in_specs=spec, out_specs=spec)
+    >>> traffic = trace(step)(jax.numpy.ones(8))
+    >>> traffic[0].bytes, traffic.sent_bytes
+    (16, 32)
+    """
+
+    def traced(*args: Any, **kwargs: Any) -> Traffic:
+        return traffic_of(lowerable(fn).trace(*args, **kwargs).jaxpr)
+
+    return traced
+
+
+def lowerable(fn: Callable[..., Any]) -> jax.stages.Wrapped:
+    """Return `fn` jitted, or itself where it already is: its own static arguments and shardings hold."""
+    return fn if isinstance(fn, jax.stages.Wrapped) else jax.jit(fn)
+
+
+def traffic_of(jaxpr: Any) -> Traffic:
+    """Return what a jaxpr, open or closed, asks to move."""
+    alive, _ = partial_eval.dce_jaxpr(open_jaxpr(jaxpr), True)
+    return _walk(alive, At({}))
+
+
+def _walk(jaxpr: Any, at: At) -> Traffic:
+    return join(_visit(eqn, at.under(eqn)) for eqn in open_jaxpr(jaxpr).eqns)
+
+
+def _visit(eqn: core.JaxprEqn, at: At) -> Traffic:
+    name = eqn.primitive.name
+    if name.removesuffix("_start") in OPS:
+        return Traffic(tuple(transfers(eqn, at)))
+    match name:
+        case "while":
+            return _while(eqn, at)
+        case "cond":
+            return choose(scope(at.stack), [_walk(branch, at) for branch in eqn.params["branches"]])
+        case "scan":
+            at = at.repeated(eqn.params["length"])
+        case "shard_map":
+            at = dataclasses.replace(at, sizes=dict(eqn.params["mesh"].shape))
+    inner = join(_walk(held, at) for held in _held(eqn))
+    if name not in _ONCE | FREE | {"scan", "shard_map"}:
+        _refuse_unknown(eqn, at, inner)
+    return inner
+
+
+def _held(eqn: core.JaxprEqn) -> Iterator[Any]:
+    """Jaxprs among the parameters of an equation."""
+    for value in eqn.params.values():
+        for one in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(one, core.Jaxpr | core.ClosedJaxpr):
+                yield one
+
+
+def _while(eqn: core.JaxprEqn, at: At) -> Traffic:
+    rounds = trip_count(eqn)
+    if rounds is not None:
+        # The condition of such a loop is one comparison: whatever else it holds, nobody uses.
+        return _walk(eqn.params["body_jaxpr"], at.repeated(rounds))
+    if inner := join(_walk(held, at) for held in _held(eqn)):
+        raise UsageError(
+            f"trace: a while loop {at} holds collectives {sorted({t.op for t in inner})} and only the run "
+            "decides how often it turns: use lax.scan or lax.fori_loop with static bounds, or trace its body "
+            "alone"
+        )
+    return Traffic()
+
+
+def _refuse_unknown(eqn: core.JaxprEqn, at: At, inner: Traffic) -> None:
+    name = eqn.primitive.name
+    named = (eqn.params.get(key) for key in ("axes", "axis", "axis_name", "axis_names"))
+    axes = [a for value in named for a in as_tuple(value) if a in at.sizes]
+    if name == "ragged_all_to_all":
+        raise UsageError(
+            f"trace: ragged_all_to_all {at} moves as many bytes as the run decides: "
+            "pad to a fixed size and use lax.all_to_all"
+        )
+    if axes or inner:
+        why = f"names mesh axes {axes}" if axes else f"holds collectives {sorted({t.op for t in inner})}"
+        raise UsageError(
+            f"trace: primitive {name!r} {at} {why}, and what it moves is not known here: "
+            "leave it out of fn, or read the compiled program with trace_compiled"
+        )

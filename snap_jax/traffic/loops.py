@@ -1,0 +1,40 @@
+"""How often the body of a `while` in a jaxpr runs, where the jaxpr says so."""
+
+from typing import Any
+
+from jax.extend import core
+
+
+def open_jaxpr(jaxpr: Any) -> core.Jaxpr:
+    """Return the jaxpr itself.
+
+    Before jax 0.11 a `ClosedJaxpr` holds it, later the two are one class.
+    """
+    return getattr(jaxpr, "jaxpr", jaxpr)
+
+
+def trip_count(eqn: core.JaxprEqn) -> int | None:
+    """Count the rounds of `while i < limit: i = i + step`, all three literal; None for any other loop."""
+    condition, body = open_jaxpr(eqn.params["cond_jaxpr"]), open_jaxpr(eqn.params["body_jaxpr"])
+    skipped = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+    before, after = condition.invars[skipped[0] :], body.invars[skipped[1] :]
+    test = _definition(condition, condition.outvars[0], "lt")
+    if test is None or test.invars[0] not in before:
+        return None
+    counter = before.index(test.invars[0])
+    update = _definition(body, body.outvars[counter], "add")
+    if update is None or after[counter] not in update.invars:
+        return None
+    step = update.invars[1 - update.invars.index(after[counter])]
+    return _rounds(eqn.invars[sum(skipped) + counter], test.invars[1], step)
+
+
+def _definition(jaxpr: core.Jaxpr, variable: Any, primitive: str) -> core.JaxprEqn | None:
+    found = (e for e in jaxpr.eqns if variable in e.outvars and e.primitive.name == primitive)
+    return next(found, None)
+
+
+def _rounds(start: Any, limit: Any, step: Any) -> int | None:
+    if not all(isinstance(v, core.Literal) for v in (start, limit, step)) or step.val <= 0:
+        return None
+    return max(0, -int(-(limit.val - start.val) // step.val))

@@ -1,0 +1,65 @@
+"""Name stacks made readable: `transpose(jvp(net))/up` is scope `net/up`, backward.
+
+JAX wraps the next scope in the name of each transformation; HLO metadata adds the names of calls and loops.
+"""
+
+from snap_jax.traffic.text import split
+from snap_jax.traffic.transfer import Direction
+
+_TRANSFORMS = ("jvp", "transpose", "vmap")
+# Lowering adds these to `op_name`. A user's scope of the same name vanishes from HLO paths only.
+_CALLS = (
+    "shard_map",
+    "closed_call",
+    "eval_jaxpr",
+    "checkpoint",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "while",
+    "cond",
+)
+
+
+def scope(name_stack: str) -> str:
+    """Return the `jax.named_scope` path in a name stack.
+
+    >>> scope("transpose(jvp(net))/up")
+    'net/up'
+    >>> scope("jvp()/up")
+    'up'
+    """
+    return "/".join(filter(None, map(_unwrapped, split(name_stack, "/"))))
+
+
+def op_scope(op_name: str) -> str:
+    """Return the `jax.named_scope` path in the `op_name` of HLO metadata, less the primitive at its end.
+
+    >>> op_scope("jit(f)/jvp(net)/shard_map/while/body/closed_call/up/all_gather")
+    'net/up'
+    """
+    parts = [_unwrapped(p) for p in split(op_name, "/")]
+    kept = [part for before, part in zip(["", *parts], parts[:-1], strict=False) if not _is_call(part, before)]
+    return "/".join(filter(None, kept))
+
+
+def direction(name_stack: str) -> Direction:
+    """Return `backward` where the operation stems from transposing a derivative.
+
+    >>> direction("transpose(jvp(net))/up")
+    'backward'
+    """
+    return "backward" if "transpose(" in name_stack else "forward"
+
+
+def _unwrapped(part: str) -> str:
+    head, bracket, rest = part.partition("(")
+    wrapped = bracket and head in _TRANSFORMS and rest.endswith(")")
+    return _unwrapped(rest[:-1]) if wrapped else part
+
+
+def _is_call(part: str, before: str) -> bool:
+    if before == "while":
+        return part in ("body", "cond")
+    if before == "cond":
+        return part.startswith("branch_")
+    return part in _CALLS or part.startswith("jit(")

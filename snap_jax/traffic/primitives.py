@@ -1,0 +1,138 @@
+"""The collective primitives of jax 0.10 to 0.12, and what one equation of them moves."""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jax.extend import core
+
+from snap_jax.errors import UsageError
+from snap_jax.traffic.paths import direction, scope
+from snap_jax.traffic.transfer import Transfer
+
+# Primitive -> the `jax.lax` function that users know it by.
+OPS = {
+    "all_gather": "all_gather",
+    "all_gather_invariant": "all_gather",
+    "all_gather_reduced": "all_gather",
+    "psum": "psum",
+    "psum2": "psum",
+    "psum_invariant": "psum",
+    "unreduced_psum": "psum",
+    "pmax": "pmax",
+    "unreduced_pmax": "pmax",
+    "pmin": "pmin",
+    "unreduced_pmin": "pmin",
+    "reduce_scatter": "psum_scatter",
+    "unreduced_reduce_scatter": "psum_scatter",
+    "all_to_all": "all_to_all",
+    "ppermute": "ppermute",
+    "pbroadcast": "pbroadcast",
+    "pbroadcast_dynamic": "pbroadcast",
+}
+# They name mesh axes and move nothing: the index, casts of the varying type (as 0.10 and 0.12 name them), and
+# the second half of a collective counted at its start.
+FREE = {
+    "axis_index",
+    "pvary",
+    "preduced",
+    "reduced_vary_cast",
+    "reduced_vary_cast_p",
+    "vary_unreduced_cast",
+    "vary_unreduced_cast_p",
+    *(f"{name}_done" for name in OPS),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class At:
+    """Where an equation stands: sizes of the mesh axes, executions so far, name stacks down to it."""
+
+    sizes: Mapping[Any, int]
+    times: int = 1
+    stack: str = ""
+
+    def under(self, eqn: core.JaxprEqn) -> "At":
+        """Step to an equation."""
+        return dataclasses.replace(self, stack=f"{self.stack}/{eqn.source_info.name_stack}".strip("/"))
+
+    def repeated(self, times: int) -> "At":
+        """Step into a loop."""
+        return dataclasses.replace(self, times=self.times * times)
+
+    def __str__(self) -> str:
+        """Name the place in a message."""
+        path = scope(self.stack)
+        return f"at {path!r}" if path else "outside every jax.named_scope"
+
+
+def transfers(eqn: core.JaxprEqn, at: At) -> Iterator[Transfer]:
+    """Give one transfer for each operand and size of group of a collective; leave out what moves nothing."""
+    op = OPS[eqn.primitive.name.removesuffix("_start")]
+    axes = _axes(eqn, at)
+    # A second operand of pbroadcast is the number of the source, which every device has already.
+    operands = eqn.invars[:1] if op == "pbroadcast" else eqn.invars
+    pairs = sum(source != target for source, target in eqn.params.get("perm", ()))
+    for operand in operands:
+        aval: Any = operand.aval
+        shape = _sent_shape(eqn, aval, at.sizes)
+        size = math.prod(shape) * aval.dtype.itemsize
+        for members, groups in _groups(eqn, axes, at.sizes).items():
+            if size and at.times and members > 1 and (pairs or op != "ppermute"):
+                yield Transfer(
+                    op,
+                    axes,
+                    group_size=members,
+                    dtype=aval.dtype.name,
+                    bytes=size,
+                    times=at.times,
+                    path=scope(at.stack),
+                    direction=direction(at.stack),
+                    shape=shape,
+                    groups=groups,
+                    pairs=pairs,
+                )
+
+
+def _axes(eqn: core.JaxprEqn, at: At) -> tuple[str, ...]:
+    axes = tuple(a for a in _named(eqn) if not isinstance(a, int))
+    if unknown := [a for a in axes if a not in at.sizes]:
+        raise UsageError(
+            f"trace: {eqn.primitive.name} {at} runs over {unknown}, the mesh axes are {list(at.sizes)}: "
+            "trace the function that calls shard_map, not the one inside"
+        )
+    return axes
+
+
+def _groups(eqn: core.JaxprEqn, axes: tuple[str, ...], sizes: Mapping[Any, int]) -> Counter[int]:
+    """Members of a group -> how many such groups run side by side on the mesh."""
+    members = math.prod(sizes[a] for a in axes)
+    side_by_side = math.prod(sizes.values()) // members
+    named = eqn.params.get("axis_index_groups") or [range(members)]
+    return Counter({n: count * side_by_side for n, count in Counter(map(len, named)).items()})
+
+
+def _sent_shape(eqn: core.JaxprEqn, aval: Any, sizes: Mapping[Any, int]) -> tuple[int, ...]:
+    """Shape on one device of what is sent.
+
+    Explicit axes of a partly manual shard_map divide what the jaxpr shows whole. Integers among the axes of a
+    reduction (vmap puts them there) are dimensions that each device reduces before it sends.
+    """
+    spec = (*aval.sharding.spec, *(None,) * aval.ndim)
+    divisors = [math.prod(sizes[a] for a in as_tuple(part)) for part in spec[: aval.ndim]]
+    local = [n // divisor for n, divisor in zip(aval.shape, divisors, strict=True)]
+    return tuple(n for i, n in enumerate(local) if i not in _named(eqn))
+
+
+def _named(eqn: core.JaxprEqn) -> tuple[Any, ...]:
+    """Names and numbers of the axes of a collective."""
+    return as_tuple(eqn.params["axes"] if "axes" in eqn.params else eqn.params["axis_name"])
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """Return axis names as a tuple: jax writes None, one name, or several."""
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, tuple | list | frozenset) else (value,)

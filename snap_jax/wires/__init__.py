@@ -1,0 +1,10 @@
+"""Wires: integer spikes <-> packed bytes; exact."""
+
+from snap_jax.wires.base import Shape as Shape
+from snap_jax.wires.base import Wire as Wire
+from snap_jax.wires.base import spike_dtype as spike_dtype
+from snap_jax.wires.bitmap import Bitmap as Bitmap
+from snap_jax.wires.events import Events as Events
+from snap_jax.wires.ladder import Ladder as Ladder
+from snap_jax.wires.packed import Packed as Packed
+from snap_jax.wires.ticks import Ticks as Ticks

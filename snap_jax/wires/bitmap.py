@@ -1,0 +1,79 @@
+"""Bitmap: who fired, then what.
+
+Law: the payload is the `n` bits of who fired, in whole bytes, and `ceil(log2(levels - 1))` bit-planes of the values
+that are not zero, in order, one directly behind the other.
+"""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+from jax import lax
+
+from snap_jax.errors import UsageError
+from snap_jax.wires import bits
+from snap_jax.wires.base import Sparse
+from snap_jax.wires.codes import code_dtype, to_fired, to_values, width_of, without_zero
+
+
+@dataclasses.dataclass(frozen=True)
+class Bitmap(Sparse):
+    """One bit a value that says whether it fired, then the non-zero values, `ceil(log2(levels - 1))` bits each.
+
+    Attributes:
+      capacity: the largest share of the elements that may fire; 1 holds any tensor, less is for a rung of a `Ladder`.
+
+    Raises:
+      UsageError: unless `0 < capacity <= 1`; when used, for symbols without 0.
+
+    >>> wire, s = Bitmap(), jnp.array([0, -1, 0, 0, 1, 0, 0, 0])
+    >>> wire.pack(s, range(-1, 2)).tolist()  # fired: values 1 and 4; one bit each: 0 for -1, 1 for +1
+    [18, 2]
+    >>> Bitmap(capacity=0.25).nbytes(800, range(-1, 2))  # 100 bytes of who, 25 of what
+    125
+    """
+
+    capacity: float = 1.0
+
+    def __post_init__(self):
+        if not 0 < self.capacity <= 1:
+            raise UsageError(f"Bitmap: capacity={self.capacity} is no share of the elements: use 0 < capacity <= 1")
+
+    def nbytes(self, size, symbols):
+        """`ceil(n / 8) + ceil(slots * width / 8)`."""
+        return math.ceil(size / 8) + math.ceil(self.slots(size) * width_of(len(without_zero(symbols))) / 8)
+
+    def setting(self, size):
+        """The slots."""
+        return (self.slots(size),)
+
+    def write_any(self, spikes, symbols, settings, chosen, room):
+        """Squeezes the planes of each word of 32 elements and writes them one behind the other."""
+        flat, width = spikes.reshape(-1), width_of(len(without_zero(symbols)))
+        fired = bits.mask_words(flat != 0)
+        head = jnp.packbits(flat != 0, bitorder="little")
+        if not width or not flat.size:
+            return jnp.pad(head, (0, room - head.size))
+        (slots,) = (jnp.asarray(s)[chosen] for s in zip(*settings, strict=True))
+        before = bits.starts(lax.population_count(fired).astype(jnp.int32))
+        codes, body = to_values(flat, symbols), jnp.zeros(bits.words_for(8 * room) + 1, jnp.uint32)
+        for plane in range(width):
+            bit = bits.mask_words(((codes >> plane) & 1).astype(bool))
+            body = bits.put(body, plane * slots + before, bits.squeeze(bit, fired))
+        return jnp.concatenate([head, bits.to_bytes(body)[: room - head.size]])
+
+    def read_any(self, payload, shape, symbols, settings, chosen):
+        """Each set bit takes the next value."""
+        size, width = math.prod(shape), width_of(len(without_zero(symbols)))
+        head = math.ceil(size / 8)
+        fired = bits.to_words(payload[:head])
+        who = jnp.unpackbits(payload[:head], count=size, bitorder="little").astype(bool)
+        codes = jnp.zeros(size, code_dtype(len(symbols) - 1))
+        if width and size:
+            (slots,) = (jnp.asarray(s)[chosen] for s in zip(*settings, strict=True))
+            before, body = bits.starts(lax.population_count(fired).astype(jnp.int32)), bits.to_words(payload[head:])
+            for plane in range(width):
+                squeezed = bits.take(body, plane * slots + before, jnp.uint32(0xFFFFFFFF))
+                codes |= bits.spread(squeezed, fired)[:size].astype(codes.dtype) << plane
+        values = to_fired(codes, symbols)
+        return jnp.where(who, values, jnp.zeros_like(values)).reshape(shape)

@@ -1,0 +1,167 @@
+"""Events: the addresses of who fired.
+
+Law: k slots for n elements take `ceil((k + ceil(n / 2^l) + k l + k w) / 8)` bytes, l low address bits and w value bits
+each. The upper address bits are unary (Elias 1974, Fano 1971): event i of address a sets bit `(a >> l) + i`.
+
+With the best l this is `2 + log2(n / k)` bits an address, at most half a bit more than any code needs.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from snap_jax._jax import as_varying, varying_axes
+from snap_jax.errors import UsageError
+from snap_jax.wires import bits
+from snap_jax.wires.base import Sparse
+from snap_jax.wires.codes import code_dtype, to_fired, to_values, width_of, without_zero
+
+CHUNK = 2**16  # events found at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Events(Sparse):
+    """Sorted addresses of the spikes that are not zero and their values, `ceil(log2(levels - 1))` bits each.
+
+    Attributes:
+      capacity: the largest share of the elements that may fire. It belongs into a `Ladder`, which has a rung for more.
+
+    Raises:
+      UsageError: unless `0 < capacity <= 1`; when used, for symbols without 0.
+
+    >>> wire, s = Events(capacity=0.25), jnp.zeros(1000, jnp.int8).at[3].set(1).at[500].set(-1)
+    >>> wire.pack(s, range(-1, 2)).size  # 250 slots of 1 + 2 + 1 bits, 1000 / 4 unary zeros
+    157
+    >>> bool((wire.unpack(wire.pack(s, range(-1, 2)), s.shape, range(-1, 2)) == s).all())
+    True
+    """
+
+    capacity: float
+
+    def __post_init__(self):
+        if not 0 < self.capacity <= 1:
+            raise UsageError(f"Events: capacity={self.capacity} is no share of the elements: use 0 < capacity <= 1")
+
+    def nbytes(self, size, symbols):
+        """`ceil((k (1 + l + w) + ceil(n / 2^l)) / 8)`."""
+        (slots, low), width = self.setting(size), width_of(len(without_zero(symbols)))
+        return math.ceil((slots * (1 + low + width) + _buckets(size, low)) / 8)
+
+    def setting(self, size):
+        """The slots, and the number of low bits that makes the payload smallest."""
+        slots = self.slots(size)
+        return slots, min(range(31), key=lambda low: slots * low + _buckets(size, low))
+
+    def write_any(self, spikes, symbols, settings, chosen, room):
+        """Finds `CHUNK` events at a time and writes their upper bits, low bits and values."""
+        flat = spikes.reshape(-1)
+        if not flat.size:
+            return jnp.zeros(room, jnp.uint8)
+        plan = _plan(flat.size, width_of(len(without_zero(symbols))), settings, chosen)
+        ones = bits.index_ones(bits.mask_words(flat != 0), plan.most)
+
+        def step(i: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            row, body = state
+            address, row = bits.find_ones(ones, i * plan.chunk, plan.chunk, row)
+            number = i * plan.chunk + jnp.arange(plan.chunk, dtype=jnp.int32)
+            live = number < jnp.minimum(ones.total, plan.slots)
+
+            upper = jnp.where(live, (address >> plan.low) + number, 32 * body.size)
+            body = body.at[upper // 32].add(jnp.uint32(1) << (upper % 32).astype(jnp.uint32), mode="drop")
+            for offset, field in plan.fields(number, address, to_values(flat[address], symbols)):
+                body = bits.put(body, jnp.where(live, offset, 32 * body.size), field)
+            return row, body
+
+        body = jnp.zeros(bits.words_for(8 * room) + 1, jnp.uint32)
+        return bits.to_bytes(_loop(plan, step, body, flat))[:room]
+
+    def read_any(self, payload, shape, symbols, settings, chosen):
+        """Finds `CHUNK` upper bits at a time, reads what belongs to them, and sets the spikes."""
+        size = math.prod(shape)
+        if not size:
+            return to_fired(jnp.zeros(shape, code_dtype(len(symbols))), symbols)
+        plan, words = _plan(size, width_of(len(without_zero(symbols))), settings, chosen), bits.to_words(payload)
+        longest = max(slots + _buckets(size, low) for slots, low in settings)
+        ones = bits.index_ones(bits.ones_before(words[: bits.words_for(longest)], plan.upper), plan.most)
+
+        def step(i: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            row, spikes = state
+            upper, row = bits.find_ones(ones, i * plan.chunk, plan.chunk, row)
+            number = i * plan.chunk + jnp.arange(plan.chunk, dtype=jnp.int32)
+            low, values = plan.split(lambda offset, mask: bits.take(words, offset, mask), number)
+            address = jnp.where(number < ones.total, ((upper - number) << plan.low) | low, size)
+            fired = to_fired(values.astype(code_dtype(len(symbols))), symbols)
+            return row, spikes.at[address].set(fired, mode="drop")
+
+        silent = jnp.zeros(size, to_fired(jnp.zeros(0, code_dtype(len(symbols))), symbols).dtype)
+        return _loop(plan, step, silent, payload).reshape(shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """The numbers of one run.
+
+    Attributes:
+      slots, low, upper: slots, low bits, and bits of the upper addresses; traced.
+      width: bits of a value.
+      together: whether low bits and value of an event are one record; apart they have a section each.
+      chunk, most: events found at a time; slots at most, in whole chunks.
+    """
+
+    slots: jax.Array
+    low: jax.Array
+    upper: jax.Array
+    width: int
+    together: bool
+    chunk: int
+    most: int
+
+    def fields(self, number, address, values):
+        """Bit offset and content of all that is written for the events, but for the upper bits."""
+        low, values = (address & ((1 << self.low) - 1)).astype(jnp.uint32), values.astype(jnp.uint32)
+        if self.together:
+            return [(self._record(number), low | (values << self.low.astype(jnp.uint32)))]
+        return [(self._low(number), low), (self._value(number), values)]
+
+    def split(self, take: Callable[[jax.Array, jax.Array], jax.Array], number):
+        """Low address bits and values, where `take` reads at bit offsets under a mask."""
+        low, mask = self.low.astype(jnp.uint32), jnp.uint32(2**self.width - 1)
+        mask_low = (jnp.uint32(1) << low) - 1
+        if self.together:
+            record = take(self._record(number), mask_low | (mask << low))
+            return (record & mask_low).astype(jnp.int32), record >> low
+        return take(self._low(number), mask_low).astype(jnp.int32), take(self._value(number), mask)
+
+    def _record(self, number):
+        return self.upper + number * (self.low + self.width)
+
+    def _low(self, number):
+        return self.upper + number * self.low
+
+    def _value(self, number):
+        return self.upper + self.slots * self.low + number * self.width
+
+
+def _plan(size: int, width: int, settings: tuple[tuple[int, ...], ...], chosen: jax.Array | int) -> _Plan:
+    slots, low = (jnp.asarray(numbers, jnp.int32)[chosen] for numbers in zip(*settings, strict=True))
+    largest = max(1, *(setting[0] for setting in settings))
+    together = max(low for _, low in settings) + width <= 32
+    chunk = min(CHUNK, 32 * math.ceil(largest / 32))
+    return _Plan(
+        slots, low, slots + ((size - 1) >> low) + 1, width, together, chunk, chunk * math.ceil(largest / chunk)
+    )
+
+
+def _loop(plan: _Plan, step, start: jax.Array, like: jax.Array) -> jax.Array:
+    """`step` over the chunks that the slots fill."""
+    axes = tuple(varying_axes(like))
+    state = as_varying(jnp.zeros((), jnp.int32), axes), as_varying(start, axes)
+    return lax.fori_loop(0, (plan.slots + plan.chunk - 1) // plan.chunk, step, state)[1]
+
+
+def _buckets(size: int, low: int) -> int:
+    return math.ceil(size / 2**low)

@@ -1,0 +1,188 @@
+"""Ladder: the smallest rung that holds every spike.
+
+Law: nothing is dropped and nothing wasted: the rung is the first, by rising bytes, whose slots hold all spikes that
+are not zero; the last one holds anything.
+
+A collective finds the rung on each device, takes the largest over all of them, and sends that many bytes.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.core import Tracer
+
+from snap_jax.errors import UsageError
+from snap_jax.wires import bits
+from snap_jax.wires.base import Sparse, Wire
+from snap_jax.wires.bitmap import Bitmap
+from snap_jax.wires.codes import width_of
+from snap_jax.wires.events import Events
+from snap_jax.wires.packed import Packed
+
+RATIO = 1.2  # of the bytes of neighbouring default rungs
+SPARSEST = 2**-10  # share of events of the smallest default rung
+LEAST_BYTES = 64  # a tensor that packs into this has one rung: the agreement would cost more than it saves
+
+
+@dataclasses.dataclass(frozen=True)
+class Ladder(Wire):
+    """Several wires, of which each call takes the smallest that holds all its spikes.
+
+    Attributes:
+      rungs: the wires to choose from; `None` takes `default_rungs`, at most 1.25x apart in bytes.
+
+    Called eagerly, `pack` gives the payload of the rung taken; while tracing, when nobody knows, that of the largest.
+    Inside a collective the choice is made at run time.
+
+    Raises:
+      UsageError: if no rung holds everything, or there are more than 255.
+
+    >>> ladder = Ladder((Events(0.01), Bitmap(0.2), Packed()))
+    >>> ladder.sizes(1000, range(-1, 2))
+    (12, 150, 250)
+    >>> [ladder.pack(jnp.zeros(1000, jnp.int8).at[:k].set(1), range(-1, 2)).size for k in (10, 11, 201)]
+    [12, 150, 250]
+    """
+
+    rungs: tuple[Wire, ...] | None = None
+
+    def __post_init__(self):
+        if self.rungs is None:
+            return
+        if not any(rung.holds_everything for rung in self.rungs):
+            raise UsageError(f"Ladder: none of {self.rungs} holds a tensor that fires everywhere: add Packed()")
+        if len(self.rungs) > 255 or any(isinstance(rung, Ladder) for rung in self.rungs):
+            raise UsageError("Ladder: use at most 255 rungs, none of them a Ladder")
+
+    def steps(self, size: int, symbols: range) -> tuple[Wire, ...]:
+        """The rungs that can be the smallest for `size` elements, by rising bytes and slots."""
+        return _steps(self.rungs, size, symbols)
+
+    def sizes(self, size, symbols):
+        """The bytes of each of `steps`."""
+        return tuple(wire.nbytes(size, symbols) for wire in self.steps(size, symbols))
+
+    def nbytes(self, size, symbols):
+        """The bytes of the last rung."""
+        return self.sizes(size, symbols)[-1]
+
+    def rung(self, spikes, symbols):
+        """How many rungs have too few slots for what fired."""
+        slots = [wire.slots(spikes.size) for wire in self.steps(spikes.size, symbols)]
+        fired = bits.count_fired(spikes)
+        return jnp.sum(fired > jnp.asarray(slots[:-1], jnp.int32)).astype(jnp.uint8)
+
+    def pack(self, spikes, symbols):
+        """The payload of the rung taken, of the last one while tracing."""
+        sizes = self.sizes(spikes.size, symbols)
+        if len(sizes) == 1 or isinstance(spikes, Tracer):
+            return self.steps(spikes.size, symbols)[-1].pack(spikes, symbols)
+        rung = self.rung(spikes, symbols)
+        return _eager_write(spikes, rung, self, symbols)[: sizes[int(rung)]]
+
+    def unpack(self, payload, shape, symbols):
+        """The spikes that `pack` was given; the length of the payload says which rung it took."""
+        steps, sizes = self.steps(math.prod(shape), symbols), self.sizes(math.prod(shape), symbols)
+        rung = sizes.index(payload.size)
+        if len(sizes) == 1 or isinstance(payload, Tracer):
+            return steps[rung].unpack(payload, shape, symbols)
+        room = jnp.pad(payload, (0, sizes[-1] - sizes[rung]))
+        return _eager_read(room, jnp.asarray(rung, jnp.uint8), self, shape, symbols)
+
+    def write(self, spikes, symbols, rung):
+        """The payload of the rung, in the space of the largest."""
+        size = spikes.size
+        families, room = _families(self.steps(size, symbols)), self.nbytes(size, symbols)
+        write = [functools.partial(_write, wires, symbols=symbols, room=room) for wires in families]
+        return _switch(families, rung, write, spikes)
+
+    def read(self, payload, shape, symbols, rung):
+        """The spikes that `write` was given."""
+        families = _families(self.steps(math.prod(shape), symbols))
+        read = [functools.partial(_read, wires, shape=shape, symbols=symbols) for wires in families]
+        return _switch(families, rung, read, payload)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _eager_write(spikes, rung, ladder: Ladder, symbols: range):
+    return ladder.write(spikes, symbols, rung)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _eager_read(payload, rung, ladder: Ladder, shape, symbols: range):
+    return ladder.read(payload, shape, symbols, rung)
+
+
+@functools.lru_cache(maxsize=256)
+def _steps(rungs: tuple[Wire, ...] | None, size: int, symbols: range) -> tuple[Wire, ...]:
+    rungs = default_rungs(size, symbols) if rungs is None else rungs
+    useful: list[Wire] = []
+    for wire in sorted(rungs, key=lambda w: (w.nbytes(size, symbols), -w.slots(size))):
+        if not useful or wire.slots(size) > useful[-1].slots(size):
+            useful.append(wire)
+    return tuple(useful)
+
+
+def default_rungs(size: int, symbols: range) -> tuple[Wire, ...]:
+    """Rungs for a tensor of `size` elements: of every payload size on a geometric grid the wire with the most slots.
+
+    The grid starts at `Packed`, goes down by `RATIO`, and ends at a firing rate of `SPARSEST` or at `LEAST_BYTES` / 4
+    bytes. `Packed(radix=True)` is no rung: a bitmap is as small until nearly all fire, and many times as fast.
+
+    >>> [type(wire).__name__ for wire in default_rungs(2**20, range(-1, 2))[-5:]]
+    ['Events', 'Events', 'Bitmap', 'Bitmap', 'Packed']
+    """
+    most = Packed().nbytes(size, symbols)
+    rungs: list[Wire] = [Packed()]
+    for i in itertools.count(1):
+        nbytes = most / RATIO**i
+        if most <= LEAST_BYTES or nbytes < LEAST_BYTES / 4 or 0 not in symbols:
+            break
+        wire = _roomiest(8 * nbytes / size, width_of(len(symbols) - 1))
+        if wire is None or wire.capacity < SPARSEST:
+            break
+        rungs.insert(0, wire)
+    return tuple(rungs)
+
+
+def _roomiest(per_element: float, width: int) -> Sparse | None:
+    """The wire with the most slots in so many bits an element, values of `width` bits."""
+    shares: list[tuple[float, type]] = [((per_element - 2.0**-low) / (1 + low + width), Events) for low in range(24)]
+    if width:
+        shares.append(((per_element - 1) / width, Bitmap))
+    share, kind = max(shares, key=lambda pair: pair[0])
+    share = math.floor(share * 2**20) / 2**20
+    return kind(min(share, 1.0)) if share > 0 else None
+
+
+def _families(steps: tuple[Wire, ...]) -> list[tuple[Wire, ...]]:
+    """Neighbours that share a program: sparse wires of one class; any other is alone."""
+    keys = [type(wire) if isinstance(wire, Sparse) else i for i, wire in enumerate(steps)]
+    return [tuple(steps[i] for i in group) for _, group in itertools.groupby(range(len(steps)), keys.__getitem__)]
+
+
+def _switch(families: list[tuple[Wire, ...]], rung, branches, operand):
+    """The branch of the family that `rung` falls into, called with the operand and its place in the family."""
+    family = jnp.asarray([i for i, wires in enumerate(families) for _ in wires])[rung]
+    chosen = jnp.asarray([i for wires in families for i in range(len(wires))])[rung]
+    return lax.switch(family, branches, operand, chosen)
+
+
+def _write(wires, spikes, chosen, symbols, room):
+    if isinstance(wires[0], Sparse):
+        settings = tuple(wire.setting(spikes.size) for wire in wires)
+        return wires[0].write_any(spikes, symbols, settings, chosen, room)
+    packed = wires[0].pack(spikes, symbols)
+    return jnp.pad(packed, (0, room - packed.size))
+
+
+def _read(wires, payload, chosen, shape, symbols):
+    size = math.prod(shape)
+    if isinstance(wires[0], Sparse):
+        return wires[0].read_any(payload, shape, symbols, tuple(wire.setting(size) for wire in wires), chosen)
+    return wires[0].unpack(payload[: wires[0].nbytes(size, symbols)], shape, symbols)

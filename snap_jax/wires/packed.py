@@ -1,0 +1,122 @@
+"""Packed: as many bits a spike as its levels need.
+
+Law: the payload depends on nothing but shape and symbols, `ceil(log2(levels))` bits a spike, 32 / digits with `radix`.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from snap_jax.wires.base import Wire
+from snap_jax.wires.codes import code_dtype, to_codes, to_spikes, width_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed(Wire):
+    """Fixed-width fields: `ceil(log2(levels))` bits a spike, `sum_p ceil(n p / 8)` bytes over its parts p.
+
+    With `radix`, as many base-`levels` digits as a 32-bit word holds: `32 / floor(32 / log2(levels))` bits a spike,
+    1.6 instead of 2 for ternary.
+
+    >>> wire, s = Packed(), jnp.array([-1, 0, 1, 1, 0])
+    >>> wire.pack(s, range(-1, 2)).shape
+    (2,)
+    >>> wire.unpack(wire.pack(s, range(-1, 2)), (5,), range(-1, 2)).tolist()
+    [-1, 0, 1, 1, 0]
+    """
+
+    radix: bool = False
+
+    def pack(self, spikes, symbols):
+        """The bytes of `spikes`; see the class."""
+        codes = to_codes(spikes, symbols)
+        if self._digits_pay(symbols):
+            return _pack_radix(codes, len(symbols))
+        return _pack_fields(codes, width_of(len(symbols)))
+
+    def unpack(self, payload, shape, symbols):
+        """The spikes that `pack` was given."""
+        size = math.prod(shape)
+        if self._digits_pay(symbols):
+            codes = _unpack_radix(payload, size, len(symbols))
+        else:
+            codes = _unpack_fields(payload, size, width_of(len(symbols)))
+        return to_spikes(codes, symbols).reshape(shape)
+
+    def nbytes(self, size, symbols):
+        """`ceil(n p / 8)` summed over the parts p of the width; whole 32-bit words with `radix`."""
+        if self._digits_pay(symbols):
+            return 4 * math.ceil(size / _digits(len(symbols)))
+        return sum(math.ceil(size * part / 8) for part in _parts(width_of(len(symbols))))
+
+    def _digits_pay(self, symbols: range) -> bool:
+        """Not for a single level, of which any number fits, nor for so many that a word holds one."""
+        return self.radix and 1 < len(symbols) <= 2**16
+
+
+def _parts(width: int) -> list[int]:
+    """`width` as a sum of 8, 4, 2 and 1, widest first: fields that fill whole bytes."""
+    return [8] * (width // 8) + [p for p in (4, 2, 1) if width % 8 & p]
+
+
+def _pack_fields(codes, width: int):
+    planes, shift = [jnp.zeros(0, jnp.uint8)], 0
+    for part in _parts(width):
+        field = (codes >> shift) & (2**part - 1)
+        planes.append(pack_lanes(field.astype(jnp.uint8), part))
+        shift += part
+    return jnp.concatenate(planes)
+
+
+def _unpack_fields(payload, size: int, width: int):
+    codes, start, shift = jnp.zeros(size, code_dtype(2**width)), 0, 0
+    for part in _parts(width):
+        count = math.ceil(size * part / 8)
+        field = unpack_lanes(payload[start : start + count], size, part)
+        codes = codes | (field.astype(codes.dtype) << shift)
+        start, shift = start + count, shift + part
+    return codes
+
+
+def pack_lanes(fields, part: int):
+    """Field `lane * W + w` goes to bits `lane * part ...` of byte w: neighbours stay neighbours, so loops vectorise."""
+    lanes = 8 // part
+    count = math.ceil(fields.size / lanes)
+    rows = _pad(fields, lanes * count).reshape(lanes, count)
+    packed = rows[0]
+    for lane in range(1, lanes):
+        packed = packed | (rows[lane] << (lane * part))
+    return packed
+
+
+def unpack_lanes(packed, size: int, part: int):
+    """The fields that `pack_lanes` was given."""
+    shifts = jnp.arange(0, 8, part, dtype=jnp.uint8)[:, None]
+    return ((packed >> shifts) & (2**part - 1)).reshape(-1)[:size]
+
+
+def _digits(levels: int) -> int:
+    """How many base-`levels` digits a 32-bit word holds."""
+    count = 1
+    while levels ** (count + 1) <= 2**32:
+        count += 1
+    return count
+
+
+def _pack_radix(codes, levels: int):
+    digits = _digits(levels)
+    rows = _pad(codes, digits * math.ceil(codes.size / digits)).reshape(digits, -1).astype(jnp.uint32)
+    words = sum(row * jnp.uint32(levels**place) for place, row in enumerate(rows))
+    return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)
+
+
+def _unpack_radix(payload, size: int, levels: int):
+    words = jax.lax.bitcast_convert_type(payload.reshape(-1, 4), jnp.uint32)
+    rows = [(words // jnp.uint32(levels**place)) % jnp.uint32(levels) for place in range(_digits(levels))]
+    return jnp.concatenate(rows)[:size].astype(code_dtype(levels))
+
+
+def _pad(flat, size: int):
+    return flat if flat.size == size else jnp.pad(flat, (0, size - flat.size))

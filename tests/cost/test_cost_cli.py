@@ -1,0 +1,170 @@
+"""Law: a file says everything or names a preset; an unknown key is an error, and nothing is guessed."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+import snap_jax.cost.toml
+from snap_jax.cost import (
+    Chain,
+    Coding,
+    CostError,
+    FullyConnected,
+    Graph,
+    Mesh,
+    Range,
+    Ring,
+    Switch,
+    Torus,
+    links,
+    load,
+    named,
+    price,
+)
+from snap_jax.cost.cli import run
+from snap_jax.cost.systems import NAMED, axis_sizes
+from snap_jax.traffic.transfer import Traffic, Transfer
+
+TRAFFIC = Traffic((Transfer("all_gather", ("die",), 4, "uint8", 64_000),))
+EXAMPLE = snap_jax.cost.toml.__doc__.split("\n\n", 2)[2]
+
+
+def system(text, tmp_path):
+    path = tmp_path / "system.toml"
+    path.write_text(text)
+    return load(path)
+
+
+def test_the_example_at_the_top_of_the_module_is_a_system(tmp_path):
+    found = system(EXAMPLE, tmp_path)
+    mine = links.Link(
+        "mine", "PHY and controller", "our lab, 2025", Range(0.4, 0.5), Range(64.0, 64.0), Range(2.0, 2.0)
+    )
+    assert found.axes == {"die": Ring(4, mine)}
+    assert (found.name, found.algorithm) == ("four dies", "default")
+    assert found.compute.tera_ops_per_s == Range(80.0, 100.0)
+    assert found.coding == Coding(Range(25.0, 25.0), Range(3.0, 3.0), "measured on this machine")
+    # 4 x 3 shards of 64 kB at 0.4 to 0.5 pJ/bit.
+    assert list(price(TRAFFIC, found).energy_j) == pytest.approx([12 * 64e3 * 8 * p * 1e-12 for p in (0.4, 0.5)])
+
+
+@pytest.mark.parametrize(
+    ("axis", "topology"),
+    [
+        ('topology = "Chain"\nchips = 3', Chain(3, links.PCIE5)),
+        ('topology = "Ring"\nchips = 3', Ring(3, links.PCIE5)),
+        ('topology = "Ring"\nchips = 3\nbidirectional = true', Ring(3, links.PCIE5, bidirectional=True)),
+        ('topology = "Switch"\nchips = 3', Switch(3, links.PCIE5)),
+        ('topology = "FullyConnected"\nchips = 3', FullyConnected(3, links.PCIE5)),
+        ('topology = "Mesh"\nshape = [2, 3]', Mesh((2, 3), links.PCIE5)),
+        ('topology = "Torus"\nshape = [4, 4]', Torus((4, 4), links.PCIE5)),
+        ('topology = "Graph"\nchips = 3\njoins = [[0, 1], [1, 2]]', Graph(3, ((0, 1), (1, 2)), links.PCIE5)),
+    ],
+)
+def test_every_topology_can_be_written(axis, topology, tmp_path):
+    assert system(f'[axes.x]\nlink = "PCIE5"\n{axis}', tmp_path).axes == {"x": topology}
+
+
+RING = '[axes.x]\ntopology = "Ring"\nchips = 4\nlink = "PCIE5"\n'
+LINK = '[links.mine]\nboundary = "b"\nsource = "s"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"no \[axes.NAME\]"),
+        ("axes = 3", "axes=3; want a table"),
+        ("not toml", "cannot be read as TOML"),
+        (f"{RING}colour = 1", "axes.x: unknown key 'colour'; want some of topology, link, chips"),
+        (f"tempo = 1\n{RING}", "the file: unknown key 'tempo'"),
+        (f'algorithm = "magic"\n{RING}', "algorithm='magic'; want one of default"),
+        (RING.replace("PCIE5", "PCIE9"), "link='PCIE9'; want one of UCIE_STANDARD"),
+        (RING.replace("Ring", "Moebius"), "topology='Moebius'; want one of Chain, Ring"),
+        (RING.replace("chips = 4", ""), "chips=None; want a whole number"),
+        (RING.replace("chips = 4", 'chips = "four"'), "chips='four'; want a whole number"),
+        (RING.replace("chips = 4", "chips = true"), "chips=True; want a whole number"),
+        ('[axes.x]\ntopology = "Mesh"\nlink = "PCIE5"\nshape = 4', "shape=4; want a list"),
+        (f'{RING}bidirectional = "yes"', "bidirectional='yes'; want true or false"),
+        ("[links.mine]\nsource = 's'\n" + RING, "boundary=None; want a string"),
+        (f"{LINK}pj_per_bit = 'low'\n{RING}", r"\[links.mine\]: pj_per_bit='low'; want a number, or \[low, high\]"),
+        (f"{LINK}pj_per_bit = [1, 2, 3]\n{RING}", "want a number"),
+        (f"{LINK}pj_per_bit = [2, 1]\n{RING}", "want 0 <= low <= high"),
+        (f"{LINK}watts = 1\n{RING}", r"\[links.mine\]: unknown key 'watts'"),
+        (f'{RING}[compute]\nunit = "ABACUS"', "unit='ABACUS'; want one of HOROWITZ_45NM"),
+        (f'{RING}[coding]\nencode_gbyte_per_s = 1\nsource = "s"', "decode_gbyte_per_s=None"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named(text, message, tmp_path):
+    with pytest.raises(CostError, match=message):
+        system(text, tmp_path)
+
+
+def test_a_file_that_is_not_there_is_named():
+    with pytest.raises(CostError, match=r"nowhere\.toml: cannot be read"):
+        load("nowhere.toml")
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_named_systems_take_their_sizes_from_the_traffic(name):
+    found = named(name, TRAFFIC)
+    assert {axis: topology.size for axis, topology in found.axes.items()} == {"die": 4}
+    assert price(TRAFFIC, found).wire_bytes > 0
+
+
+def test_axis_sizes():
+    both = Transfer("psum", ("pod", "die"), 8, "uint8", 1)
+    assert axis_sizes(Traffic((both, *TRAFFIC))) == {"die": 4, "pod": 2}
+    with pytest.raises(CostError, match=r"sizes of axes \['pod', 'die'\] cannot be told"):
+        axis_sizes(Traffic((both,)))
+    with pytest.raises(CostError, match="others say"):
+        axis_sizes(Traffic((*TRAFFIC, Transfer("psum", ("die",), 2, "uint8", 1))))
+
+
+def printed(*arguments):
+    console = Console(width=120, file=io.StringIO())
+    run(*arguments, console=console)
+    return console.file.getvalue()
+
+
+def test_run_prices_a_traffic_file_or_the_directory_that_holds_it(tmp_path):
+    (tmp_path / "traffic.json").write_text(TRAFFIC.to_json())
+    (tmp_path / "mine.toml").write_text(RING.replace("axes.x", "axes.die"))
+    by_file = printed(str(tmp_path / "traffic.json"), "ucie-ring")
+    assert "Cost of one run on ucie-ring" in by_file
+    assert printed(str(tmp_path), "ucie-ring") == by_file
+    assert "PCIe 5 x16" in printed(str(tmp_path), str(tmp_path / "mine.toml"))
+
+
+def test_run_lists_every_link_with_its_source_and_every_system():
+    text = printed(None, None, True)
+    flat = " ".join(text.split())
+    for name, link in links.PRESETS.items():
+        assert name in text
+        assert " ".join(link.source.split()) in flat
+    assert all(name in text for name in NAMED)
+
+
+@pytest.mark.parametrize(
+    ("source", "system", "message"),
+    [
+        (None, "ucie-ring", "want RUN_DIR or TRAFFIC.json"),
+        ("x", None, "and --system NAME or FILE.toml"),
+        ("nowhere.json", "ucie-ring", "nowhere.json does not hold traffic"),
+    ],
+)
+def test_run_says_what_is_missing(source, system, message):
+    with pytest.raises(CostError, match=message):
+        run(source, system)
+
+
+def test_an_unknown_system_is_named_with_those_there_are(tmp_path):
+    (tmp_path / "traffic.json").write_text(TRAFFIC.to_json())
+    with pytest.raises(CostError, match="system 'abacus' is not known; want one of ucie-ring"):
+        run(str(tmp_path), "abacus")
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    (tmp_path / "traffic.json").write_text("[1, 2]")
+    with pytest.raises(CostError, match=r"does not hold traffic as Traffic\.to_json writes it"):
+        run(str(tmp_path), "ucie-ring")

@@ -1,0 +1,87 @@
+"""Law: a unit has one process node, and an operation it has no figure for is an error, never free."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snap_jax.cost import HOROWITZ_45NM, CostError, Count, Operations, Range
+from snap_jax.cost.operations import KINDS
+
+dtypes = st.sampled_from(["int8", "int32", "float16", "float32"])
+counts = st.lists(st.tuples(st.sampled_from(KINDS[:4]), dtypes, st.integers(0, 10**9)), max_size=5)
+
+
+def operations(several):
+    return Operations(tuple(Count(*one) for one in several), bytes_moved=len(several))
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "picojoules"),
+    [
+        ("mac", "float32", (4.6, 4.6)),  # 3.7 + 0.9
+        ("accumulate", "float32", (0.9, 0.9)),
+        ("mac", "int8", (0.23, 0.3)),  # 0.2 + 0.03 in int8, + 0.1 in int32
+        ("add", "int8", (0.03, 0.03)),
+        ("multiply", "int32", (3.1, 3.1)),
+        ("mac", "float16", (1.5, 1.5)),
+        ("mac", "uint8", (0.23, 0.3)),
+    ],
+)
+def test_the_table_of_horowitz(kind, dtype, picojoules):
+    energy = HOROWITZ_45NM.energy(Operations((Count(kind, dtype, 1e12),)))
+    assert list(energy) == pytest.approx(picojoules)
+
+
+def test_the_node_is_in_the_name():
+    assert HOROWITZ_45NM.process_node in HOROWITZ_45NM.name
+
+
+@settings(deadline=None)
+@given(counts, counts)
+def test_counts_and_energies_add(first, second):
+    a, b = operations(first), operations(second)
+    both = a + b
+    assert both.bytes_moved == a.bytes_moved + b.bytes_moved
+    assert [both.times(k) for k in KINDS] == [a.times(k) + b.times(k) for k in KINDS]
+    parts = [HOROWITZ_45NM.energy(part) for part in (a, b)]
+    assert HOROWITZ_45NM.energy(both).high == pytest.approx(sum(part.high for part in parts))
+
+
+@settings(deadline=None)
+@given(counts, st.floats(0, 1), st.integers(1, 16))
+def test_spiking_changes_macs_and_nothing_else(several, rate, ticks):
+    dense = operations(several)
+    spiking = dense.spiking(rate, ticks)
+    assert spiking.times("mac") == 0
+    expected = dense.times("mac") * rate * ticks + dense.times("accumulate") * ticks
+    assert spiking.times("accumulate") == pytest.approx(expected)
+    for kind in ("add", "multiply", "other"):
+        assert spiking.times(kind) == dense.times(kind) * ticks
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("other", "float32"), ("mac", "bfloat16"), ("add", "float64")])
+def test_what_has_no_figure_is_refused_until_it_is_left_out(kind, dtype):
+    work = Operations((Count("mac", "float32", 10), Count(kind, dtype, 7)))
+    with pytest.raises(CostError, match=f"7 x {kind} {dtype} on 'Horowitz 45 nm'.*unit.split"):
+        HOROWITZ_45NM.energy(work)
+    known, left_out = HOROWITZ_45NM.split(work)
+    assert (known.times("mac"), left_out.times(kind)) == (10, 7)
+    assert HOROWITZ_45NM.energy(known).high == pytest.approx(46e-12)
+
+
+def test_memory_costs_what_it_is_given():
+    unit = dataclasses.replace(HOROWITZ_45NM, pj_per_byte=Range(1, 2))
+    assert list(unit.energy(Operations((), bytes_moved=10**12))) == pytest.approx([1, 2])
+
+
+@pytest.mark.parametrize(("rate", "ticks"), [(-0.1, 1), (1.1, 1), (0.5, 0)])
+def test_impossible_spiking_is_refused(rate, ticks):
+    with pytest.raises(CostError, match=f"firing_rate={rate}, ticks={ticks}"):
+        Operations().spiking(rate, ticks)
+
+
+def test_negative_counts_are_refused():
+    with pytest.raises(CostError, match="times >= 0"):
+        Count("mac", "float32", -1)

@@ -1,0 +1,106 @@
+"""Programs that every law is tried on: a collective, its lax namesake, and value and gradient of both on one mesh."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+import snap_jax as snap
+from snap_jax import mesh
+from snap_jax._jax import as_varying
+
+PERM = "perm"
+
+
+def chain(axis):
+    """Pairs (i, i + 1): the first device receives nothing."""
+    return [(i, i + 1) for i in range(lax.axis_size(axis) - 1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A coded collective and what it must equal."""
+
+    coded: Callable
+    plain: Callable
+
+
+PAIRS = {
+    "all_gather": Pair(
+        lambda x, axis, c, **k: snap.all_gather(x, axis, codec=c, **k), lambda q, axis: lax.all_gather(q, axis)
+    ),
+    "all_gather-tiled": Pair(
+        lambda x, axis, c, **k: snap.all_gather(x, axis, axis=1, tiled=True, codec=c, **k),
+        lambda q, axis: lax.all_gather(q, axis, axis=1, tiled=True),
+    ),
+    "all_gather-invarying": Pair(
+        lambda x, axis, c, **k: snap.all_gather(x, axis, to="invarying", codec=c, **k),
+        lambda q, axis: lax.all_gather(q, axis, to="invarying"),
+    ),
+    "ppermute": Pair(
+        lambda x, axis, c, **k: snap.ppermute(x, axis, chain(axis), codec=c, **k),
+        lambda q, axis: lax.ppermute(q, axis, chain(axis)),
+    ),
+    "psum": Pair(lambda x, axis, c: snap.psum(x, axis, codec=c), lambda q, axis: lax.psum(q, axis)),
+    "psum_scatter": Pair(
+        lambda x, axis, c, **k: snap.psum_scatter(x, axis, scatter_dimension=1, tiled=True, codec=c, **k),
+        lambda q, axis: lax.psum_scatter(q, axis, scatter_dimension=1, tiled=True),
+    ),
+}
+MOVES = ("all_gather", "all_gather-tiled", "all_gather-invarying", "ppermute")
+
+MESHES = {"1": {"x": 1}, "2": {"x": 2}, "4": {"x": 4}, "8": {"x": 8}, "2x4": {"x": 2, "y": 4}}
+
+
+def axis_of(name):
+    """The axis a mesh is used along: all of it."""
+    axes = tuple(MESHES[name])
+    return axes[0] if len(axes) == 1 else axes
+
+
+def both(pair, codec_of, x, threshold, *, mesh_name="8", oracle=None, shared=True, **keywords):
+    """(value, gradient of x, gradient of threshold) of the coded collective and of its oracle, in one program."""
+    axis = axis_of(mesh_name)
+    names = (axis,) if isinstance(axis, str) else axis
+    oracle = oracle or pair.plain
+
+    def run(function, x, threshold):
+        def loss(x, threshold):
+            y = function(x, codec_of(threshold))
+            weight = jnp.sin(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
+            weight = weight * (1 + lax.axis_index(axis))
+            return jnp.sum(jnp.tanh(y.astype(jnp.float32)) * weight), y
+
+        (_, y), gradients = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(x, threshold)
+        return jax.tree.map(lambda a: as_varying(a, names)[None], (y, *gradients))
+
+    def program(x, threshold):
+        threshold = threshold if shared else as_varying(threshold, names)
+        coded = run(lambda x, c: pair.coded(x, axis, c, **keywords), x, threshold)
+        plain = run(lambda x, c: oracle(c.quantize(x), axis), x, threshold)
+        return coded, plain
+
+    mapped = jax.shard_map(
+        program, mesh=mesh.make(MESHES[mesh_name]), in_specs=(P(names), P()), out_specs=P(names), check_vma=True
+    )
+    return jax.tree.map(np.asarray, jax.jit(mapped)(x, threshold))
+
+
+def sample(shape, dtype="float32", seed=0):
+    """Unit normal numbers."""
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+def compiled(function, *args, mesh_name="8", out_specs=None):
+    """The compiled program of `function` inside shard_map, inputs divided along their first dimension."""
+    names = axis_of(mesh_name)
+    specs = P(names)
+    mapped = jax.shard_map(
+        functools.partial(function), mesh=mesh.make(MESHES[mesh_name]), in_specs=specs, out_specs=out_specs or specs
+    )
+    return jax.jit(mapped).lower(*args).compile()

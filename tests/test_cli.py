@@ -1,0 +1,99 @@
+"""The command line: help, one-line errors with exit code 2, and nothing left behind."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from snap_jax import cli, mesh
+from snap_jax.errors import UsageError
+from snap_jax.specs import parse_link
+
+SMALL = "--layers 2 --chips 2 --width 16 --heads 2 --window 32 --batch 2 --microbatches 2 --steps 2"
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(bytes(range(32, 127)) * 40)
+    return str(path)
+
+
+def failing(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("snap-jax: ")
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--data /no/such/text", "neither a dataset"),
+        ("--link spikes", "link 'spikes' is not known"),
+        ("--link tenary", r"did you mean ternary\?"),
+        ("--link ternary+zip", "wire 'zip' is not known"),
+        ("--link dense+ticks", "dense has no wire"),
+        ("--grad-link nope", "link 'nope' is not known"),
+        ("--chips 3", "chips=3 does not divide layers=4"),
+        ("--chips 100 --layers 100", "100 devices cannot be emulated"),
+        ("--data enwik8", "enwik8"),
+        ("--out /proc/nowhere/run --data stdlib --steps 1", "cannot write to /proc/nowhere/run"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert re.search(message, failing(["train", "language", *arguments.split()], capsys))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_and_short_data(tmp_path, capsys):
+    empty, short = tmp_path / "empty", tmp_path / "short"
+    empty.write_bytes(b"")
+    short.write_bytes(b"too short for a window")
+    assert "no text" in failing(["train", "language", "--data", str(empty)], capsys)
+    assert "give a longer text" in failing(["train", "language", "--data", str(short)], capsys)
+
+
+def test_train_writes_the_run_and_its_page(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    cli.main(["train", "language", "--data", data, *SMALL.split(), "--link", "ternary+ticks", "--out", str(out)])
+    assert json.loads((out / "result.json").read_text())["config"]["link"] == "ternary+ticks"
+    assert (out / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
+    shown = capsys.readouterr().out
+    assert "bits per element" in shown
+    cli.main(["report", str(out), str(out), "--out", str(tmp_path / "two.html")])
+    assert (tmp_path / "two.html").exists()
+    cli.main(["cost", str(out), "--system", "ucie-chain"])
+    assert "over die" in capsys.readouterr().out
+
+
+def test_help_names_every_command():
+    text = subprocess.run(
+        [sys.executable, "-m", "snap_jax", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    for command in ("demo", "train", "report", "cost"):
+        assert command in text
+
+
+def test_every_link_of_the_help_parses():
+    for name in ("bf16", "int8", "int4", "ternary", "count:3", "rate:8"):
+        for wire in ("", "+packed", "+radix"):
+            codec = parse_link(name + wire)
+            assert codec is not None
+            assert codec.payload_bytes((16,)) > 0
+    assert parse_link("dense") is None
+
+
+def test_emulation_after_the_start_needs_enough_devices():
+    mesh.emulate(4)  # eight are there
+    with pytest.raises(UsageError, match="JAX runs with 8 devices, 16 were asked for"):
+        mesh.emulate(16)
+    with pytest.raises(UsageError, match=r"needs 16 devices, 8 are there: call mesh.emulate\(16\)"):
+        mesh.make({"die": 16})

@@ -1,0 +1,185 @@
+"""Encodings: value, range, gradients, bad input, against formulas written out here."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import snap_jax as snap
+from snap_jax import surrogates
+from snap_jax.encodings import simulate
+
+ALL = {
+    "ternary": snap.Ternary(0.7),
+    "ternary-firing": snap.Ternary(0.7, dead_zone=1.0),
+    "count": snap.Count(3, 0.4),
+    "rate": snap.Rate(4, 1.2),
+    "rate-leaky": snap.Rate(4, 1.2, leak=0.5),
+    "rate-unsigned": snap.Rate(4, 1.2, signed=False),
+    "integer": snap.Integer(4, 0.3),
+    "integer-absmax": snap.Integer(3),
+    "bf16": snap.Float("bfloat16"),
+    "f16": snap.Float("float16"),
+    "f8": snap.Float("float8_e4m3fn"),
+}
+SHAPES = st.sampled_from([(), (0,), (5,), (2, 3)])  # few, so that each compiles once
+FLOATS = SHAPES.flatmap(
+    lambda shape: hnp.arrays(np.float32, shape, elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
+)
+
+
+@jax.jit
+def there_and_here(codec, x):
+    payload = codec.encode(x)
+    return codec.decode(payload, shape=x.shape, dtype=x.dtype), codec.quantize(x), codec.spikes(x), payload
+
+
+@pytest.mark.parametrize("name", ALL)
+@given(x=FLOATS)
+@settings(max_examples=40, deadline=None)
+def test_decoding_gives_what_quantize_promised(name, x):
+    """Any finite input, denormal and huge ones too: the bytes decode to `quantize(x)`, bit for bit, and finite."""
+    codec = snap.Codec(ALL[name])
+    there, here, spikes, payload = jax.tree.map(np.asarray, there_and_here(codec, x))
+    np.testing.assert_array_equal(there.view(np.uint32), here.view(np.uint32))
+    assert np.isfinite(here).all()
+    assert all(int(s) in codec.encoding.symbols for s in spikes.reshape(-1))
+    assert payload.size == codec.payload_bytes(x.shape)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_law_5_one_bad_value_makes_all_of_it_nan(name, bad):
+    codec, x = snap.Codec(ALL[name]), jnp.ones((3, 4)).at[1, 2].set(bad)
+    assert np.isnan(codec.quantize(x)).all()
+    assert np.isnan(codec.decode(codec.encode(x), shape=x.shape, dtype=x.dtype)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", ALL)
+def test_dtype_is_kept_and_nothing_overflows(name, dtype):
+    largest = float(jnp.finfo(dtype).max)
+    y = ALL[name].quantize(jnp.asarray([largest, -largest, 0.0], dtype))
+    assert y.dtype == dtype
+    assert np.isfinite(y.astype(jnp.float32)).all()
+
+
+@given(x=st.floats(-5, 5, width=32))
+@settings(deadline=None, max_examples=50)
+def test_count_formula(x):
+    step, limit, dead_zone = 0.4, 3, 0.75
+    expected = np.sign(x) * min(
+        np.floor(np.float32(abs(np.float32(x))) / np.float32(step) + np.float32(1 - dead_zone)), limit
+    )
+    assert int(snap.Count(limit, step, dead_zone).spikes(jnp.float32(x))) == expected
+
+
+def test_ternary_fires_at_its_dead_zone():
+    x = jnp.array([0.99, 1.0, -0.99, -1.0])
+    assert snap.Ternary(2.0).spikes(x).tolist() == [0, 1, 0, -1]
+    assert snap.Ternary(1.0, dead_zone=1.0).spikes(x).tolist() == [0, 1, 0, -1]
+
+
+@given(k=st.integers(-64, 64), ticks=st.sampled_from([1, 4, 16]), signed=st.booleans())
+@settings(deadline=None, max_examples=30)
+def test_rate_closed_form_is_the_simulation(k, ticks, signed):
+    """Multiples of 1/32, where both are exact: the same count."""
+    rate = snap.Rate(ticks, signed=signed)
+    x = jnp.float32(k / 32)
+    assert float(rate.spikes(x)) == float(simulate(x, rate))
+
+
+@given(x=st.floats(-3, 3, width=32), ticks=st.sampled_from([1, 3, 8]))
+@settings(deadline=None, max_examples=20)
+def test_rate_anywhere_is_at_most_one_spike_from_the_simulation(x, ticks):
+    rate = snap.Rate(ticks)
+    assert abs(float(rate.spikes(jnp.float32(x))) - float(simulate(jnp.float32(x), rate))) <= 1
+
+
+def test_leaky_rate_by_hand():
+    """leak 1/2, start 1/2, x = 0.9: V = 1.15 fires -> .15, .975, 1.3875 fires -> .3875, 1.09375 fires."""
+    assert snap.Rate(4, leak=0.5).spikes(jnp.array([0.9, -0.9])).tolist() == [3, -3]
+    assert snap.Rate(4, leak=0.5, signed=False).spikes(jnp.array([0.9, -0.9])).tolist() == [3, 0]
+
+
+@pytest.mark.parametrize("encoding", [snap.Ternary, lambda t: snap.Count(3, t), lambda t: snap.Integer(3, t)])
+def test_gradients_are_those_of_a_learned_step(encoding):
+    """y = s theta: dy/dx = g and dy/dtheta = s - g x / theta, g = 1 in range and 0 beyond (LSQ)."""
+    theta = jnp.float32(0.5)
+    limit = encoding(theta).symbols.stop - 1
+    x = jnp.linspace(-4, 4, 42)  # none on the edge of the range
+    value = lambda x, theta: encoding(theta).quantize(x[None])[0]
+    dx, dtheta = jax.vmap(jax.grad(value, argnums=(0, 1)), in_axes=(0, None))(x, theta)
+    symbols = encoding(theta).symbols
+    beyond = 0.0 if symbols.start == -limit else 0.5  # counts saturate at their limit, integers half a step later
+    inside = (x / theta >= symbols.start - beyond) & (x / theta <= limit + beyond)
+    np.testing.assert_allclose(dx, inside)
+    np.testing.assert_allclose(dtheta, encoding(theta).spikes(x) - inside * x / theta, atol=1e-6)
+
+
+def test_integer_absmax_sends_its_step():
+    encoding, x = snap.Integer(4), jnp.array([-7.0, 3.2, 14.0])
+    spikes, (step,) = encoding.fire(x)
+    assert float(step) == 14 / 7
+    assert spikes.tolist() == [-4, 2, 7]  # -3.5 rounds to even
+    assert snap.Codec(encoding).payload_bytes((3,)) == 2 + 4 + 1
+
+
+SURROGATES = {
+    surrogates.Rectangular(0.5): lambda d: (abs(d) < 0.25) / 0.5,
+    surrogates.Triangular(2.0): lambda d: max(0, 1 - 2 * abs(d)),
+    surrogates.ATan(2.0): lambda d: 1 / (1 + (np.pi * d) ** 2),
+    surrogates.SuperSpike(25.0): lambda d: 1 / (1 + 25 * abs(d)) ** 2,
+    surrogates.Gaussian(0.5): lambda d: np.exp(-2 * d**2) / (0.5 * np.sqrt(2 * np.pi)),
+    surrogates.StraightThrough(): lambda d: float(-1 <= d <= 0.5),
+}
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda s: type(s).__name__)
+def test_surrogates_against_their_formulas(surrogate):
+    for d in (-0.9, -0.3, -0.2, 0.0, 0.1, 0.4, 0.7):
+        np.testing.assert_allclose(surrogate(jnp.float32(d)), SURROGATES[surrogate](d), rtol=1e-5)
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda s: type(s).__name__)
+def test_a_spike_has_the_slope_of_its_surrogate(surrogate):
+    """Two firing levels, at 1 and 2 thresholds: the slope is that of the nearest one, on both sides of zero."""
+    for u in (0.2, 0.9, 1.3, 1.6, 2.4, -0.9, -1.6):
+        slope = jax.grad(lambda u: surrogates.staircase(u, 2, 1.0, True, surrogate))(jnp.float32(u))
+        nearest = 1 if abs(u) < 1.5 else 2
+        np.testing.assert_allclose(slope, SURROGATES[surrogate](abs(u) - nearest), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: snap.Count(0), r"Count: limit=0 fires never: use a limit of 1"),
+        (lambda: snap.Rate(0), r"Rate: ticks=0.*use ticks >= 1"),
+        (lambda: snap.Rate(2, leak=1.5), r"leak=1.5: use .* leak <= 1"),
+        (lambda: snap.Integer(1), r"Integer: bits=1: use 2 to 8"),
+        (lambda: snap.Float("int8"), r"Float: dtype=int8 is no float"),
+        (lambda: snap.Codec(snap.Ternary()).encode(jnp.arange(3)), r"got dtype int32, only floats"),
+        (lambda: snap.Codec(snap.Float(), snap.Ticks()).encode(jnp.ones(3)), r"Ticks: .* use Packed"),
+    ],
+)
+def test_errors_name_the_value_and_the_fix(make, message):
+    with pytest.raises(snap.UsageError, match=message):
+        make()
+
+
+def test_a_codec_is_a_pytree_and_equal_ones_share_a_compilation():
+    codec = snap.Codec(snap.Ternary(0.5))
+    assert jax.tree.leaves(codec) == [0.5]
+    traces = []
+
+    @jax.jit
+    def quantize(codec, x):
+        traces.append(None)
+        return codec.quantize(x)
+
+    quantize(snap.Codec(snap.Ternary(0.5)), jnp.ones(3))
+    quantize(snap.Codec(snap.Ternary(0.6)), jnp.ones(3))
+    assert len(traces) == 1
