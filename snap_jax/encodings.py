@@ -107,7 +107,11 @@ def saturate(y: Floats[Array, "..."], dtype: jnp.dtype) -> Floats[Array, "..."]:
 
 
 def _in_thresholds(x, threshold: Threshold):
-    return x.astype(jnp.float32) / jnp.asarray(threshold, jnp.float32)
+    # XLA turns a division by a broadcast number into a product with its inverse in some programs and not in others:
+    # written out, it is the same in all. Inverses of numbers from 2^126 up are denormal and count as zero: scaled.
+    t = jnp.asarray(threshold, jnp.float32)
+    scale = jnp.where(t > 2.0**100, 2.0**-64, 1.0)
+    return (x.astype(jnp.float32) * scale) * (1 / (t * scale))
 
 
 _encoding = functools.partial(tree_util.register_dataclass, data_fields=["threshold"])
@@ -374,4 +378,4 @@ class Integer(Encoding):
 
     def _absmax_step(self, x):
         largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x).astype(jnp.float32)), initial=0)
-        return jnp.maximum(largest / (self.symbols.stop - 1), jnp.finfo(jnp.float32).tiny)
+        return jnp.maximum(largest * (1 / (self.symbols.stop - 1)), jnp.finfo(jnp.float32).tiny)

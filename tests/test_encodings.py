@@ -50,6 +50,15 @@ def test_decoding_gives_what_quantize_promised(name, x):
     assert payload.size == codec.payload_bytes(x.shape)
 
 
+@pytest.mark.parametrize("size", [1, 4, 5])
+@pytest.mark.parametrize("threshold", [2.0**-126, 2.0**100, 2.552118e38])
+def test_one_threshold_is_one_spike_however_large_or_small(threshold, size):
+    """The inverse of 2^126 and more is denormal, which XLA takes for zero."""
+    x = jnp.full(size, threshold, jnp.float32)
+    assert snap.Ternary(threshold).spikes(x).tolist() == [1] * size
+    assert snap.Integer(2).spikes(x).tolist() == [1] * size
+
+
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_law_5_one_bad_value_makes_all_of_it_nan(name, bad):
@@ -71,9 +80,8 @@ def test_dtype_is_kept_and_nothing_overflows(name, dtype):
 @settings(deadline=None, max_examples=50)
 def test_count_formula(x):
     step, limit, dead_zone = 0.4, 3, 0.75
-    expected = np.sign(x) * min(
-        np.floor(np.float32(abs(np.float32(x))) / np.float32(step) + np.float32(1 - dead_zone)), limit
-    )
+    in_thresholds = np.float32(abs(x)) * (1 / np.float32(step))
+    expected = np.sign(x) * min(np.floor(in_thresholds + np.float32(1 - dead_zone)), limit)
     assert int(snap.Count(limit, step, dead_zone).spikes(jnp.float32(x))) == expected
 
 
