@@ -1,0 +1,12 @@
+"""Encodings: float -> integer spikes -> float, local, lossy and differentiable."""
+
+from snap_jax.encodings.base import Encoding as Encoding
+from snap_jax.encodings.base import Side as Side
+from snap_jax.encodings.base import Threshold as Threshold
+from snap_jax.encodings.base import saturate as saturate
+from snap_jax.encodings.counts import Count as Count
+from snap_jax.encodings.counts import Ternary as Ternary
+from snap_jax.encodings.floats import Float as Float
+from snap_jax.encodings.integers import Integer as Integer
+from snap_jax.encodings.rate import Rate as Rate
+from snap_jax.encodings.rate import simulate as simulate

@@ -1,0 +1,120 @@
+"""What every encoding is.
+
+Law: `quantize(x) == value(spikes(x))` bit for bit, with a surrogate gradient for `x` and for the threshold; and a NaN
+or an infinity anywhere in `x` makes all of it NaN (law 5), since a spike cannot say what went wrong where.
+
+`threshold` is a float or an array that broadcasts against the last axis; `None` means: taken from the data.
+"""
+
+import abc
+import dataclasses
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+from jax import tree_util
+from jaxtyping import Array
+from jaxtyping import Float as Floats
+from jaxtyping import Integer as Integers
+
+from snap_jax.wires import spike_dtype
+
+Threshold = float | Array
+# Fields that hold one are typed Any: JAX puts placeholders there when it takes codecs apart.
+Side = tuple[Array, ...]
+"""What must travel beside the spikes: f32 arrays, empty where both sides share the threshold."""
+
+
+class Encoding(abc.ABC):
+    """How floats become spikes."""
+
+    threshold: Any = None  # a Threshold; None where there is none, or it is taken from the data
+
+    @property
+    @abc.abstractmethod
+    def symbols(self) -> range:
+        """The integers a spike can be."""
+
+    @property
+    @abc.abstractmethod
+    def summable(self) -> bool:
+        """Whether spikes of several devices may be added before they are decoded: one threshold, shared by all."""
+
+    @property
+    @abc.abstractmethod
+    def side_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of what must travel beside the spikes."""
+
+    @abc.abstractmethod
+    def fire(self, x: Floats[Array, "..."]) -> tuple[Array, Side]:
+        """The spikes, and what must travel beside them."""
+
+    @abc.abstractmethod
+    def value(self, spikes: Integers[Array, "..."], side: Side = ()) -> Floats[Array, "..."]:
+        """The floats (f32) that spikes stand for."""
+
+    @abc.abstractmethod
+    def reconstruct(self, x: Floats[Array, "..."]) -> Floats[Array, "..."]:
+        """`value` of what `fire` gives, as one differentiable function."""
+
+    @property
+    def levels(self) -> int:
+        """How many integer values a spike can have."""
+        return len(self.symbols)
+
+    def spikes(self, x: Floats[Array, "..."]) -> Integers[Array, "..."]:
+        """The integer spikes of `x`."""
+        return self.fire(x)[0].astype(spike_dtype(self.symbols))
+
+    def quantize(self, x: Floats[Array, "..."]) -> Floats[Array, "..."]:
+        """What the other side will see of `x`: same shape and dtype; NaN if anything in `x` is not finite."""
+        y = saturate(self.reconstruct(x), x.dtype)
+        return jnp.where(jnp.all(jnp.isfinite(x)), y, jnp.asarray(jnp.nan, x.dtype))
+
+    def with_threshold(self, threshold: Threshold) -> "Encoding":
+        """The same encoding with another threshold; only for one that has a threshold."""
+        return dataclasses.replace(self, threshold=threshold)  # pyright: ignore[reportArgumentType]
+
+
+class Shared(Encoding):
+    """An encoding whose threshold both sides hold: nothing travels beside the spikes, and they add up."""
+
+    @property
+    def summable(self):
+        """Yes: the threshold is shared."""
+        return True
+
+    @property
+    def side_shapes(self):
+        """Nothing."""
+        return ()
+
+    def reconstruct(self, x):
+        """`value` of `fire`."""
+        return self.value(*self.fire(x))
+
+
+def saturate(y: Floats[Array, "..."], dtype: jnp.dtype) -> Floats[Array, "..."]:
+    """`y` as `dtype`; what is too large becomes the largest finite value instead of infinity.
+
+    >>> saturate(jnp.array(1e6), jnp.dtype("float16")).item()
+    65504.0
+    """
+    return jnp.clip(y, float(jnp.finfo(dtype).min), float(jnp.finfo(dtype).max)).astype(dtype)
+
+
+def in_thresholds(x: Floats[Array, "..."], threshold: Threshold) -> Floats[Array, "..."]:
+    """`x / threshold` in f32, the same in every program.
+
+    >>> in_thresholds(jnp.array([3.0]), 2.0).tolist()
+    [1.5]
+    """
+    # XLA turns a division by a broadcast number into a product with its inverse in some programs and not in others:
+    # written out, it is the same in all. Inverses of numbers from 2^126 up are denormal and count as zero: scaled.
+    t = jnp.asarray(threshold, jnp.float32)
+    scale = jnp.where(t > 2.0**100, 2.0**-64, 1.0)
+    return (x.astype(jnp.float32) * scale) * (1 / (t * scale))
+
+
+encoding = functools.partial(tree_util.register_dataclass, data_fields=["threshold"])
+"""Decorator: a dataclass that is a pytree whose one leaf is the threshold."""
