@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import tree_util
 from jaxtyping import Array, Bool, Float, Integer, UInt8
 
-from snap_jax.encodings import Encoding, Side, saturate
+from snap_jax.encodings import Encoding, Side, all_finite, saturate
 from snap_jax.errors import UsageError
 from snap_jax.wires import Packed, Shape, Wire
 
@@ -75,8 +75,11 @@ class Codec:
     def encode(self, x: Array, rung: Array | None = None) -> UInt8[Array, " bytes"]:
         """The payload of `x`: what travels. A `Ladder` takes its rung here only if called eagerly."""
         require_float("Codec.encode", x)
-        side = self.encoding.fire(x)[1]
-        return seal(self.pack(self.encoding.spikes(x), rung), side, all_finite(x))
+        spikes, side = self.encoding.spikes(x), self.encoding.fire(x)[1]
+        if rung is not None:
+            return seal(self.pack(spikes, rung), side, all_finite(x))
+        body, bad = self.wire.pack_and_check(spikes, ~jnp.isfinite(x), self.encoding.symbols)
+        return seal(body, side, ~bad)
 
     def decode(
         self, payload: UInt8[Array, " bytes"], *, shape: Shape, dtype: jnp.dtype, rung: Array | None = None
@@ -121,11 +124,6 @@ def as_bytes(x: Float[Array, "..."]) -> UInt8[Array, " bytes"]:
 def from_bytes(payload: UInt8[Array, " bytes"], shape: Shape) -> Float[Array, "..."]:
     """The floats (f32) that `as_bytes` was given."""
     return jax.lax.bitcast_convert_type(payload.reshape((*shape, 4)), jnp.float32)
-
-
-def all_finite(x: Float[Array, "..."]) -> Bool[Array, ""]:
-    """Whether there is neither NaN nor infinity in `x`."""
-    return jnp.all(jnp.isfinite(x))
 
 
 def seal(body: UInt8[Array, " bytes"], side: Side, finite: Bool[Array, ""]) -> UInt8[Array, " sealed"]:

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from snap_jax._jax import as_varying
-from snap_jax.codecs import FINITE, Codec, all_finite, judge, require_float, seal
-from snap_jax.encodings import saturate
+from snap_jax.codecs import FINITE, Codec, judge, require_float, seal
+from snap_jax.encodings import all_finite, saturate
 from snap_jax.errors import UsageError
 from snap_jax.rungs import agreed_rung, ship
 from snap_jax.thresholds import AxisName, agree, axes_of, luggage, restrict, unpack_luggage, vary

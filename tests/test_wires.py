@@ -154,3 +154,15 @@ def test_running_sums_against_numpy(size):
     x = np.random.default_rng(size).integers(0, 9, size).astype(np.int32)
     np.testing.assert_array_equal(bits.running(jnp.sum, jnp.asarray(x)), np.cumsum(x))
     np.testing.assert_array_equal(bits.running(jnp.max, jnp.asarray(x)), np.maximum.accumulate(x))
+
+
+@pytest.mark.parametrize("size", [0, 1, 513, 70_001])
+@pytest.mark.parametrize("wire", [Packed(), Packed(radix=True), Bitmap()], ids=repr)
+def test_one_flag_anywhere_is_seen_and_changes_no_byte(wire, size):
+    spikes, none = tensor(size, TERNARY, 0.5, 0), np.zeros(size, bool)
+    run = jax.jit(lambda flags: wire.pack_and_check(spikes, flags, TERNARY))
+    for place in {0, size // 2, size - 1} & set(range(size)):
+        payload, seen = run(np.where(np.arange(size) == place, True, none))
+        assert seen
+        np.testing.assert_array_equal(payload, wire.pack(spikes, TERNARY))
+    assert not run(none)[1]

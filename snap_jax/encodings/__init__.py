@@ -3,6 +3,7 @@
 from snap_jax.encodings.base import Encoding as Encoding
 from snap_jax.encodings.base import Side as Side
 from snap_jax.encodings.base import Threshold as Threshold
+from snap_jax.encodings.base import all_finite as all_finite
 from snap_jax.encodings.base import saturate as saturate
 from snap_jax.encodings.counts import Count as Count
 from snap_jax.encodings.counts import Ternary as Ternary

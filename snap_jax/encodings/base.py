@@ -13,11 +13,12 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import tree_util
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 from jaxtyping import Float as Floats
 from jaxtyping import Integer as Integers
 
 from snap_jax.wires import spike_dtype
+from snap_jax.wires.bits import any_set
 
 Threshold = float | Array
 # Fields that hold one are typed Any: JAX puts placeholders there when it takes codecs apart.
@@ -69,7 +70,7 @@ class Encoding(abc.ABC):
     def quantize(self, x: Floats[Array, "..."]) -> Floats[Array, "..."]:
         """What the other side will see of `x`: same shape and dtype; NaN if anything in `x` is not finite."""
         y = saturate(self.reconstruct(x), x.dtype)
-        return jnp.where(jnp.all(jnp.isfinite(x)), y, jnp.asarray(jnp.nan, x.dtype))
+        return jnp.where(all_finite(x), y, jnp.asarray(jnp.nan, x.dtype))
 
     def with_threshold(self, threshold: Threshold) -> "Encoding":
         """The same encoding with another threshold; only for one that has a threshold."""
@@ -92,6 +93,11 @@ class Shared(Encoding):
     def reconstruct(self, x):
         """`value` of `fire`."""
         return self.value(*self.fire(x))
+
+
+def all_finite(x: Floats[Array, "..."]) -> Bool[Array, ""]:
+    """Whether there is neither NaN nor infinity in `x`."""
+    return ~any_set(~jnp.isfinite(x))
 
 
 def saturate(y: Floats[Array, "..."], dtype: jnp.dtype) -> Floats[Array, "..."]:

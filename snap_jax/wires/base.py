@@ -13,9 +13,10 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Integer, UInt8
+from jaxtyping import Array, Bool, Integer, UInt8
 
 from snap_jax.errors import UsageError
+from snap_jax.wires.bits import any_set
 
 Shape = tuple[int, ...]
 
@@ -34,6 +35,12 @@ class Wire(abc.ABC):
     @abc.abstractmethod
     def nbytes(self, size: int, symbols: range) -> int:
         """Payload bytes for `size` spikes; the most of them, where there is a choice."""
+
+    def pack_and_check(
+        self, spikes: Integer[Array, "..."], flags: Bool[Array, "..."], symbols: range
+    ) -> tuple[UInt8[Array, " bytes"], Bool[Array, ""]]:
+        """The bytes of `spikes`, and whether any flag is set; a wire that can reads both at once."""
+        return self.pack(spikes, symbols), any_set(flags)
 
     def slots(self, size: int) -> int:
         """The most non-zero spikes that `size` elements may hold to fit."""

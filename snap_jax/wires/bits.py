@@ -35,6 +35,29 @@ def count_fired(spikes):
     return lax.population_count(mask_words(spikes.reshape(-1) != 0)).astype(jnp.int32).sum()
 
 
+def any_set(flags):
+    """Whether any is true: columns are OR-ed while there are many, at the speed of `jnp.sum`; `jnp.any` takes twice.
+
+    >>> any_set(jnp.zeros(2**20, bool).at[-1].set(True)).item()
+    True
+    """
+    rows = flags.reshape(-1).astype(jnp.uint8)
+    for lanes in (8, 64, 64):
+        if rows.size > 64 * lanes:
+            rows = or_rows(jnp.pad(rows, (0, -rows.size % lanes)).reshape(lanes, -1))
+    return jnp.any(rows != 0)
+
+
+def or_rows(*operands):
+    """The rows of each array OR-ed together, all arrays in one read."""
+    ored = lax.reduce(operands, (jnp.uint8(0),) * len(operands), _or_each, (0,))
+    return ored if len(operands) > 1 else ored[0]
+
+
+def _or_each(these, those):
+    return tuple(a | b for a, b in zip(these, those, strict=True))
+
+
 def ones_before(words, end):
     """`words` with every bit from `end` on cleared."""
     left = jnp.clip(end - 32 * jnp.arange(words.size, dtype=jnp.int32), 0, 32).astype(jnp.uint32)

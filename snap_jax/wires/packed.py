@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from snap_jax.wires.base import Wire
+from snap_jax.wires.bits import any_set, or_rows
 from snap_jax.wires.codes import code_dtype, to_codes, to_spikes, width_of
 
 
@@ -35,6 +36,15 @@ class Packed(Wire):
         if self._digits_pay(symbols):
             return _pack_radix(codes, len(symbols))
         return _pack_fields(codes, width_of(len(symbols)))
+
+    def pack_and_check(self, spikes, flags, symbols):
+        """The bytes of `spikes`, and whether any flag is set: one read of both where the width is 1, 2, 4 or 8."""
+        width = width_of(len(symbols))
+        if self._digits_pay(symbols) or len(_parts(width)) != 1:
+            return super().pack_and_check(spikes, flags, symbols)
+        fields = to_codes(spikes, symbols).astype(jnp.uint8)
+        packed, flagged = or_rows(_lanes(fields, width), _lanes(flags.reshape(-1).astype(jnp.uint8), width, shift=0))
+        return packed, any_set(flagged)
 
     def unpack(self, payload, shape, symbols):
         """The spikes that `pack` was given."""
@@ -82,13 +92,16 @@ def _unpack_fields(payload, size: int, width: int):
 
 def pack_lanes(fields, part: int):
     """Field `lane * W + w` goes to bits `lane * part ...` of byte w: neighbours stay neighbours, so loops vectorise."""
+    return or_rows(_lanes(fields, part))
+
+
+def _lanes(fields, part: int, shift: int | None = None):
+    """One row a lane, each shifted to its place, or by `shift`."""
     lanes = 8 // part
     count = math.ceil(fields.size / lanes)
     rows = _pad(fields, lanes * count).reshape(lanes, count)
-    packed = rows[0]
-    for lane in range(1, lanes):
-        packed = packed | (rows[lane] << (lane * part))
-    return packed
+    shifts = jnp.arange(lanes, dtype=jnp.uint8)[:, None] * (part if shift is None else shift)
+    return rows << shifts.astype(jnp.uint8)
 
 
 def unpack_lanes(packed, size: int, part: int):
