@@ -289,8 +289,19 @@ def test_permute_that_differs_between_groups_counts_as_one_group():
         %a = f32[2,16]{1,0} collective-permute(%p), source_target_pairs={{0,1},{4,5},{2,2}}
         ROOT %b = f32[2,16]{1,0} collective-permute(%p), source_target_pairs={{0,1},{1,2},{5,4}}
     """)
-    found = [(t.axes, t.group_size, t.groups, t.pairs, t.sent_bytes) for t in trace_compiled(text, mesh_of())]
-    assert found == [(("x",), 4, 2, 1, 2 * 128), (("y", "x"), 8, 1, 3, 3 * 128)]
+    found = [(t.axes, t.group_size, t.groups, t.perm, t.sent_bytes) for t in trace_compiled(text, mesh_of())]
+    uneven = ((0, 1), (1, 2), (5, 4))
+    assert found == [(("x",), 4, 2, ((0, 1),), 2 * 128), (("y", "x"), 8, 1, uneven, 3 * 128)]
+
+
+def test_permute_along_the_slow_axis_names_places_in_its_group():
+    """Axis y of {"y": 2, "x": 4}: device k and k + 4 are places 0 and 1 of group k."""
+    text = module("""
+        %p = f32[2,16]{1,0} parameter(0)
+        ROOT %a = f32[2,16]{1,0} collective-permute(%p), source_target_pairs={{4,0},{5,1},{6,2},{7,3}}
+    """)
+    [t] = trace_compiled(text, mesh_of())
+    assert (t.axes, t.group_size, t.groups, t.perm) == (("y",), 2, 4, ((1, 0),))
 
 
 def test_groups_of_several_sizes():

@@ -55,10 +55,10 @@ ONE = {
 def test_every_collective_is_counted(op):
     f, sent_in_one_group = ONE[op]
     [t] = trace(sharded(f))(X)
-    pairs = 4 if op == "ppermute" else 0
-    assert t == Transfer(
-        op, ("x",), 4, "float32", ROW, path="up" * (op == "all_gather"), shape=(1, 16), groups=2, pairs=pairs
-    )
+    perm = ((0, 1), (1, 2), (2, 3), (3, 0)) if op == "ppermute" else ()
+    path = "up" * (op == "all_gather")
+    size = len(perm)
+    assert t == Transfer(op, ("x",), 4, "float32", ROW, path=path, shape=(1, 16), groups=2, pairs=size, perm=perm)
     assert t.sent_bytes == 2 * sent_in_one_group
 
 
@@ -108,7 +108,7 @@ def test_axis_index_groups():
 
 def test_ppermute_to_oneself_moves_nothing():
     [t] = trace(sharded(lambda v: lax.ppermute(v, "x", [(0, 1), (2, 2)])))(X)
-    assert (t.pairs, t.sent_bytes) == (1, 2 * ROW)
+    assert (t.perm, t.pairs, t.sent_bytes) == (((0, 1),), 1, 2 * ROW)
     assert not trace(sharded(lambda v: lax.ppermute(v, "x", [(2, 2)])))(X)
 
 

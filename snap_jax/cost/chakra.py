@@ -20,7 +20,7 @@ from snap_jax.cost.errors import CostError
 from snap_jax.cost.grids import Torus, coordinates
 from snap_jax.cost.grids import number as chip_number
 from snap_jax.cost.lines import Ring
-from snap_jax.cost.pricing import assumed_pairs
+from snap_jax.cost.pricing import pairs_of
 from snap_jax.cost.protobuf import chunk, delimited, number, packed, present
 from snap_jax.cost.quantities import Number
 from snap_jax.cost.stars import FullyConnected, Switch
@@ -256,5 +256,5 @@ def _rank_pairs(transfer: Transfer, system: System) -> list[tuple[int, int]]:
             for k, x in zip(order, coordinates(group, member), strict=True):
                 at[k] = x
             ranks.append(chip_number(sizes, tuple(at)))
-        pairs += [(ranks[s], ranks[t]) for s, t in assumed_pairs(transfer) if s != t]
+        pairs += [(ranks[s], ranks[t]) for s, t in pairs_of(transfer) if s != t]
     return pairs

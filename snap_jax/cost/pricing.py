@@ -72,7 +72,7 @@ def _stages(transfer: Transfer, found: tuple[Topology, ...], choice: Choice) -> 
     """
     shard = transfer.bytes / math.prod(topology.size for topology in found)
     if len(found) == 1:
-        return [(0, chosen_plan(transfer.op, transfer.bytes, found[0], choice, assumed_pairs(transfer)))]
+        return [(0, chosen_plan(transfer.op, transfer.bytes, found[0], choice, pairs_of(transfer)))]
     if transfer.op in REDUCTIONS:
         return _scatter(transfer.bytes, found, choice) + _gather(shard, found, choice)
     if transfer.op == "psum_scatter":
@@ -125,6 +125,6 @@ def _hungriest(topology: Topology) -> Callable[[Plan], Number]:
     return lambda phases: Joules.total(phase.joules(topology.link) for phase in phases).high
 
 
-def assumed_pairs(transfer: Transfer) -> Pairs:
-    """Take the pairs of a ppermute, which a transfer only counts, as a shift by one; the report says so."""
-    return tuple((i, (i + 1) % transfer.group_size) for i in range(transfer.pairs))
+def pairs_of(transfer: Transfer) -> Pairs:
+    """The pairs of a ppermute; where a transfer only counts them, a shift by one, and the report says so."""
+    return transfer.perm or tuple((i, (i + 1) % transfer.group_size) for i in range(transfer.pairs))

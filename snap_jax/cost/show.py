@@ -70,8 +70,8 @@ def notes(report: "Report") -> Iterator[str]:
             f"{len(outside)} of {len(report.by_transfer())} transfers outside the bandwidth regime "
             "(latency above 10 % of the bytes' time, or unknown): alpha-beta may be several times off there"
         )
-    if any(leg.transfer.op == "ppermute" and leg.phases for leg in report.legs):
-        yield "ppermute: a trace counts its pairs without naming them; taken as a shift by one chip"
+    if any(leg.transfer.op == "ppermute" and leg.phases and not leg.transfer.perm for leg in report.legs):
+        yield "ppermute: this traffic counts its pairs without naming them; taken as a shift by one chip"
     if report.least_share < 1:
         yield (
             "switches are priced at their costliest branches; "

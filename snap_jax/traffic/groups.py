@@ -67,6 +67,18 @@ def axes_of(groups: Iterable[Iterable[int]], mesh: Mapping[str, int]) -> tuple[s
     return tuple(name for i, name in enumerate(mesh) if any(np.ptp(place[i]) for place in places))
 
 
+def place_along(axes: tuple[str, ...], mesh: Mapping[str, int], device: int) -> int:
+    """Return the place of a device in its group along `axes`, the last of them fastest.
+
+    >>> place_along(("y",), {"y": 2, "x": 4}, 5), place_along(("x",), {"y": 2, "x": 4}, 5)
+    (1, 1)
+    """
+    place = 0
+    for name, index in zip(mesh, np.unravel_index(device, tuple(mesh.values())), strict=True):
+        place = place * mesh[name] + int(index) if name in axes else place
+    return place
+
+
 def _of_mesh(text: str, device_ids: str) -> Groups:
     """Read groups along axes; `, device_ids=(...)` is an attribute of its own and takes the axes along."""
     sizes, _, axes = text.removeprefix("mesh[").partition("]")

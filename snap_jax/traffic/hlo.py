@@ -6,6 +6,7 @@ outside `shard_map`, or where it merges, splits and drops some.
 """
 
 import dataclasses
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -13,10 +14,10 @@ from collections.abc import Iterator
 import jax
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic.groups import axes_of, id_lists, replica_groups
+from snap_jax.traffic.groups import axes_of, id_lists, place_along, replica_groups
 from snap_jax.traffic.hlo_text import Array, Instruction, Module, parse_instruction, parse_module
 from snap_jax.traffic.paths import direction, op_scope
-from snap_jax.traffic.transfer import Traffic, Transfer, choose, join
+from snap_jax.traffic.transfer import Pairs, Traffic, Transfer, choose, join
 
 _OPS = {
     "all-gather": "all_gather",
@@ -107,15 +108,15 @@ class _Program:
         return join((self.walk(condition, times * (rounds + 1)), self.walk(body, times * rounds)))
 
     def transfers(self, i: Instruction, computation: str, times: int) -> Iterator[Transfer]:
-        op, pairs = self.op(i), 0
+        op, perm = self.op(i), ()
         if op == "ppermute":
-            axes, sizes, pairs = self.permuted(i)
+            axes, sizes, perm = self.permuted(i)
         else:
             groups = replica_groups(i.attributes, self.module.devices)
             axes, sizes = axes_of(groups, self.mesh) if self.mesh else (), Counter(map(len, groups))
         for array in self.operands(i, computation):
             for members, count in sizes.items():
-                if members > 1 and array.bytes and times and (pairs or op != "ppermute"):
+                if members > 1 and array.bytes and times and (perm or op != "ppermute"):
                     yield Transfer(
                         op,
                         axes,
@@ -127,7 +128,8 @@ class _Program:
                         direction=direction(i.op_name),
                         shape=array.shape,
                         groups=count,
-                        pairs=pairs,
+                        pairs=len(perm),
+                        perm=perm,
                     )
 
     def op(self, i: Instruction) -> str:
@@ -156,17 +158,20 @@ class _Program:
             return [Array(first.dtype, (pieces, *first.shape), sum(a.bytes for a in arrays))]
         return arrays
 
-    def permuted(self, i: Instruction) -> tuple[tuple[str, ...], Counter[int], int]:
-        """Axes, group size -> groups, pairs in one group. HLO lists the pairs of all groups together."""
+    def permuted(self, i: Instruction) -> tuple[tuple[str, ...], Counter[int], Pairs]:
+        """Axes, group size -> groups, pairs of one group. HLO lists the pairs of all groups together."""
         if "slice_sizes" in i.attributes:
             raise UsageError(f"trace_compiled: {i.opcode} {_place(i)} sends slices in place: use trace")
-        pairs = [p for p in id_lists(i.attributes["source_target_pairs"]) if p[0] != p[1]]
+        listed = id_lists(i.attributes["source_target_pairs"])
+        pairs = tuple((source, target) for source, target in listed if source != target)
         axes = axes_of(pairs, self.mesh) if self.mesh else ()
+        place = functools.partial(place_along, axes, self.mesh)
+        times = Counter((place(source), place(target)) for source, target in pairs if axes)
         members = math.prod(self.mesh[axis] for axis in axes)
         groups = self.module.devices // members
-        if not axes or len(pairs) % groups:
-            return tuple(self.mesh), Counter({self.module.devices: 1}), len(pairs)
-        return axes, Counter({members: groups}), len(pairs) // groups
+        if set(times.values()) != {groups}:
+            return tuple(self.mesh), Counter({self.module.devices: 1}), pairs
+        return axes, Counter({members: groups}), tuple(times)
 
 
 def _refuse(i: Instruction) -> None:

@@ -74,13 +74,13 @@ def transfers(eqn: core.JaxprEqn, at: At) -> Iterator[Transfer]:
     axes = _axes(eqn, at)
     # A second operand of pbroadcast is the number of the source, which every device has already.
     operands = eqn.invars[:1] if op == "pbroadcast" else eqn.invars
-    pairs = sum(source != target for source, target in eqn.params.get("perm", ()))
+    perm = tuple((source, target) for source, target in eqn.params.get("perm", ()) if source != target)
     for operand in operands:
         aval: Any = operand.aval
         shape = _sent_shape(eqn, aval, at.sizes)
         size = math.prod(shape) * aval.dtype.itemsize
         for members, groups in _groups(eqn, axes, at.sizes).items():
-            if size and at.times and members > 1 and (pairs or op != "ppermute"):
+            if size and at.times and members > 1 and (perm or op != "ppermute"):
                 yield Transfer(
                     op,
                     axes,
@@ -92,7 +92,8 @@ def transfers(eqn: core.JaxprEqn, at: At) -> Iterator[Transfer]:
                     direction=direction(at.stack),
                     shape=shape,
                     groups=groups,
-                    pairs=pairs,
+                    pairs=len(perm),
+                    perm=perm,
                 )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from snap_jax.traffic.text import table
 
 Direction = Literal["forward", "backward"]
+Pairs = tuple[tuple[int, int], ...]
 
 # Bytes that leave devices in one group of n, operand of b bytes on each device, by the bandwidth-optimal
 # algorithm (Thakur et al. 2005; nccl-tests PERFORMANCE.md; a broadcast is a pipeline through all members).
@@ -42,7 +43,8 @@ class Transfer:
       direction: whether it belongs to the forward or to the backward pass.
       shape: operand shape on one device.
       groups: how many groups run side by side on the mesh.
-      pairs: for `ppermute`, the (source, target) pairs with source != target, in one group.
+      pairs: for `ppermute`, how many (source, target) pairs with source != target there are in one group.
+      perm: those pairs, as places in the group; empty where unknown.
     """
 
     op: str
@@ -56,6 +58,7 @@ class Transfer:
     shape: tuple[int, ...] = ()
     groups: int = 1
     pairs: int = 0
+    perm: Pairs = ()
 
     @property
     def sent_bytes(self) -> int:
@@ -203,6 +206,10 @@ def _total(traffic: Traffic) -> tuple[str, ...]:
 
 
 def _traffic(tree: dict[str, Any]) -> Traffic:
-    rows = (r | {"axes": tuple(r["axes"]), "shape": tuple(r["shape"])} for r in tree["transfers"])
     choices = (Choice(c["path"], tuple(map(_traffic, c["branches"])), c["counted"]) for c in tree["choices"])
-    return Traffic(tuple(Transfer(**row) for row in rows), tuple(choices))
+    return Traffic(tuple(map(_transfer, tree["transfers"])), tuple(choices))
+
+
+def _transfer(row: dict[str, Any]) -> Transfer:
+    perm = tuple((source, target) for source, target in row.get("perm", ()))
+    return Transfer(**row | {"axes": tuple(row["axes"]), "shape": tuple(row["shape"]), "perm": perm})

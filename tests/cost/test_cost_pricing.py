@@ -251,3 +251,13 @@ def test_cost_imports_no_jax():
                 assert name.split(".")[0] not in ("jax", "jaxlib", "flax", "optax", "sanafe"), (path.name, name)
                 allowed = ("snap_jax.cost", "snap_jax.errors", "snap_jax.traffic.transfer")
                 assert not name.startswith("snap_jax") or name.startswith(allowed), (path.name, name)
+
+
+def test_a_ppermute_is_priced_along_its_own_pairs():
+    """Chip 0 to its opposite on a ring of 8 crosses 4 links, a shift by one crosses 1; unnamed pairs are a shift."""
+    ring = System({"x": Ring(8, links.UCIE_STANDARD)})
+    joules = lambda perm: (
+        price(Traffic((Transfer("ppermute", ("x",), 8, "uint8", 1000, pairs=1, perm=perm),)), ring).energy_j
+    )
+    assert joules(((0, 4),)).high == pytest.approx(4 * joules(((0, 1),)).high)
+    assert joules(()).high == joules(((0, 1),)).high
