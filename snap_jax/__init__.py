@@ -10,6 +10,8 @@ from snap_jax.collectives import psum_scatter as psum_scatter
 from snap_jax.encodings import Count as Count
 from snap_jax.encodings import Float as Float
 from snap_jax.encodings import Integer as Integer
+from snap_jax.encodings import Latency as Latency
+from snap_jax.encodings import Phase as Phase
 from snap_jax.encodings import Rate as Rate
 from snap_jax.encodings import Ternary as Ternary
 from snap_jax.errors import UsageError as UsageError

@@ -236,8 +236,8 @@ def psum(
         raise UsageError("psum: recode= needs a codec= for the first shot: give one")
     if recode is None and not codec.encoding.summable:
         raise UsageError(
-            f"psum: spikes of {type(codec.encoding).__name__} do not add up, each device has its own scale: "
-            "give recode=, or an encoding with a shared threshold"
+            f"psum: spikes of {type(codec.encoding).__name__} do not add up, only decoded ones do: "
+            "give recode=, or an encoding that is summable"
         )
 
     def wire(codecs: Codecs, x: jax.Array) -> jax.Array:

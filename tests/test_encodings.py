@@ -19,6 +19,8 @@ ALL = {
     "rate": snap.Rate(4, 1.2),
     "rate-leaky": snap.Rate(4, 1.2, leak=0.5),
     "rate-unsigned": snap.Rate(4, 1.2, signed=False),
+    "latency": snap.Latency(5, 0.7),
+    "phase": snap.Phase(3, 1.2),
     "integer": snap.Integer(4, 0.3),
     "integer-absmax": snap.Integer(3),
     "bf16": snap.Float("bfloat16"),

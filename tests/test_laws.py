@@ -18,6 +18,8 @@ ENCODINGS = {
     "count": lambda t: snap.Count(3, t),
     "rate": lambda t: snap.Rate(4, t),
     "rate-leaky": lambda t: snap.Rate(4, t, leak=0.8),
+    "latency": lambda t: snap.Latency(5, t),
+    "phase": lambda t: snap.Phase(3, t),
     "integer": lambda t: snap.Integer(4, t),
     "integer-absmax": lambda t: snap.Integer(4),
     "float": lambda t: snap.Float("bfloat16"),
@@ -39,7 +41,7 @@ def assert_same(name, coded, plain):
 @pytest.mark.parametrize("collective", PAIRS)
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_law_2_every_encoding(encoding, collective):
-    if collective == "psum" and encoding in ("integer-absmax", "float"):
+    if collective == "psum" and not ENCODINGS[encoding](1.0).summable:
         pytest.skip("does not add up; that it raises is tested below")
     codec_of = lambda t: snap.Codec(ENCODINGS[encoding](t))
     assert_same(collective, *both(PAIRS[collective], codec_of, sample((64, 16)), PER_CHANNEL))
@@ -217,7 +219,9 @@ def test_psum_sums_what_does_not_add_up_after_decoding():
     np.testing.assert_allclose(y[0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("encoding", [snap.Integer(4), snap.Float()], ids=["absmax", "float"])
+@pytest.mark.parametrize(
+    "encoding", [snap.Integer(4), snap.Float(), snap.Latency(4)], ids=["absmax", "float", "latency"]
+)
 def test_psum_of_what_does_not_add_up_raises(encoding):
     with pytest.raises(snap.UsageError, match=r"psum: .* do not add up.*give recode="):
         compiled(lambda x: snap.psum(x, "x", codec=snap.Codec(encoding)), sample((8, 3)), out_specs=P())

@@ -9,5 +9,9 @@ from snap_jax.encodings.counts import Count as Count
 from snap_jax.encodings.counts import Ternary as Ternary
 from snap_jax.encodings.floats import Float as Float
 from snap_jax.encodings.integers import Integer as Integer
+from snap_jax.encodings.latency import Latency as Latency
+from snap_jax.encodings.latency import simulate_latency as simulate_latency
+from snap_jax.encodings.phase import Phase as Phase
+from snap_jax.encodings.phase import simulate_phase as simulate_phase
 from snap_jax.encodings.rate import Rate as Rate
 from snap_jax.encodings.rate import simulate as simulate

@@ -65,7 +65,7 @@ class Rate(Shared):
 
     def value(self, spikes, side=()):
         """`spikes * threshold / ticks`."""
-        return spikes.astype(jnp.float32) * (jnp.asarray(self.threshold, jnp.float32) / self.ticks)
+        return spikes.astype(jnp.float32) * (jnp.asarray(self.threshold, jnp.float32) * (1 / self.ticks))
 
 
 def simulate(u: Float[Array, "..."], rate: Rate) -> Float[Array, "..."]:

@@ -1,0 +1,143 @@
+"""Latency: when a neuron fires first.
+
+Law: the closed form is the simulation, tick by tick, wherever both are exact in f32.
+"""
+
+import dataclasses
+import functools
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from snap_jax.encodings.base import Encoding, encoding, in_thresholds
+from snap_jax.errors import UsageError
+from snap_jax.surrogates import StraightThrough, Surrogate
+
+
+@functools.partial(encoding, meta_fields=["ticks", "dead_zone", "surrogate"])
+@dataclasses.dataclass(frozen=True)
+class Latency(Encoding):
+    """Time to first spike of an integrate-and-fire neuron driven by `x`; the strongest input is the first to fire.
+
+    Who fires at tick t is read as `threshold / t`, who stays silent as 0. A neuron fires at the first t with
+    `|x| / threshold >= (1 - dead_zone) / (t + 1) + dead_zone / t` (`dead_zone / t` at the last), and
+    `s = sign(x) (ticks + 1 - t)`, 0 for silence. With a dead zone of 1 that is `t = ceil(threshold / |x|)` (Thorpe et
+    al. 2001). Not linear in s: spikes of several devices do not add up.
+
+    Attributes:
+      ticks: how long it runs.
+      threshold: the membrane potential that fires, and the value of a spike at the first tick.
+      dead_zone: where between two values it fires for the larger: 0.5 rounds to nearest, 1 is integrate-and-fire.
+      surrogate: the pseudo-derivative of the spike; distances in steps between neighbouring values.
+
+    Raises:
+      UsageError: unless `ticks` is 1 to 127 and `0 < dead_zone <= 1`.
+
+    >>> Latency(ticks=4).spikes(jnp.array([9.0, -0.5, 0.3, 0.1])).tolist()
+    [4, -3, 2, 0]
+    >>> Latency(ticks=4).quantize(jnp.array([9.0, -0.5, 0.3, 0.1])).tolist()
+    [1.0, -0.5, 0.3333333432674408, 0.0]
+    """
+
+    ticks: int
+    threshold: Any = 1.0
+    dead_zone: float = 0.5
+    surrogate: Surrogate = StraightThrough()
+
+    def __post_init__(self):
+        if not 1 <= self.ticks <= 127 or not 0 < self.dead_zone <= 1:
+            raise UsageError(
+                f"Latency: ticks={self.ticks}, dead_zone={self.dead_zone}: use ticks of 1 to 127 and 0 < dead_zone <= 1"
+            )
+
+    @property
+    def symbols(self):
+        """{-ticks, ..., ticks}."""
+        return range(-self.ticks, self.ticks + 1)
+
+    @property
+    def summable(self):
+        """No: two late spikes are not one early spike."""
+        return False
+
+    @property
+    def side_shapes(self):
+        """Nothing: the threshold is shared."""
+        return ()
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """What the symbols from 0 up stand for, in thresholds: 0, 1 / ticks, ..., 1 / 2, 1."""
+        return (0.0, *(1 / tick for tick in range(self.ticks, 0, -1)))
+
+    @property
+    def firing_levels(self) -> tuple[float, ...]:
+        """The `|x| / threshold` from which on each symbol from 1 up fires."""
+        return tuple(low + self.dead_zone * (high - low) for low, high in itertools.pairwise(self.values))
+
+    def fire(self, x):
+        """Spikes as floats with the surrogate's gradient; nothing beside them."""
+        return _first_spike(in_thresholds(x, self.threshold), self)[0], ()
+
+    def value(self, spikes, side=()):
+        """`sign(s) threshold / (ticks + 1 - |s|)`, 0 for 0."""
+        return _read(spikes, self) * jnp.asarray(self.threshold, jnp.float32)
+
+    def reconstruct(self, x):
+        """`value` of `fire`, with a slope of its own: steps of different height, one slope."""
+        return _first_spike(in_thresholds(x, self.threshold), self)[1] * jnp.asarray(self.threshold, jnp.float32)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _first_spike(u: Float[Array, "..."], code: Latency) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Symbols and values for an input in thresholds; comparisons with constants, so the same in every program."""
+    spikes = _signed(u, _how_many(jnp.abs(u), code.firing_levels))
+    return spikes, _read(spikes, code)
+
+
+@_first_spike.defjvp
+def _first_spike_jvp(code, primals, tangents):
+    (u,), (du,) = primals, tangents
+    lows, heights = zip(*((low, high - low) for low, high in itertools.pairwise(code.values)), strict=True)
+    step = _how_many(jnp.abs(u), lows[1:]).astype(jnp.int32)  # the one between whose values the input lies
+    low, height = (jnp.take(jnp.asarray(table, jnp.float32), step, mode="clip") for table in (lows, heights))
+    slope = code.surrogate((jnp.abs(u) - low) / height - code.dead_zone)
+    return _first_spike(u, code), (slope / height * du, slope * du)
+
+
+def _how_many(magnitude: Float[Array, "..."], levels: tuple[float, ...]) -> Float[Array, "..."]:
+    return sum(((magnitude >= level).astype(jnp.float32) for level in levels), jnp.zeros_like(magnitude))
+
+
+def _signed(u: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.where(u < 0, 0 - count, count)  # 0 - 0 is +0: a spike has no negative zero
+
+
+def _read(spikes: Array, code: Latency) -> Float[Array, "..."]:
+    """The values of symbols, in thresholds, from a table."""
+    table = [-value for value in code.values[:0:-1]] + list(code.values)
+    return jnp.take(jnp.asarray(table, jnp.float32), spikes.astype(jnp.int32) + code.ticks, mode="clip")
+
+
+def simulate_latency(u: Float[Array, "..."], code: Latency) -> Float[Array, "..."]:
+    """The symbols of `code`, tick by tick, for an input current `u` in thresholds.
+
+    The membrane gains `|u|` a tick. What fires at tick t is `t` times the firing level there: the threshold itself
+    with a dead zone of 1; with less, `1 - (1 - dead_zone) / (t + 1)` of it, and `dead_zone` of it at the last tick.
+
+    >>> simulate_latency(jnp.array([9.0, -0.5, 0.3, 0.1]), Latency(ticks=4)).tolist()
+    [4.0, -3.0, 2.0, 0.0]
+    """
+    barrier = [1 - (1 - code.dead_zone) / (t + 1) for t in range(1, code.ticks)] + [code.dead_zone]
+
+    def tick(t, state):
+        membrane, symbol = state
+        membrane = membrane + jnp.abs(u)
+        fires = (membrane >= jnp.asarray(barrier, jnp.float32)[t]) & (symbol == 0)
+        return membrane, jnp.where(fires, code.ticks - t, symbol)
+
+    silent = jnp.zeros_like(u)
+    return _signed(u, jax.lax.fori_loop(0, code.ticks, tick, (silent, silent))[1])

@@ -1,0 +1,81 @@
+"""Phase: spikes that weigh less the later they come.
+
+Law: the closed form is the simulation, tick by tick, wherever both are exact in f32.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from snap_jax.encodings.base import Shared, encoding, in_thresholds
+from snap_jax.errors import UsageError
+from snap_jax.surrogates import StraightThrough, Surrogate, staircase
+
+
+@functools.partial(encoding, meta_fields=["ticks", "start", "surrogate"])
+@dataclasses.dataclass(frozen=True)
+class Phase(Shared):
+    """A neuron whose spike at tick k = 0, 1, ... weighs `2^-(k + 1)` thresholds (Kim et al. 2018).
+
+    The ticks of one value are the binary digits of `s = sign(x) clip(floor(2^ticks |x| / threshold + start), 0,
+    2^ticks - 1)`, the sign is that of a twin neuron; `y = s * threshold / 2^ticks`.
+
+    Attributes:
+      ticks: how long it runs.
+      threshold: what all ticks together fall short of by the weight of the last.
+      start: the membrane before the first tick, in weights of the last; 0.5 rounds to nearest.
+      surrogate: the pseudo-derivative of each step of s.
+
+    Raises:
+      UsageError: unless `ticks` is 1 to 16.
+
+    >>> Phase(ticks=3).spikes(jnp.array([0.625, -0.3, 4.0])).tolist()  # binary 101, 010, 111
+    [5, -2, 7]
+    >>> Phase(ticks=3).quantize(jnp.array([0.625, -0.3, 4.0])).tolist()
+    [0.625, -0.25, 0.875]
+    """
+
+    ticks: int
+    threshold: Any = 1.0
+    start: float = 0.5
+    surrogate: Surrogate = StraightThrough()
+
+    def __post_init__(self):
+        if not 1 <= self.ticks <= 16:
+            raise UsageError(f"Phase: ticks={self.ticks}: use 1 to 16, or Float() for more")
+
+    @property
+    def symbols(self):
+        """{-(2^ticks - 1), ..., 2^ticks - 1}."""
+        return range(1 - 2**self.ticks, 2**self.ticks)
+
+    def fire(self, x):
+        """Spikes as floats with the surrogate's gradient; nothing beside them."""
+        u = in_thresholds(x, self.threshold) * 2**self.ticks
+        return staircase(u, 2**self.ticks - 1, 1 - self.start, True, self.surrogate), ()
+
+    def value(self, spikes, side=()):
+        """`spikes * threshold / 2^ticks`."""
+        return spikes.astype(jnp.float32) * (jnp.asarray(self.threshold, jnp.float32) * 2**-self.ticks)
+
+
+def simulate_phase(u: Float[Array, "..."], code: Phase) -> Float[Array, "..."]:
+    """The symbols of `code`, tick by tick, for an input `u` in thresholds: fires whenever the tick's weight is there.
+
+    >>> simulate_phase(jnp.array([0.625, -0.3, 4.0]), Phase(ticks=3)).tolist()
+    [5.0, -2.0, 7.0]
+    """
+
+    def tick(k, state):
+        membrane, symbol = state
+        weight = 2.0 ** -(k + 1.0)
+        fired = (membrane >= weight).astype(u.dtype)
+        return membrane - fired * weight, 2 * symbol + fired
+
+    start = jnp.abs(u) + code.start * 2.0**-code.ticks
+    _, symbol = jax.lax.fori_loop(0, code.ticks, tick, (start, jnp.zeros_like(u)))
+    return jnp.where(u < 0, 0 - symbol, symbol)
