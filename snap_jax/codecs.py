@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Integer, UInt8
 from snap_jax.encodings import Encoding, Side, all_finite, saturate
 from snap_jax.errors import UsageError
 from snap_jax.wires import Packed, Shape, Wire
+from snap_jax.wires.bits import chain
 
 NOTHING, FINITE, NOT_FINITE = 0, 1, 2
 
@@ -129,7 +130,7 @@ def from_bytes(payload: UInt8[Array, " bytes"], shape: Shape) -> Float[Array, ".
 def seal(body: UInt8[Array, " bytes"], side: Side, finite: Bool[Array, ""]) -> UInt8[Array, " sealed"]:
     """A payload: body, side information, header."""
     header = jnp.where(finite, FINITE, NOT_FINITE).astype(jnp.uint8)[None]
-    return jnp.concatenate([body, *map(as_bytes, side), header])
+    return chain(body, jnp.concatenate([*map(as_bytes, side), header]))
 
 
 def judge(y: Float[Array, "..."], header: UInt8[Array, ""]) -> Float[Array, "..."]:

@@ -126,8 +126,9 @@ def staircase(u: Float[Array, "..."], limit: int, dead_zone: float, signed: bool
     >>> staircase(jnp.array([-2.6, 0.4, 0.5, 9.0]), 3, 0.5, True, StraightThrough()).tolist()
     [-3.0, 0.0, 1.0, 3.0]
     """
-    magnitude = jnp.abs(u) if signed else u
-    count = jnp.clip(jnp.floor(magnitude + (1 - dead_zone)), 0, limit)
+    level = (jnp.abs(u) if signed else u) + (1 - dead_zone)
+    # For a single spike the same number, half as slow.
+    count = (level >= 1).astype(u.dtype) if limit == 1 else jnp.clip(jnp.floor(level), 0, limit)
     return jnp.where(u < 0, 0 - count, count) if signed else count  # 0 - 0 is +0: a spike has no negative zero
 
 

@@ -58,6 +58,15 @@ def _or_each(these, those):
     return tuple(a | b for a, b in zip(these, those, strict=True))
 
 
+def chain(body, tail):
+    """`jnp.concatenate((body, tail))` for a short tail, twice as fast on XLA:CPU.
+
+    >>> chain(jnp.array([1], jnp.uint8), jnp.array([2, 3], jnp.uint8)).tolist()
+    [1, 2, 3]
+    """
+    return jnp.pad(body, (0, tail.size)) | jnp.pad(tail, (body.size, 0))
+
+
 def ones_before(words, end):
     """`words` with every bit from `end` on cleared."""
     left = jnp.clip(end - 32 * jnp.arange(words.size, dtype=jnp.int32), 0, 32).astype(jnp.uint32)

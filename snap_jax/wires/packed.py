@@ -4,7 +4,9 @@ Law: the payload depends on nothing but shape and symbols, `ceil(log2(levels))` 
 """
 
 import dataclasses
+import functools
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -38,13 +40,11 @@ class Packed(Wire):
         return _pack_fields(codes, width_of(len(symbols)))
 
     def pack_and_check(self, spikes, flags, symbols):
-        """The bytes of `spikes`, and whether any flag is set: one read of both where the width is 1, 2, 4 or 8."""
+        """The bytes of `spikes`, and whether any flag is set: one read of both where rows come out even."""
         width = width_of(len(symbols))
-        if self._digits_pay(symbols) or len(_parts(width)) != 1:
+        if self._digits_pay(symbols) or not 0 < width <= 8 or spikes.size % 8:
             return super().pack_and_check(spikes, flags, symbols)
-        fields = to_codes(spikes, symbols).astype(jnp.uint8)
-        packed, flagged = or_rows(_lanes(fields, width), _lanes(flags.reshape(-1).astype(jnp.uint8), width, shift=0))
-        return packed, any_set(flagged)
+        return _pack_and_check(to_codes(spikes, symbols), flags.reshape(-1), _parts(width))
 
     def unpack(self, payload, shape, symbols):
         """The spikes that `pack` was given."""
@@ -72,6 +72,8 @@ def _parts(width: int) -> list[int]:
 
 
 def _pack_fields(codes, width: int):
+    if width == 8 * codes.dtype.itemsize:
+        return jax.lax.bitcast_convert_type(codes, jnp.uint8).reshape(-1)
     planes, shift = [jnp.zeros(0, jnp.uint8)], 0
     for part in _parts(width):
         field = (codes >> shift) & (2**part - 1)
@@ -81,6 +83,8 @@ def _pack_fields(codes, width: int):
 
 
 def _unpack_fields(payload, size: int, width: int):
+    if width == 8 * code_dtype(2**width).itemsize:
+        return jax.lax.bitcast_convert_type(payload.reshape(size, width // 8), code_dtype(2**width)).reshape(-1)
     codes, start, shift = jnp.zeros(size, code_dtype(2**width)), 0, 0
     for part in _parts(width):
         count = math.ceil(size * part / 8)
@@ -90,18 +94,36 @@ def _unpack_fields(payload, size: int, width: int):
     return codes
 
 
+def _pack_and_check(codes, flags, parts: list[int]):
+    """As `_pack_fields`: all parts in one reduction over the lanes of the widest; narrower ones leave rows to OR."""
+    lanes = 8 // parts[0]
+    rows, shift = [flags.astype(jnp.uint8).reshape(lanes, -1)], 0
+    for part in parts:
+        field = (codes >> shift).astype(jnp.uint8) & (2**part - 1)
+        rows.append(field.reshape(lanes, -1) << _steps(lanes, parts[0]))
+        shift += part
+    flagged, *planes = or_rows(*rows)
+    packed = [
+        _or(plane.reshape(parts[0] // part, -1) << _steps(parts[0] // part, part))
+        for part, plane in zip(parts, planes, strict=True)
+    ]
+    return jnp.concatenate(packed), any_set(flagged)
+
+
 def pack_lanes(fields, part: int):
     """Field `lane * W + w` goes to bits `lane * part ...` of byte w: neighbours stay neighbours, so loops vectorise."""
-    return or_rows(_lanes(fields, part))
-
-
-def _lanes(fields, part: int, shift: int | None = None):
-    """One row a lane, each shifted to its place, or by `shift`."""
     lanes = 8 // part
     count = math.ceil(fields.size / lanes)
-    rows = _pad(fields, lanes * count).reshape(lanes, count)
-    shifts = jnp.arange(lanes, dtype=jnp.uint8)[:, None] * (part if shift is None else shift)
-    return rows << shifts.astype(jnp.uint8)
+    return _or(_pad(fields, lanes * count).reshape(lanes, count) << _steps(lanes, part))
+
+
+def _steps(count: int, step: int):
+    """A column of shifts: 0, step, 2 step, ..."""
+    return (jnp.arange(count, dtype=jnp.uint8) * step).astype(jnp.uint8)[:, None]
+
+
+def _or(rows):
+    return functools.reduce(operator.or_, rows)
 
 
 def unpack_lanes(packed, size: int, part: int):
