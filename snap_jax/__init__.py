@@ -14,6 +14,7 @@ from snap_jax.encodings import Latency as Latency
 from snap_jax.encodings import Phase as Phase
 from snap_jax.encodings import Rate as Rate
 from snap_jax.encodings import Ternary as Ternary
+from snap_jax.encodings import TopK as TopK
 from snap_jax.errors import UsageError as UsageError
 from snap_jax.nn import Boundary as Boundary
 from snap_jax.traffic import Traffic as Traffic

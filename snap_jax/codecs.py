@@ -2,7 +2,7 @@
 
 Law: `decode(encode(x)) == quantize(x)` bit for bit.
 
-A payload is one flat uint8 array: the packed spikes, what the encoding sends beside them (4 bytes a number), and one
+A payload is one flat uint8 array: the packed spikes, what the encoding sends beside them (steps), and one
 header byte. The header says what no spike can: the tensor held a NaN or an infinity. A header of 0 is what a device
 reads when nothing was sent to it (as `lax.ppermute` leaves zeros): it decodes to zeros.
 """
@@ -13,7 +13,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import tree_util
-from jaxtyping import Array, Bool, Float, Integer, UInt8
+from jaxtyping import Array, Bool, Float, Integer, Shaped, UInt8
 
 from snap_jax.encodings import Encoding, Side, all_finite, saturate
 from snap_jax.errors import UsageError
@@ -53,7 +53,7 @@ class Codec:
         return self.encoding.spikes(x)
 
     def __post_init__(self):
-        if not self.wire.holds_everything:
+        if not self.wire.holds(self.encoding.density):
             raise UsageError(
                 f"Codec: {self.wire} cannot hold a tensor that fires more: put it into a ladder, "
                 f"Ladder(({self.wire}, Packed()))"
@@ -87,16 +87,19 @@ class Codec:
     ) -> Float[Array, "..."]:
         """The floats that a payload stands for; `rung` as it was given to `encode`."""
         spikes, side, header = self.open(payload, shape, rung)
-        return judge(saturate(self.encoding.value(spikes, side), dtype), header)
+        return judge(saturate(self.encoding.value(spikes, self.encoding.spread(side, shape)), dtype), header)
 
     def open(
-        self, payload: UInt8[Array, " bytes"], shape: Shape, rung: Array | None = None
+        self, payload: UInt8[Array, " bytes"], shape: Shape, rung: Array | None = None, whole: Shape | None = None
     ) -> tuple[Integer[Array, "..."], Side, Array]:
-        """The spikes of a payload, what came beside them, and its header."""
+        """The spikes of a payload, what came beside them, and its header.
+
+        `whole` is the shape of the tensor whose side travels, where the spikes are those of a part of it.
+        """
         side, end = [], payload.size - 1
-        for side_shape in reversed(self.encoding.side_shapes):
-            start = end - 4 * math.prod(side_shape)
-            side.insert(0, from_bytes(payload[start:end], side_shape))
+        for spec in reversed(self.encoding.beside(shape if whole is None else whole)):
+            start = end - math.prod(spec.shape) * spec.dtype.itemsize
+            side.insert(0, from_bytes(payload[start:end], spec.shape, spec.dtype))
             end = start
         body, symbols = payload[:end], self.encoding.symbols
         spikes = self.wire.unpack(body, shape, symbols) if rung is None else self.wire.read(body, shape, symbols, rung)
@@ -113,18 +116,21 @@ class Codec:
         return jnp.asarray(sizes, jnp.int32)[self.rung(self.spikes(x))] + beside
 
 
-def as_bytes(x: Float[Array, "..."]) -> UInt8[Array, " bytes"]:
-    """Floats as 4 bytes each.
+def as_bytes(x: Shaped[Array, "..."]) -> UInt8[Array, " bytes"]:
+    """Floats as 4 bytes each, integers as they are.
 
     >>> as_bytes(jnp.array([1.0])).tolist()
     [0, 0, 128, 63]
     """
-    return jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint8).reshape(-1)
+    wide = x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
+    return jax.lax.bitcast_convert_type(wide, jnp.uint8).reshape(-1)
 
 
-def from_bytes(payload: UInt8[Array, " bytes"], shape: Shape) -> Float[Array, "..."]:
-    """The floats (f32) that `as_bytes` was given."""
-    return jax.lax.bitcast_convert_type(payload.reshape((*shape, 4)), jnp.float32)
+def from_bytes(
+    payload: UInt8[Array, " bytes"], shape: Shape, dtype: str | jnp.dtype = "float32"
+) -> Shaped[Array, "..."]:
+    """What `as_bytes` was given."""
+    return jax.lax.bitcast_convert_type(payload.reshape((*shape, jnp.dtype(dtype).itemsize)), dtype)
 
 
 def seal(body: UInt8[Array, " bytes"], side: Side, finite: Bool[Array, ""]) -> UInt8[Array, " sealed"]:

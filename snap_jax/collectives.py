@@ -21,10 +21,10 @@ from jax import lax
 
 from snap_jax._jax import as_varying
 from snap_jax.codecs import FINITE, Codec, judge, require_float, seal
-from snap_jax.encodings import all_finite, saturate
+from snap_jax.encodings import Side, all_finite, saturate
 from snap_jax.errors import UsageError
 from snap_jax.rungs import agreed_rung, ship
-from snap_jax.thresholds import AxisName, agree, axes_of, luggage, restrict, unpack_luggage, vary
+from snap_jax.thresholds import AxisName, agree, axes_of, cut, luggage, restrict, unpack_luggage, vary
 from snap_jax.wires import Packed
 
 T = TypeVar("T")
@@ -177,16 +177,8 @@ def psum_scatter(
         return _deal(y, scatter_dimension, group, tiled)
 
     def wire(codecs: Codecs, x: jax.Array) -> jax.Array:
-        codec, mine = codecs[0], _index_in_group(axis_name, axis_index_groups)
-        arrived, rung = _exchange(codec, x, deal, axis_name, axis_index_groups)
-
-        def read(sealed: jax.Array) -> jax.Array:
-            sender, payload = unpack_luggage(codec, sealed, axis_name)
-            spikes, side, header = sender.open(payload, jax.eval_shape(deal, x).shape[1:], rung)
-            there = restrict(sender, x.shape, deal, mine)
-            return judge(there.encoding.value(spikes, side), header)
-
-        return saturate(jax.vmap(read)(arrived).sum(0), x.dtype)
+        own = codecs[0].encoding.side_parts(x.shape, scatter_dimension % max(x.ndim, 1), group)
+        return _sum_parts(codecs[0], x, deal, axis_name, axis_index_groups, own)
 
     def back(cotangent: jax.Array, codec: Codec) -> jax.Array:
         return all_gather(
@@ -199,6 +191,22 @@ def psum_scatter(
         )
 
     return _coded("psum_scatter", plain, wire, back, x, axis_name, (codec,), grad_codec)
+
+
+def _sum_parts(codec: Codec, x: jax.Array, deal: Reshape, axis_name: AxisName, groups: Groups, own: bool) -> jax.Array:
+    """The sum of what everybody sends of my part of `x`; `own`: a part comes with its part of the side, not all."""
+    arrived, rung = _exchange(codec, x, deal, axis_name, groups, own)
+    mine, shape = _index_in_group(axis_name, groups), jax.eval_shape(deal, x).shape[1:]
+    whole = shape if own else x.shape
+
+    def read(sealed: jax.Array) -> jax.Array:
+        sender, payload = unpack_luggage(codec, sealed, axis_name)
+        spikes, side, header = sender.open(payload, shape, rung, whole)
+        side = sender.encoding.spread(side, whole)
+        side = side if own else tuple(jnp.asarray(cut(leaf, x.shape, deal, mine)) for leaf in side)
+        return judge(restrict(sender, x.shape, deal, mine).encoding.value(spikes, side), header)
+
+    return saturate(jax.vmap(read)(arrived).sum(0), x.dtype)
 
 
 def psum(
@@ -279,8 +287,7 @@ def _sum_spikes(codec: Codec, x: jax.Array, deal: Reshape, join: Reshape, axis_n
 def _sum_decoded(codec: Codec, recode: Codec, x: jax.Array, deal: Reshape, axis_name: AxisName) -> jax.Array:
     """The lossy second shot: sums of decoded spikes, coded again; NaN everywhere if the recoders disagree."""
     recode, agreed = agree(recode, axis_name)
-    elementwise = jax.tree.map(lambda leaf: deal(jnp.broadcast_to(leaf, x.shape)) if jnp.ndim(leaf) else leaf, codec)
-    sums = psum_scatter(deal(x), axis_name, codec=elementwise)
+    sums = _sum_parts(codec, x, deal, axis_name, None, own=False)
     mine = restrict(recode, x.shape, deal, lax.axis_index(axis_name))
     rung = agreed_rung(mine, mine.spikes(sums), axis_name)
 
@@ -369,13 +376,22 @@ def _receive(
 
 
 def _exchange(
-    codec: Codec, x: jax.Array, deal: Reshape, axis_name: AxisName, groups: Groups
+    codec: Codec, x: jax.Array, deal: Reshape, axis_name: AxisName, groups: Groups, own: bool = False
 ) -> tuple[jax.Array, jax.Array | None]:
     """Everybody's payload of my part of `x`, one row a sender, and the rung they took."""
+    if not codec.wire.holds(1.0):
+        raise UsageError(
+            f"psum_scatter, psum: {codec.wire} may be too small for a part of a tensor, which can fire everywhere: "
+            f"use Ladder(({codec.wire}, Packed()))"
+        )
     side, bags, finite = codec.encoding.fire(x)[1], luggage(codec, axis_name), all_finite(x)
     parts = deal(codec.spikes(x))
     rung = agreed_rung(codec, parts, axis_name, parts=True)
-    rows = jax.vmap(lambda part: jnp.concatenate([seal(codec.pack(part, rung), side, finite), bags]))(parts)
+
+    def post(part: jax.Array, side: Side) -> jax.Array:
+        return jnp.concatenate([seal(codec.pack(part, rung), side, finite), bags])
+
+    rows = jax.vmap(post, (0, 0 if own else None))(parts, tuple(map(deal, side)) if own else side)
 
     def move(rows: jax.Array) -> jax.Array:
         return lax.all_to_all(rows, axis_name, 0, 0, axis_index_groups=groups)

@@ -76,11 +76,14 @@ def agree(codec: Codec, axis_name: AxisName) -> tuple[Codec, Bool[Array, ""]]:
 
 def restrict(codec: Codec, shape: Shape, deal: Callable[[Float[Array, "..."]], Array], part: Array | int) -> Codec:
     """The codec for one part of a tensor of `shape`, where `deal` stacks the parts along a new first dimension."""
+    return jax.tree.map(lambda leaf: cut(leaf, shape, deal, part), codec)
 
-    def cut(leaf: Array | float) -> Array | float:
-        return deal(jnp.broadcast_to(leaf, shape))[part] if jnp.ndim(leaf) else leaf
 
-    return jax.tree.map(cut, codec)
+def cut(
+    leaf: Array | float, shape: Shape, deal: Callable[[Float[Array, "..."]], Array], part: Array | int
+) -> Array | float:
+    """One part, as `restrict` cuts it, of what broadcasts against a tensor of `shape`."""
+    return deal(jnp.broadcast_to(leaf, shape))[part] if jnp.ndim(leaf) else leaf
 
 
 def vary(tree: Codec | None, axis_name: AxisName) -> Codec | None:

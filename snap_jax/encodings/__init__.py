@@ -15,3 +15,4 @@ from snap_jax.encodings.phase import Phase as Phase
 from snap_jax.encodings.phase import simulate_phase as simulate_phase
 from snap_jax.encodings.rate import Rate as Rate
 from snap_jax.encodings.rate import simulate as simulate
+from snap_jax.encodings.topk import TopK as TopK

@@ -11,19 +11,21 @@ import dataclasses
 import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import tree_util
 from jaxtyping import Array, Bool
 from jaxtyping import Float as Floats
 from jaxtyping import Integer as Integers
 
-from snap_jax.wires import spike_dtype
+from snap_jax.wires import Shape, spike_dtype
 from snap_jax.wires.bits import any_set
 
 Threshold = float | Array
 # Fields that hold one are typed Any: JAX puts placeholders there when it takes codecs apart.
 Side = tuple[Array, ...]
-"""What must travel beside the spikes: f32 arrays, empty where both sides share the threshold."""
+"""What must travel beside the spikes: arrays, empty where both sides share the threshold."""
+Specs = tuple[jax.ShapeDtypeStruct, ...]
 
 
 class Encoding(abc.ABC):
@@ -42,9 +44,21 @@ class Encoding(abc.ABC):
         """Whether spikes of several devices may be added before they are decoded: one threshold, shared by all."""
 
     @property
-    @abc.abstractmethod
-    def side_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of what must travel beside the spikes."""
+    def density(self) -> float:
+        """The largest share of the elements that can fire: at most `slots_for(density, n)` of n."""
+        return 1.0
+
+    def beside(self, shape: Shape) -> Specs:
+        """Shapes and dtypes of what must travel beside the spikes of a tensor of `shape`; nothing, by default."""
+        return ()
+
+    def spread(self, side: Side, shape: Shape) -> Side:
+        """What came beside the spikes of a tensor of `shape`, as f32 arrays that broadcast against it."""
+        return side
+
+    def side_parts(self, shape: Shape, dimension: int, parts: int) -> bool:
+        """Whether each of `parts` along `dimension` of `shape` needs its part of the side only, dealt out likewise."""
+        return False
 
     @abc.abstractmethod
     def fire(self, x: Floats[Array, "..."]) -> tuple[Array, Side]:
@@ -52,11 +66,12 @@ class Encoding(abc.ABC):
 
     @abc.abstractmethod
     def value(self, spikes: Integers[Array, "..."], side: Side = ()) -> Floats[Array, "..."]:
-        """The floats (f32) that spikes stand for."""
+        """The floats (f32) that spikes stand for; `side` as `spread` gives it."""
 
-    @abc.abstractmethod
     def reconstruct(self, x: Floats[Array, "..."]) -> Floats[Array, "..."]:
         """`value` of what `fire` gives, as one differentiable function."""
+        spikes, side = self.fire(x)
+        return self.value(spikes, self.spread(side, x.shape))
 
     @property
     def levels(self) -> int:
@@ -84,15 +99,6 @@ class Shared(Encoding):
     def summable(self):
         """Yes: the threshold is shared."""
         return True
-
-    @property
-    def side_shapes(self):
-        """Nothing."""
-        return ()
-
-    def reconstruct(self, x):
-        """`value` of `fire`."""
-        return self.value(*self.fire(x))
 
 
 def all_finite(x: Floats[Array, "..."]) -> Bool[Array, ""]:

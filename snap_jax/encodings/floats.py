@@ -46,11 +46,6 @@ class Float(Encoding):
         """No: bit patterns do not add."""
         return False
 
-    @property
-    def side_shapes(self):
-        """Nothing."""
-        return ()
-
     def fire(self, x):
         """The bits of the rounded value."""
         unsigned = f"uint{jnp.finfo(self.dtype).bits}"

@@ -1,42 +1,60 @@
 """Integer: the baseline with evenly spaced values.
 
-Law: `y = s * step`; a step that was taken from the data travels beside the integers.
+Law: `y = s * step`; a step that was taken from the data travels beside the integers: 4 bytes for a whole tensor, 2 for
+a channel or block.
 """
 
 import dataclasses
 import functools
-from typing import Any
+import math
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt16
 
-from snap_jax.encodings.base import Encoding, Side, Threshold, encoding, in_thresholds
+from snap_jax.encodings.base import Encoding, encoding, in_thresholds
 from snap_jax.errors import UsageError
 from snap_jax.surrogates import round_clip
 
 
-@functools.partial(encoding, meta_fields=["bits"])
+@functools.partial(encoding, meta_fields=["bits", "block"])
 @dataclasses.dataclass(frozen=True)
 class Integer(Encoding):
     """The baseline integer: `s = clip(round(x / step), -2^(bits-1), 2^(bits-1) - 1)`, `y = s * step`.
 
     Attributes:
       bits: 2 to 8.
-      threshold: the step, learned like a threshold (LSQ, Esser et al. 2020); `None` takes `max|x| / (2^(bits-1) - 1)`
-        of the tensor at hand, which then travels beside the integers in 4 bytes.
+      threshold: the step, learned like a threshold (LSQ, Esser et al. 2020), for the tensor or per channel; `None`
+        takes `max|x| / (2^(bits-1) - 1)` of the tensor at hand, which then travels beside the integers in 4 bytes.
+      block: with `threshold=None`, whose maximum it is: `None` the tensor's, `"channel"` that of each index of the last
+        axis, a number that of every so many neighbours along the last axis (the last block may be short). Such steps
+        are rounded up to bfloat16, so that nothing saturates, and take 2 bytes each.
+
+    Raises:
+      UsageError: unless `bits` is 2 to 8 and `block` is one of these.
 
     >>> Integer(bits=4, threshold=0.5).quantize(jnp.array([0.7, 9.0, -9.0])).tolist()
     [0.5, 3.5, -4.0]
     >>> Integer(bits=8).quantize(jnp.array([-1.0, 1.0])).tolist()
     [-1.0, 1.0]
+    >>> Integer(bits=2, block=2).quantize(jnp.array([-1.0, 0.25, 8.0])).tolist()
+    [-1.0, 0.0, 8.0]
     """
 
     bits: int
     threshold: Any = None
+    block: int | Literal["channel"] | None = None
 
     def __post_init__(self):
         if not 2 <= self.bits <= 8:
             raise UsageError(f"Integer: bits={self.bits}: use 2 to 8, or Float() for more")
+        if self.block is None:
+            return
+        if self.threshold is not None:
+            raise UsageError(f"Integer: block={self.block!r} belongs to steps taken from the data: use threshold=None")
+        if self.block != "channel" and (isinstance(self.block, str) or self.block < 1):
+            raise UsageError(f"Integer: block={self.block!r}: use None, 'channel' or a number from 1 up")
 
     @property
     def symbols(self):
@@ -48,28 +66,82 @@ class Integer(Encoding):
         """Only with a shared step."""
         return self.threshold is not None
 
-    @property
-    def side_shapes(self):
-        """The step, where it was taken from the data."""
-        return ((),) if self.threshold is None else ()
+    def beside(self, shape):
+        """The steps, where they were taken from the data."""
+        if self.threshold is not None:
+            return ()
+        if self.block is None:
+            return (jax.ShapeDtypeStruct((), jnp.float32),)
+        *rows, size = shape or (1,)
+        grid = (size,) if self.block == "channel" else (*rows, math.ceil(size / self.block))
+        return (jax.ShapeDtypeStruct(grid, jnp.uint16),)
+
+    def spread(self, side, shape):
+        """The step of each element."""
+        if self.threshold is not None or self.block is None:
+            return side
+        steps = widen(side[0])
+        if self.block == "channel":
+            return (steps.reshape(shape[-1:]),)
+        size = shape[-1] if shape else 1
+        return (jnp.repeat(steps, self.block, axis=-1)[..., :size].reshape(shape),)
+
+    def side_parts(self, shape, dimension, parts):
+        """Of blocks, where no block falls into two parts."""
+        if self.threshold is not None or not isinstance(self.block, int):
+            return False
+        return dimension < len(shape) - 1 or (shape[-1] // parts) % self.block == 0
 
     def fire(self, x):
-        """Integers as floats with the straight-through gradient, and the step where it was taken from the data."""
-        side: Side = () if self.threshold is not None else (self._absmax_step(x),)
-        u = in_thresholds(x, self._step(side))
-        return round_clip(u, self.symbols.start, self.symbols.stop - 1), side
+        """Integers as floats with the straight-through gradient, and the steps that were taken from the data."""
+        side = () if self.threshold is not None else (self._steps(x),)
+        return round_clip(self._in_steps(x, side), self.symbols.start, self.symbols.stop - 1), side
 
     def value(self, spikes, side=()):
         """`spikes * step`."""
-        return spikes.astype(jnp.float32) * jnp.asarray(self._step(side), jnp.float32)
+        return spikes.astype(jnp.float32) * jnp.asarray(side[0] if side else self.threshold, jnp.float32)
 
-    def reconstruct(self, x):
-        """`value` of `fire`."""
-        return self.value(*self.fire(x))
+    def _in_steps(self, x, side):
+        return in_thresholds(x, self.spread(side, x.shape)[0] if side else self.threshold)
 
-    def _step(self, side: Side) -> Threshold:
-        return side[0] if self.threshold is None else self.threshold
+    def _steps(self, x):
+        largest = self._largest(jnp.abs(jax.lax.stop_gradient(x).astype(jnp.float32)))
+        steps = absmax_step(largest, self.symbols.stop - 1)
+        return steps if self.block is None else round_up(steps)
 
-    def _absmax_step(self, x):
-        largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x).astype(jnp.float32)), initial=0)
-        return jnp.maximum(largest * (1 / (self.symbols.stop - 1)), jnp.finfo(jnp.float32).tiny)
+    def _largest(self, magnitude):
+        if self.block is None:
+            return jnp.max(magnitude, initial=0)
+        magnitude = magnitude if magnitude.ndim else magnitude[None]
+        if self.block == "channel":
+            return jnp.max(magnitude, axis=range(magnitude.ndim - 1), initial=0)
+        *rows, size = magnitude.shape
+        short = -size % self.block
+        filled = jnp.pad(magnitude, [(0, 0)] * len(rows) + [(0, short)])
+        return jnp.max(filled.reshape(*rows, (size + short) // self.block, self.block), axis=-1, initial=0)
+
+
+def absmax_step(largest: Float[Array, "..."], limit: int) -> Float[Array, "..."]:
+    """`largest / limit`, at least the smallest normal number.
+
+    >>> absmax_step(jnp.array([14.0]), 7).tolist()
+    [2.0]
+    """
+    return jnp.maximum(largest * (1 / limit), jnp.finfo(jnp.float32).tiny)
+
+
+def round_up(x: Float[Array, "..."]) -> UInt16[Array, "..."]:
+    """The bits of positive numbers rounded up to bfloat16, the largest finite one at most.
+
+    In integers, as XLA may drop a conversion to bfloat16 and back.
+
+    >>> widen(round_up(jnp.array([1.0, 1.001, 3.4e38]))).tolist()
+    [1.0, 1.0078125, 3.3895313892515355e+38]
+    """
+    bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+    return jnp.minimum((bits + 0xFFFF) >> 16, 0x7F7F).astype(jnp.uint16)
+
+
+def widen(bits: UInt16[Array, "..."]) -> Float[Array, "..."]:
+    """The f32 numbers that `round_up` stands for."""
+    return jax.lax.bitcast_convert_type(bits.astype(jnp.uint32) << 16, jnp.float32)

@@ -64,11 +64,6 @@ class Latency(Encoding):
         return False
 
     @property
-    def side_shapes(self):
-        """Nothing: the threshold is shared."""
-        return ()
-
-    @property
     def values(self) -> tuple[float, ...]:
         """What the symbols from 0 up stand for, in thresholds: 0, 1 / ticks, ..., 1 / 2, 1."""
         return (0.0, *(1 / tick for tick in range(self.ticks, 0, -1)))

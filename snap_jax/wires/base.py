@@ -46,9 +46,8 @@ class Wire(abc.ABC):
         """The most non-zero spikes that `size` elements may hold to fit."""
         return size
 
-    @property
-    def holds_everything(self) -> bool:
-        """Whether every tensor fits, however many of its elements fire."""
+    def holds(self, density: float) -> bool:
+        """Whether every tensor fits of whose n elements at most `slots_for(density, n)` fire; any tensor, for 1."""
         return True
 
     def sizes(self, size: int, symbols: range) -> tuple[int, ...]:
@@ -81,12 +80,11 @@ class Sparse(Wire):
 
     def slots(self, size):
         """`ceil(capacity * n)`."""
-        return min(size, math.ceil(self.capacity * size - 1e-6))
+        return slots_for(self.capacity, size)
 
-    @property
-    def holds_everything(self):
-        """Only at full capacity."""
-        return self.capacity >= 1
+    def holds(self, density):
+        """Up to its capacity."""
+        return self.capacity >= min(density, 1)
 
     @abc.abstractmethod
     def setting(self, size: int) -> tuple[int, ...]:
@@ -122,6 +120,15 @@ def _pack(spikes, wire: Sparse, symbols: range):
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _unpack(payload, wire: Sparse, shape: Shape, symbols: range):
     return wire.read_any(payload, shape, symbols, (wire.setting(math.prod(shape)),), 0)
+
+
+def slots_for(share: float, size: int) -> int:
+    """`ceil(share * size)`, but for the rounding of floats.
+
+    >>> slots_for(0.1, 30), slots_for(0.1, 31)
+    (3, 4)
+    """
+    return min(size, math.ceil(share * size - 1e-6))
 
 
 def spike_dtype(symbols: range) -> jnp.dtype:

@@ -54,7 +54,7 @@ class Ladder(Wire):
     def __post_init__(self):
         if self.rungs is None:
             return
-        if not any(rung.holds_everything for rung in self.rungs):
+        if not any(rung.holds(1.0) for rung in self.rungs):
             raise UsageError(f"Ladder: none of {self.rungs} holds a tensor that fires everywhere: add Packed()")
         if len(self.rungs) > 255 or any(isinstance(rung, Ladder) for rung in self.rungs):
             raise UsageError("Ladder: use at most 255 rungs, none of them a Ladder")
