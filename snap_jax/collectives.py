@@ -177,7 +177,8 @@ def psum_scatter(
         return _deal(y, scatter_dimension, group, tiled)
 
     def wire(codecs: Codecs, x: jax.Array) -> jax.Array:
-        own = codecs[0].encoding.side_parts(x.shape, scatter_dimension % max(x.ndim, 1), group)
+        part = jax.eval_shape(deal, x).shape[1:]
+        own = codecs[0].encoding.side_parts(x.shape, scatter_dimension % x.ndim, part)
         return _sum_parts(codecs[0], x, deal, axis_name, axis_index_groups, own)
 
     def back(cotangent: jax.Array, codec: Codec) -> jax.Array:

@@ -22,6 +22,9 @@ ENCODINGS = {
     "phase": lambda t: snap.Phase(3, t),
     "integer": lambda t: snap.Integer(4, t),
     "integer-absmax": lambda t: snap.Integer(4),
+    "integer-channel": lambda t: snap.Integer(4, block="channel"),
+    "integer-block": lambda t: snap.Integer(4, block=2),
+    "topk": lambda t: snap.TopK(0.1),
     "float": lambda t: snap.Float("bfloat16"),
 }
 WIRES = {"packed": snap.Packed(), "radix": snap.Packed(radix=True), "bitmap": snap.Bitmap(), "ticks": snap.Ticks()}
@@ -155,10 +158,10 @@ def test_law_5_along_a_permutation():
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_law_4_claimed_bytes_are_the_bytes_of_the_compiled_program(encoding, collective):
     codec = snap.Codec(ENCODINGS[encoding](0.5))
-    x = sample((8 * 8, 24))
+    x = sample((8 * 8, 32))
     program = compiled(lambda x: PAIRS[collective].coded(x, "x", codec), x)
     (transfer,) = trace_compiled(program)
-    claimed = codec.payload_bytes((8, 24)) if collective != "psum_scatter" else 8 * codec.payload_bytes((8, 3))
+    claimed = codec.payload_bytes((8, 32)) if collective != "psum_scatter" else 8 * codec.payload_bytes((8, 4))
     assert (transfer.dtype, transfer.bytes) == ("uint8", claimed)
 
 

@@ -56,8 +56,8 @@ class Encoding(abc.ABC):
         """What came beside the spikes of a tensor of `shape`, as f32 arrays that broadcast against it."""
         return side
 
-    def side_parts(self, shape: Shape, dimension: int, parts: int) -> bool:
-        """Whether each of `parts` along `dimension` of `shape` needs its part of the side only, dealt out likewise."""
+    def side_parts(self, shape: Shape, dimension: int, part: Shape) -> bool:
+        """Whether parts of shape `part`, cut along `dimension` of `shape`, need the side cut alike, not all of it."""
         return False
 
     @abc.abstractmethod

@@ -7,7 +7,7 @@ a channel or block.
 import dataclasses
 import functools
 import math
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ class Integer(Encoding):
 
     bits: int
     threshold: Any = None
-    block: int | Literal["channel"] | None = None
+    block: int | str | None = None
 
     def __post_init__(self):
         if not 2 <= self.bits <= 8:
@@ -53,7 +53,7 @@ class Integer(Encoding):
             return
         if self.threshold is not None:
             raise UsageError(f"Integer: block={self.block!r} belongs to steps taken from the data: use threshold=None")
-        if self.block != "channel" and (isinstance(self.block, str) or self.block < 1):
+        if self.block < 1 if isinstance(self.block, int) else self.block != "channel":
             raise UsageError(f"Integer: block={self.block!r}: use None, 'channel' or a number from 1 up")
 
     @property
@@ -73,7 +73,7 @@ class Integer(Encoding):
         if self.block is None:
             return (jax.ShapeDtypeStruct((), jnp.float32),)
         *rows, size = shape or (1,)
-        grid = (size,) if self.block == "channel" else (*rows, math.ceil(size / self.block))
+        grid = (*(1 for _ in rows), size) if isinstance(self.block, str) else (*rows, math.ceil(size / self.block))
         return (jax.ShapeDtypeStruct(grid, jnp.uint16),)
 
     def spread(self, side, shape):
@@ -81,16 +81,19 @@ class Integer(Encoding):
         if self.threshold is not None or self.block is None:
             return side
         steps = widen(side[0])
-        if self.block == "channel":
+        if isinstance(self.block, str):
             return (steps.reshape(shape[-1:]),)
         size = shape[-1] if shape else 1
         return (jnp.repeat(steps, self.block, axis=-1)[..., :size].reshape(shape),)
 
-    def side_parts(self, shape, dimension, parts):
-        """Of blocks, where no block falls into two parts."""
-        if self.threshold is not None or not isinstance(self.block, int):
+    def side_parts(self, shape, dimension, part):
+        """Where the parts have other channels, or no block falls into two of them."""
+        across = dimension < len(shape) - 1
+        if self.threshold is not None or self.block is None or (not across and len(part) < len(shape)):
             return False
-        return dimension < len(shape) - 1 or (shape[-1] // parts) % self.block == 0
+        if isinstance(self.block, str):
+            return not across
+        return across or part[-1] % self.block == 0
 
     def fire(self, x):
         """Integers as floats with the straight-through gradient, and the steps that were taken from the data."""
@@ -113,8 +116,8 @@ class Integer(Encoding):
         if self.block is None:
             return jnp.max(magnitude, initial=0)
         magnitude = magnitude if magnitude.ndim else magnitude[None]
-        if self.block == "channel":
-            return jnp.max(magnitude, axis=range(magnitude.ndim - 1), initial=0)
+        if isinstance(self.block, str):
+            return jnp.max(magnitude, axis=range(magnitude.ndim - 1), initial=0, keepdims=True)
         *rows, size = magnitude.shape
         short = -size % self.block
         filled = jnp.pad(magnitude, [(0, 0)] * len(rows) + [(0, short)])
