@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
+import snap_jax as snap
 from snap_jax import cli, mesh
 from snap_jax.errors import UsageError
-from snap_jax.specs import parse_link
+from snap_jax.specs import NAMES, parse_link
 
 SMALL = "--layers 2 --chips 2 --width 16 --heads 2 --window 32 --batch 2 --microbatches 2 --steps 2"
 
@@ -83,12 +84,42 @@ def test_help_names_every_command():
 
 
 def test_every_link_of_the_help_parses():
-    for name in ("bf16", "int8", "int4", "ternary", "count:3", "rate:8"):
+    for name in NAMES.split(", ")[1:]:
         for wire in ("", "+packed", "+radix"):
             codec = parse_link(name + wire)
             assert codec is not None
             assert codec.payload_bytes((16,)) > 0
     assert parse_link("dense") is None
+
+
+def test_links_that_carry_numbers():
+    """A tenth of the elements: 1 + 3 + 4 bits and 1/8 a bucket with addresses, 1 + 0.4 bits as a bitmap."""
+    encoding = lambda spec: parse_link(spec).encoding
+    assert encoding("int3:absmax") == snap.Integer(3)
+    assert encoding("int4:channel") == snap.Integer(4, block="channel")
+    assert encoding("int2:block32") == snap.Integer(2, block=32)
+    assert encoding("latency:8").ticks == encoding("phase:8").ticks == 8
+    assert parse_link("topk:0.1") == snap.Codec(snap.TopK(0.1, 4), snap.Events(0.1))
+    assert parse_link("topk:0.5") == snap.Codec(snap.TopK(0.5, 4), snap.Bitmap(0.5))
+    assert parse_link("topk:0.1+bitmap").wire == snap.Bitmap(0.1)
+    assert parse_link("topk:0.1+ladder").wire == snap.Ladder()
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("int4:blok32", r"link 'int4:blok32' is not known \(did you mean int4:block32\?\): use dense, bf16"),
+        ("latency", r"did you mean latency:8\?"),
+        ("phase:17", r"link 'phase:17' is not known"),
+        ("topk:x", r"did you mean topk:0.1\?"),
+        ("topk:0", r"TopK: fraction=0.0"),
+        ("int4:block0", r"Integer: block=0"),
+        ("int9:absmax", r"Integer: bits=9"),
+    ],
+)
+def test_links_that_mean_nothing(spec, message):
+    with pytest.raises(UsageError, match=message):
+        parse_link(spec)
 
 
 def test_emulation_after_the_start_needs_enough_devices():
