@@ -21,7 +21,7 @@ _WIRES: dict[str, Wire] = {
     "events": Ladder((Events(0.05), Packed())),  # addresses for up to 5 % that fire, and a rung for more
     "ladder": Ladder(),
 }
-_TICKS = {"count": 127, "rate": 127, "latency": 127, "phase": 16}  # most of each
+_TICKS = {"count": 127, "rate": 127, "latency": 127, "phase": 8}  # most of each
 
 
 def parse_link(spec: str) -> Codec | None:

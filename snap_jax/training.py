@@ -210,7 +210,7 @@ def _telemetry(prepared: Prepared, params: PyTree, windows: np.ndarray) -> dict:
         silent = senders[:, symbols.index(0)]
         line["firing_rate"] = float(1 - silent.sum() / senders.sum())
         line["entropy_bits_per_element"] = float(language.entropy_bits(senders).mean())
-        if "log_threshold" in params["boundary"]:
+        if "log_threshold" in params.get("boundary", {}):  # steps taken from the data leave no parameter
             thresholds = np.exp(np.asarray(params["boundary"]["log_threshold"][...]))[:-1]
             line["threshold_mean"] = thresholds.mean(-1).tolist()
     return line

@@ -110,7 +110,7 @@ def test_links_that_carry_numbers():
     [
         ("int4:blok32", r"link 'int4:blok32' is not known \(did you mean int4:block32\?\): use dense, bf16"),
         ("latency", r"did you mean latency:8\?"),
-        ("phase:17", r"link 'phase:17' is not known"),
+        ("phase:9", r"link 'phase:9' is not known"),
         ("topk:x", r"did you mean topk:0.1\?"),
         ("topk:0", r"TopK: fraction=0.0"),
         ("int4:block0", r"Integer: block=0"),

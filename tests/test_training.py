@@ -116,6 +116,14 @@ def test_the_same_seed_gives_the_same_run(run, data):
     jax.tree.map(np.testing.assert_array_equal, step(first.params, tokens), step(second.params, tokens))
 
 
+def test_a_link_without_thresholds_has_none_to_show(data):
+    """At most a quarter of the elements fires."""
+    prepared = training.prepare(tiny(data, link="topk:0.25", layers=2, chips=2))
+    line = training._telemetry(prepared, prepared.params, prepared.heldout[:2])
+    assert 0 < line["firing_rate"] <= 0.25
+    assert "threshold_mean" not in line
+
+
 def test_one_chip_moves_nothing(data, tmp_path):
     result = training.train(tiny(data, chips=1, layers=1, link="dense", steps=3), tmp_path / "one")
     assert result["wire"]["forward_bytes_per_step"] == 0
