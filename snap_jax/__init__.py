@@ -1,6 +1,7 @@
 """Compressed collectives for JAX: spike-coded, bit-packed, trainable, and priced."""
 
 from snap_jax import cost as cost
+from snap_jax import membranes as membranes
 from snap_jax import mesh as mesh
 from snap_jax.codecs import Codec as Codec
 from snap_jax.collectives import all_gather as all_gather

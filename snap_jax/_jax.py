@@ -4,7 +4,7 @@ import jax
 from jax import lax
 
 
-def varying_axes(x: jax.Array | float) -> frozenset[str]:
+def varying_axes(x: jax.Array | jax.ShapeDtypeStruct | float) -> frozenset[str]:
     """Mesh axes over which `x` is typed as varying (empty outside `shard_map`)."""
     kind = jax.typeof(x)
     try:
