@@ -5,6 +5,8 @@ from snap_jax import membranes as membranes
 from snap_jax import mesh as mesh
 from snap_jax.codecs import Codec as Codec
 from snap_jax.collectives import all_gather as all_gather
+from snap_jax.collectives import all_to_all as all_to_all
+from snap_jax.collectives import pmean as pmean
 from snap_jax.collectives import ppermute as ppermute
 from snap_jax.collectives import psum as psum
 from snap_jax.collectives import psum_scatter as psum_scatter

@@ -74,10 +74,34 @@ class Boundary(nnx.Module):
         with jax.named_scope("boundary"):
             return collectives.ppermute(x, axis_name, perm, codec=self.codec, grad_codec=self.grad_codec, sender=sender)
 
+    def all_to_all(self, x: Array, axis_name: str, split_axis: int, concat_axis: int, *, tiled: bool = False) -> Array:
+        """Coded `all_to_all`."""
+        with jax.named_scope("boundary"):
+            return collectives.all_to_all(
+                x, axis_name, split_axis, concat_axis, tiled=tiled, codec=self.codec, grad_codec=self.grad_codec
+            )
+
     def psum(self, x: Array, axis_name: str, *, recode: Codec | None = None) -> Array:
         """Coded `psum`."""
         with jax.named_scope("boundary"):
             return collectives.psum(x, axis_name, codec=self.codec, recode=recode)
+
+    def pmean(self, x: Array, axis_name: str, *, recode: Codec | None = None) -> Array:
+        """Coded `pmean`."""
+        with jax.named_scope("boundary"):
+            return collectives.pmean(x, axis_name, codec=self.codec, recode=recode)
+
+    def psum_scatter(self, x: Array, axis_name: str, *, scatter_dimension: int = 0, tiled: bool = False) -> Array:
+        """Coded `psum_scatter`."""
+        with jax.named_scope("boundary"):
+            return collectives.psum_scatter(
+                x,
+                axis_name,
+                scatter_dimension=scatter_dimension,
+                tiled=tiled,
+                codec=self.codec,
+                grad_codec=self.grad_codec,
+            )
 
 
 def pipeline(

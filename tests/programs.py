@@ -46,15 +46,28 @@ PAIRS = {
         lambda x, axis, c, **k: snap.ppermute(x, axis, chain(axis), codec=c, **k),
         lambda q, axis: lax.ppermute(q, axis, chain(axis)),
     ),
+    "all_to_all": Pair(
+        lambda x, axis, c, **k: snap.all_to_all(x, axis, 1, 0, tiled=True, codec=c, **k),
+        lambda q, axis: lax.all_to_all(q, axis, 1, 0, tiled=True),
+    ),
+    "pmean": Pair(lambda x, axis, c: snap.pmean(x, axis, codec=c), lambda q, axis: lax.pmean(q, axis)),
     "psum": Pair(lambda x, axis, c: snap.psum(x, axis, codec=c), lambda q, axis: lax.psum(q, axis)),
     "psum_scatter": Pair(
         lambda x, axis, c, **k: snap.psum_scatter(x, axis, scatter_dimension=1, tiled=True, codec=c, **k),
         lambda q, axis: lax.psum_scatter(q, axis, scatter_dimension=1, tiled=True),
     ),
 }
-MOVES = ("all_gather", "all_gather-tiled", "all_gather-invarying", "ppermute")
+MOVES = ("all_gather", "all_gather-tiled", "all_gather-invarying", "ppermute", "all_to_all")
+SUMS = ("psum", "pmean")
 
-MESHES = {"1": {"x": 1}, "2": {"x": 2}, "4": {"x": 4}, "8": {"x": 8}, "2x4": {"x": 2, "y": 4}}
+MESHES = {
+    "1": {"x": 1},
+    "2": {"x": 2},
+    "4": {"x": 4},
+    "8": {"x": 8},
+    "2x4": {"x": 2, "y": 4},
+    "2x2x2": {"x": 2, "y": 2, "z": 2},
+}
 
 
 def axis_of(name):

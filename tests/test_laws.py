@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 import snap_jax as snap
 from snap_jax import mesh, surrogates
 from snap_jax.traffic import assert_wire, trace, trace_compiled
-from tests.programs import MESHES, MOVES, PAIRS, axis_of, both, chain, compiled, sample
+from tests.programs import MESHES, MOVES, PAIRS, SUMS, axis_of, both, chain, compiled, sample
 
 ENCODINGS = {
     "ternary": lambda t: snap.Ternary(t),
@@ -29,6 +29,7 @@ ENCODINGS = {
 }
 WIRES = {"packed": snap.Packed(), "radix": snap.Packed(radix=True), "bitmap": snap.Bitmap(), "ticks": snap.Ticks()}
 PER_CHANNEL = jnp.linspace(0.3, 1.0, 16)
+DEALT = ("psum_scatter", "all_to_all")  # a payload a part
 
 
 def assert_same(name, coded, plain):
@@ -44,7 +45,7 @@ def assert_same(name, coded, plain):
 @pytest.mark.parametrize("collective", PAIRS)
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_law_2_every_encoding(encoding, collective):
-    if collective == "psum" and not ENCODINGS[encoding](1.0).summable:
+    if collective in SUMS and not ENCODINGS[encoding](1.0).summable:
         pytest.skip("does not add up; that it raises is tested below")
     codec_of = lambda t: snap.Codec(ENCODINGS[encoding](t))
     assert_same(collective, *both(PAIRS[collective], codec_of, sample((64, 16)), PER_CHANNEL))
@@ -77,7 +78,7 @@ def test_law_2_a_threshold_typed_varying(collective):
     assert_same(collective, *both(PAIRS[collective], codec_of, sample((64, 16)), PER_CHANNEL, shared=False))
 
 
-@pytest.mark.parametrize("collective", ["all_gather", "ppermute", "psum_scatter"])
+@pytest.mark.parametrize("collective", ["all_gather", "ppermute", "psum_scatter", "all_to_all"])
 def test_a_receiver_decodes_with_the_threshold_of_the_sender(collective):
     own = lambda t: snap.Codec(snap.Ternary(t * (1 + lax.axis_index("x"))))
     assert_same(collective, *both(PAIRS[collective], own, sample((64, 16)), PER_CHANNEL))
@@ -92,7 +93,7 @@ def test_psum_of_different_thresholds_is_nan_not_wrong():
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (2, 0, 3)])
-@pytest.mark.parametrize("collective", ["all_gather", "ppermute", "psum"])
+@pytest.mark.parametrize("collective", ["all_gather", "ppermute", "psum", "pmean"])
 def test_law_2_odd_shapes(shape, collective):
     codec = snap.Codec(snap.Count(3, 0.5))
 
@@ -100,7 +101,7 @@ def test_law_2_odd_shapes(shape, collective):
         x = x.reshape(shape)
         pair = PAIRS[collective]
         coded, plain = pair.coded(x, "x", codec), pair.plain(codec.quantize(x), "x")
-        return jax.tree.map(lambda a: lax.pcast(a, "x", to="varying") if collective == "psum" else a, (coded, plain))
+        return jax.tree.map(lambda a: lax.pcast(a, "x", to="varying") if collective in SUMS else a, (coded, plain))
 
     leading = lambda f: lambda x: jax.tree.map(lambda a: a[None], f(x[0]))
     run = jax.shard_map(leading(program), mesh=mesh.make({"x": 4}), in_specs=P("x"), out_specs=P("x"))
@@ -116,7 +117,7 @@ def test_law_1_without_a_codec_it_is_lax(collective):
             sample((64, 16))
         )
     )
-    vary = lambda y: lax.pcast(y, "x", to="varying") if collective in ("psum", "all_gather-invarying") else y
+    vary = lambda y: lax.pcast(y, "x", to="varying") if collective in (*SUMS, "all_gather-invarying") else y
     assert trace_of(lambda x: vary(pair.coded(x, "x", None))) == trace_of(lambda x: vary(pair.plain(x, "x")))
 
 
@@ -154,14 +155,14 @@ def test_law_5_along_a_permutation():
     assert not nan[[0, 1, 3]].any()
 
 
-@pytest.mark.parametrize("collective", ["all_gather", "ppermute", "psum_scatter"])
+@pytest.mark.parametrize("collective", ["all_gather", "ppermute", "psum_scatter", "all_to_all"])
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_law_4_claimed_bytes_are_the_bytes_of_the_compiled_program(encoding, collective):
     codec = snap.Codec(ENCODINGS[encoding](0.5))
     x = sample((8 * 8, 32))
     program = compiled(lambda x: PAIRS[collective].coded(x, "x", codec), x)
     (transfer,) = trace_compiled(program)
-    claimed = codec.payload_bytes((8, 32)) if collective != "psum_scatter" else 8 * codec.payload_bytes((8, 4))
+    claimed = 8 * codec.payload_bytes((8, 4)) if collective in DEALT else codec.payload_bytes((8, 32))
     assert (transfer.dtype, transfer.bytes) == ("uint8", claimed)
 
 
@@ -232,11 +233,13 @@ def test_psum_of_what_does_not_add_up_raises(encoding):
 
 def test_what_cannot_be_coded_raises():
     codec = snap.Codec(snap.Ternary())
-    for function in (snap.all_gather, snap.psum, snap.psum_scatter):
+    for function in (snap.all_gather, snap.psum, snap.pmean, snap.psum_scatter):
         with pytest.raises(snap.UsageError, match=f"{function.__name__}: got dtype int32"):
             compiled(lambda x, f=function: f(x, "x", codec=codec), jnp.zeros((8, 8), jnp.int32))
     with pytest.raises(snap.UsageError, match="cannot be dealt to 8: use a multiple of 8"):
         compiled(lambda x: snap.psum_scatter(x, "x", tiled=True, codec=codec), sample((8, 3)))
+    with pytest.raises(snap.UsageError, match=r"all_to_all: dimension 1 of shape \(1, 3\) cannot be dealt to 8"):
+        compiled(lambda x: snap.all_to_all(x, "x", 1, 0, codec=codec), sample((8, 3)))
     with pytest.raises(snap.UsageError, match="axis_index_groups cannot be coded"):
         compiled(
             lambda x: snap.psum(x, "x", axis_index_groups=[[0, 1, 2, 3], [4, 5, 6, 7]], codec=codec), sample((8, 3))
@@ -259,7 +262,7 @@ def test_pytrees_and_groups():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), coded, plain)
 
 
-@pytest.mark.parametrize("collective", ["all_gather", "all_gather-tiled", "ppermute", "psum_scatter"])
+@pytest.mark.parametrize("collective", ["all_gather", "all_gather-tiled", "ppermute", "psum_scatter", "all_to_all"])
 def test_law_7_grad_codec_codes_the_cotangent(collective):
     """With a lossless grad_codec the gradient is that of the dense backward pass; with int8 it is close."""
     codec_of = lambda t: snap.Codec(snap.Count(3, t))
@@ -273,7 +276,26 @@ def test_law_7_grad_codec_codes_the_cotangent(collective):
     assert 0 < np.abs(coded[1] - plain[1]).max() < 0.02 * np.abs(plain[1]).max()
 
 
-@pytest.mark.parametrize("collective", ["all_gather", "ppermute", "psum_scatter"])
+@pytest.mark.parametrize("way", ["jvp", "jvp of jit", "jit of jvp", "inside", "linearize", "jacfwd"])
+def test_forward_mode_through_a_grad_codec_raises_everywhere(way):
+    f = lambda x: snap.ppermute(
+        x, "x", chain("x"), codec=snap.Codec(snap.Ternary()), grad_codec=snap.Codec(snap.Float())
+    )
+    on_mesh = lambda f: jax.shard_map(f, mesh=mesh.make({"x": 2}), in_specs=P("x"), out_specs=P("x"))
+    x, g = sample((2, 3)), on_mesh(f)
+    run = {
+        "jvp": lambda: jax.jvp(g, (x,), (x,)),
+        "jvp of jit": lambda: jax.jvp(jax.jit(g), (x,), (x,)),
+        "jit of jvp": lambda: jax.jit(lambda x: jax.jvp(g, (x,), (x,)))(x),
+        "inside": lambda: jax.jit(on_mesh(lambda x: jax.jvp(f, (x,), (x,))[1]))(x),
+        "linearize": lambda: jax.linearize(g, x)[1](x),
+        "jacfwd": lambda: jax.jacfwd(g)(x),
+    }
+    with pytest.raises(snap.UsageError, match=r"ppermute: forward-mode .*differentiate in reverse"):
+        run[way]()
+
+
+@pytest.mark.parametrize("collective", ["all_gather", "ppermute", "psum_scatter", "all_to_all"])
 def test_law_7_both_directions_are_counted(collective):
     codec, x = snap.Codec(snap.Ternary(0.5)), sample((64, 16))
 
@@ -295,6 +317,7 @@ def test_law_7_both_directions_are_counted(collective):
 
 def test_scan_remat_vmap_and_jit_keep_the_law():
     codec = snap.Codec(snap.Ternary(0.4))
+    exact = snap.Codec(snap.Float("float32"))
 
     def program(gather, x):
         @jax.checkpoint
@@ -306,11 +329,13 @@ def test_scan_remat_vmap_and_jit_keep_the_law():
         return jnp.sum(out**2)
 
     coded = lambda x: snap.all_gather(x, "x", codec=codec)
+    both_ways = lambda x: snap.all_gather(x, "x", codec=codec, grad_codec=exact)
     plain = lambda x: lax.all_gather(codec.quantize(x), "x")
-    run = lambda x: (jax.grad(lambda x: program(coded, x))(x), jax.grad(lambda x: program(plain, x))(x))
+    run = lambda x: [jax.grad(lambda x, g=g: program(g, x))(x) for g in (coded, both_ways, plain)]
     mapped = jax.shard_map(run, mesh=mesh.make({"x": 4}), in_specs=P("x"), out_specs=P("x"))
-    a, b = jax.jit(mapped)(sample((8, 12)))
-    np.testing.assert_allclose(a, b, atol=1e-6)
+    a, b, expected = jax.jit(mapped)(sample((8, 12)))
+    np.testing.assert_allclose(a, expected, atol=1e-6)
+    np.testing.assert_allclose(b, expected, atol=1e-6)
 
 
 def test_law_6_device_count_does_not_matter():
