@@ -1,8 +1,14 @@
-"""Eight emulated devices for every test and doctest."""
+"""Eight emulated devices for every test and doctest; the same examples in every run."""
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A change is judged by what it changed: `pytest --hypothesis-profile=random` looks for new examples.
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", settings.get_profile("random"), derandomize=True)
+settings.load_profile("repeatable")
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.devices()
@@ -12,3 +18,9 @@ jax.devices()
 def _doctest_names(doctest_namespace):
     """What every doctest may use without importing it."""
     doctest_namespace.update(jax=jax, jnp=jax.numpy, np=np)
+
+
+def pytest_addoption(parser):
+    """How much of the law table to try."""
+    parser.addoption("--full-laws", action="store_true", help="every case of the law table")
+    parser.addoption("--laws", type=int, default=0, metavar="N", help="N cases of the law table at random")

@@ -11,7 +11,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax import mesh
+from snap_jax import mesh, surrogates
 from snap_jax._jax import as_varying
 
 PERM = "perm"
@@ -60,33 +60,65 @@ PAIRS = {
 MOVES = ("all_gather", "all_gather-tiled", "all_gather-invarying", "ppermute", "all_to_all")
 SUMS = ("psum", "pmean")
 
+# Mesh axes, and those that the collective runs over.
 MESHES = {
-    "1": {"x": 1},
-    "2": {"x": 2},
-    "4": {"x": 4},
-    "8": {"x": 8},
-    "2x4": {"x": 2, "y": 4},
-    "2x2x2": {"x": 2, "y": 2, "z": 2},
+    "1": ({"x": 1}, "x"),
+    "2": ({"x": 2}, "x"),
+    "4": ({"x": 4}, "x"),
+    "8": ({"x": 8}, "x"),
+    "2x4": ({"x": 2, "y": 4}, ("x", "y")),
+    "2x4 along y": ({"x": 2, "y": 4}, "y"),
+    "2x2x2": ({"x": 2, "y": 2, "z": 2}, ("x", "y", "z")),
+    "2x2x2 along y": ({"x": 2, "y": 2, "z": 2}, "y"),
+    "2x2x2 along z, x": ({"x": 2, "y": 2, "z": 2}, ("z", "x")),
 }
 
+ENCODINGS = {
+    "ternary": lambda t: snap.Ternary(t),
+    "ternary-atan": lambda t: snap.Ternary(t, dead_zone=1.0, surrogate=surrogates.ATan()),
+    "count": lambda t: snap.Count(3, t),
+    "rate": lambda t: snap.Rate(4, t),
+    "rate-leaky": lambda t: snap.Rate(4, t, leak=0.8),
+    "latency": lambda t: snap.Latency(5, t),
+    "phase": lambda t: snap.Phase(3, t),
+    "integer": lambda t: snap.Integer(4, t),
+    "integer-absmax": lambda t: snap.Integer(4),
+    "integer-channel": lambda t: snap.Integer(4, block="channel"),
+    "integer-block": lambda t: snap.Integer(4, block=2),
+    "topk": lambda t: snap.TopK(0.1),
+    "float": lambda t: snap.Float("bfloat16"),
+}
+WIRES = {
+    "packed": snap.Packed(),
+    "radix": snap.Packed(radix=True),
+    "bitmap": snap.Bitmap(),
+    "ticks": snap.Ticks(),
+    "ladder": snap.Ladder((snap.Events(0.25), snap.Packed())),
+}
+PER_CHANNEL = jnp.linspace(0.3, 1.0, 16)
 
-def axis_of(name):
-    """The axis a mesh is used along: all of it."""
-    axes = tuple(MESHES[name])
-    return axes[0] if len(axes) == 1 else axes
+
+def assert_same(name, coded, plain):
+    """Bit-equal where data only moves; to float rounding where gradients or values are summed."""
+    tolerance = 1e-5 if coded[0].dtype == np.float32 else 2e-2
+    for index, (a, b) in enumerate(zip(coded, plain, strict=True)):
+        if name in MOVES and index == 0:
+            np.testing.assert_array_equal(a.view(np.uint8), b.view(np.uint8))
+        scale = max(1.0, float(np.max(np.abs(b.astype(np.float32)))))
+        np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), atol=tolerance * scale)
 
 
 def both(pair, codec_of, x, threshold, *, mesh_name="8", oracle=None, shared=True, **keywords):
     """(value, gradient of x, gradient of threshold) of the coded collective and of its oracle, in one program."""
-    axis = axis_of(mesh_name)
-    names = (axis,) if isinstance(axis, str) else axis
+    sizes, axis = MESHES[mesh_name]
+    names = tuple(sizes)
     oracle = oracle or pair.plain
 
     def run(function, x, threshold):
         def loss(x, threshold):
             y = function(x, codec_of(threshold))
             weight = jnp.sin(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
-            weight = weight * (1 + lax.axis_index(axis))
+            weight = weight * (1 + lax.axis_index(names))
             return jnp.sum(jnp.tanh(y.astype(jnp.float32)) * weight), y
 
         (_, y), gradients = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(x, threshold)
@@ -98,9 +130,7 @@ def both(pair, codec_of, x, threshold, *, mesh_name="8", oracle=None, shared=Tru
         plain = run(lambda x, c: oracle(c.quantize(x), axis), x, threshold)
         return coded, plain
 
-    mapped = jax.shard_map(
-        program, mesh=mesh.make(MESHES[mesh_name]), in_specs=(P(names), P()), out_specs=P(names), check_vma=True
-    )
+    mapped = jax.shard_map(program, mesh=mesh.make(sizes), in_specs=(P(names), P()), out_specs=P(names), check_vma=True)
     return jax.tree.map(np.asarray, jax.jit(mapped)(x, threshold))
 
 
@@ -111,9 +141,9 @@ def sample(shape, dtype="float32", seed=0):
 
 def compiled(function, *args, mesh_name="8", out_specs=None):
     """The compiled program of `function` inside shard_map, inputs divided along their first dimension."""
-    names = axis_of(mesh_name)
-    specs = P(names)
+    sizes, _ = MESHES[mesh_name]
+    specs = P(tuple(sizes))
     mapped = jax.shard_map(
-        functools.partial(function), mesh=mesh.make(MESHES[mesh_name]), in_specs=specs, out_specs=out_specs or specs
+        functools.partial(function), mesh=mesh.make(sizes), in_specs=specs, out_specs=out_specs or specs
     )
     return jax.jit(mapped).lower(*args).compile()

@@ -1,6 +1,7 @@
 """Lines over training steps: loss, bits, firing rate, thresholds."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -127,12 +128,24 @@ def _curve(curve: Curve, x: Axis, y: Axis) -> list[str]:
 
 
 def _names(curves: list[Curve], x: Axis, y: Axis) -> list[str]:
-    """Write names at the right ends of curves; of those that end together, each at least a line below the last."""
+    """Write names at the right ends of curves; those that end together stand a line apart, within the frame."""
     ends = [(*curve.points[-1], curve.name) for curve in curves if curve.name]
     named = sorted((x.scale.at(step) + 8, y.scale.at(value) + 4, name) for step, value, name in ends)
-    drawn, column, free = [], 0.0, 0.0
-    for left, height, name in named:
-        at = max(height, free) if left == column else height
-        column, free = left, at + 12.5
-        drawn.append(svg.text(left, at, name, "name"))
+    drawn = []
+    for left, column in itertools.groupby(named, lambda end: end[0]):
+        _, heights, names = zip(*column, strict=True)
+        drawn += [svg.text(left, at, name, "name") for at, name in zip(_apart(heights), names, strict=True)]
     return drawn
+
+
+def _apart(heights: Sequence[float], line: float = 12.5) -> list[float]:
+    """Rising heights moved down until each is at least a line below the last, and up again where that leaves the frame.
+
+    >>> _apart([100.0, 101.0, 150.0])
+    [100.0, 112.5, 150.0]
+    >>> _apart([230.0, 231.0])
+    [223.5, 236.0]
+    """
+    down = itertools.accumulate(heights, lambda last, height: max(height, last + line))
+    lowest = [_BOTTOM + 4 - line * below for below in reversed(range(len(heights)))]
+    return [min(*pair) for pair in zip(down, lowest, strict=True)]
