@@ -63,6 +63,14 @@ def test_law_2_odd_shapes(shape, collective):
     np.testing.assert_allclose(coded, plain, rtol=1e-6)
 
 
+@pytest.mark.parametrize("collective", ["all_gather", "all_gather-tiled", "ppermute", "psum"])
+def test_law_2_long_tensors(collective):
+    """More than 65,536 elements a device, not a multiple of eight."""
+    codec_of = lambda t: snap.Codec(snap.Ternary(t))
+    result = both(PAIRS[collective], codec_of, sample((8, 35_001)), jnp.float32(0.7), mesh_name="4")
+    assert_same(collective, *result)
+
+
 @pytest.mark.parametrize("collective", PAIRS)
 def test_law_1_without_a_codec_it_is_lax(collective):
     pair = PAIRS[collective]

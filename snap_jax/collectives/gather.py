@@ -8,7 +8,7 @@ from jax import lax
 
 from snap_jax.codecs import Codec
 from snap_jax.collectives.core import Codecs, Groups, T, coded
-from snap_jax.collectives.parcels import arrivals, deal_out, group_size, post, put_together, receive
+from snap_jax.collectives.parcels import arrivals, deal_out, group_size, post, put_together, read_each, receive
 from snap_jax.encodings import saturate
 from snap_jax.rungs import agreed_rung, ship
 from snap_jax.thresholds import AxisName
@@ -53,7 +53,8 @@ def all_gather(
     def wire(codecs: Codecs, x: jax.Array) -> jax.Array:
         rung = agreed_rung(codecs[0], codecs[0].spikes(x), axis_name)
         rows = ship(codecs[0], x.size, post(codecs[0], x, rung, axis_name), rung, move)
-        return put_together(jax.vmap(lambda row: receive(codecs[0], row, x, rung, axis_name))(rows), axis, tiled)
+        parts = read_each(lambda row: receive(codecs[0], row, x, rung, axis_name), rows, rung, x.size)
+        return put_together(parts, axis, tiled)
 
     def back(cotangent: jax.Array, codec: Codec) -> jax.Array:
         return psum_scatter(

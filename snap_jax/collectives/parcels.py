@@ -30,6 +30,17 @@ def receive(codec: Codec, sealed: jax.Array, like: jax.Array, rung: jax.Array | 
     return sender.decode(payload, shape=like.shape, dtype=like.dtype, rung=rung)
 
 
+def read_each(read: Callable[[jax.Array], jax.Array], rows: jax.Array, rung: jax.Array | None, size: int) -> jax.Array:
+    """`read` of each row, stacked.
+
+    XLA:CPU writes long tensors a fifth faster when a few are decoded one by one; the switch of a ladder compiles too
+    long to be there many times.
+    """
+    if rung is not None or rows.shape[0] > 16 or size < 2**16:
+        return jax.vmap(read)(rows)
+    return jnp.stack([read(row) for row in rows])
+
+
 def exchange(
     codec: Codec, x: jax.Array, deal: Reshape, axis_name: AxisName, groups: Groups, own: bool = False
 ) -> tuple[jax.Array, jax.Array | None]:
