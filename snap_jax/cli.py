@@ -106,11 +106,11 @@ def _train(config: Config, out: Path, overwrite: bool, console: Console) -> None
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(f"{config.link:>8}", total=config.steps, numbers="compiling")
+        task = bar.add_task(f"{config.link:>8}", total=config.steps, numbers="compiling", visible=False)
 
         def show(progress: training.Progress) -> None:
             numbers = f"{progress.loss_bits:.3f} bits/byte  {progress.bits_per_element:.2f} bits/element"
-            bar.update(task, completed=progress.step, numbers=numbers)
+            bar.update(task, completed=progress.step, numbers=numbers if progress.step else "compiling", visible=True)
 
         training.train(config, out, overwrite=overwrite, on_progress=show)
 

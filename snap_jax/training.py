@@ -38,13 +38,13 @@ _EVALUATED_AT_ONCE = (4, 8)  # microbatches, windows each
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Where a run stands; losses in bits a byte, time in seconds."""
+    """Where a run stands; losses in bits a byte, time in seconds; at step 0 all is checked and nothing known."""
 
     step: int
     steps: int
-    loss_bits: float
-    bits_per_element: float
-    seconds: float
+    loss_bits: float = math.nan
+    bits_per_element: float = math.nan
+    seconds: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,10 +107,11 @@ def train(
     Raises:
       UsageError: as `prepare`; if `out` cannot be written or holds a finished run; if the loss stops being finite.
     """
-    started = time.monotonic()
+    started, on_progress = time.monotonic(), on_progress or (lambda _: None)
     prepared = prepare(config)
     claim_directory(out, overwrite)
-    params, traffic = _fit(prepared, out, started, on_progress or (lambda _: None))
+    on_progress(Progress(0, config.steps))
+    params, traffic = _fit(prepared, out, started, on_progress)
     write_atomically(out / "traffic.json", traffic.to_json())
     result = _result(prepared, params, traffic, out)
     result["seconds"] = time.monotonic() - started

@@ -26,7 +26,9 @@ def failing(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
     assert stop.value.code == 2
-    message = capsys.readouterr().err.strip()
+    shown = capsys.readouterr()
+    assert shown.out.strip() == ""
+    message = shown.err.strip()
     assert message.startswith("snap-jax: ")
     assert "\n" not in message
     return message
