@@ -301,13 +301,16 @@ def test_scan_remat_vmap_and_jit_keep_the_law():
 
 
 def test_law_6_device_count_does_not_matter():
-    codec, x = snap.Codec(snap.Count(3, 0.3)), sample((8, 40))
+    """Eight rows of up to 3 spikes: summed on a device first, or one a device; sums of up to 24 come through."""
+    codec, x = snap.Codec(snap.Count(3, 0.3)), 2 * sample((8, 40))
 
     def total(devices):
         def program(rows):
-            return snap.psum(jax.vmap(codec.quantize)(rows).sum(0), "x", codec=snap.Codec(snap.Integer(8, 0.3)))
+            here = snap.Codec(snap.Count(3 * 8 // devices, 0.3))
+            return snap.psum(jax.vmap(codec.quantize)(rows).sum(0), "x", codec=here)
 
         return jax.jit(jax.shard_map(program, mesh=mesh.make({"x": devices}), in_specs=P("x"), out_specs=P()))(x)
 
+    assert np.abs(total(1)).max() > 3 * 0.3
     for devices in (2, 4, 8):
         np.testing.assert_allclose(total(devices), total(1), atol=1e-5)

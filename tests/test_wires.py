@@ -156,9 +156,9 @@ def test_running_sums_against_numpy(size):
     np.testing.assert_array_equal(bits.running(jnp.max, jnp.asarray(x)), np.maximum.accumulate(x))
 
 
-@pytest.mark.parametrize("size", [0, 1, 513, 70_000])
+@pytest.mark.parametrize("size", [0, 1, 513, 20_000])
 @pytest.mark.parametrize("symbols", [TERNARY, range(-3, 4), range(-60, 60), range(0, 300)], ids=repr)
-@pytest.mark.parametrize("wire", [Packed(), Packed(radix=True), Bitmap()], ids=repr)
+@pytest.mark.parametrize("wire", [Packed(), Packed(radix=True)], ids=repr)
 def test_one_flag_anywhere_is_seen_and_changes_no_byte(wire, symbols, size):
     spikes = tensor(size, symbols, 0.5, 0)
     run = jax.jit(lambda place: wire.pack_and_check(spikes, jnp.arange(size) == place, symbols))
