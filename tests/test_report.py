@@ -1,13 +1,11 @@
 """The report: right numbers, nothing from the network, and one line naming the file when a run is broken."""
 
 import base64
-import copy
 import io
 import json
 import math
 import shlex
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,107 +14,11 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from rich.console import Console
 
-from snap_jax.errors import UsageError
 from snap_jax.report import table, write_report
 from snap_jax.report.png import data_uri
+from tests.report_runs import RESULT, logs, make_run, some_spikes, two_runs
 
-RESULT = {
-    "quality": {"metric": "bits_per_byte", "value": 2.0, "n": 4096},
-    "wire": {
-        "forward_bytes_per_step": 1000,
-        "backward_bytes_per_step": 3000,
-        "bits_per_element": 16.0,
-        "entropy_bits_per_element": 12.0,
-        "firing_rate": None,
-        "by_boundary": [
-            {
-                "path": "boundary_0",
-                "forward_bytes": 400,
-                "backward_bytes": 1200,
-                "firing_rate": None,
-                "entropy_bits": 12.0,
-            },
-            {
-                "path": "boundary_1",
-                "forward_bytes": 600,
-                "backward_bytes": 1800,
-                "firing_rate": None,
-                "entropy_bits": 12.0,
-            },
-        ],
-    },
-    "cost": {
-        "ring": {"energy_j_per_step": [1e-6, 2e-6], "energy_note": None, "latency_s_per_step": [3e-3, 3e-3]},
-        "far": {
-            "energy_j_per_step": None,
-            "energy_note": "nobody measured it",
-            "latency_s_per_step": [1.0, 2.5],
-            "latency_note": "by hearsay",
-        },
-    },
-    "config": {"data": "stdlib", "link": "bf16", "steps": 30, "resume": False, "budget": None},
-    "versions": {"jax": "0.10.2"},
-    "seconds": 95.0,
-    "baselines": {"order0_bits_per_byte": 4.675, "gzip_bits_per_byte": 1.937},
-}
-SPIKING = {
-    ("quality", "value"): 2.1,
-    ("wire", "forward_bytes_per_step"): 125,
-    ("wire", "bits_per_element"): 2.0,
-    ("wire", "entropy_bits_per_element"): 1.25,
-    ("wire", "firing_rate"): 0.375,
-    ("config", "link"): "count:3",
-}
-
-
-def changed(changes):
-    result = copy.deepcopy(RESULT)
-    for (*sections, key), value in changes.items():
-        place = result
-        for section in sections:
-            place = place[section]
-        place[key] = value
-    return result
-
-
-def make_run(root, name, changes=None, logs=None, spikes=None):
-    path = root / name
-    path.mkdir()
-    (path / "result.json").write_text(json.dumps(changed(changes or {})))
-    if logs is not None:
-        (path / "metrics.jsonl").write_text("".join(json.dumps(log) + "\n" for log in logs))
-    if spikes is not None:
-        np.savez(path / "spikes.npz", **spikes)
-    return path
-
-
-def logs(steps=40):
-    return [
-        {
-            "step": s,
-            "loss_bits": 2 + 5 / (s + 1),
-            "entropy_bits_per_element": 1.5,
-            "firing_rate": 0.25,
-            "threshold_mean": [1, 2],
-        }
-        | ({"heldout_bits": 2 + 6 / (s + 1)} if s % 10 == 9 else {})
-        for s in range(steps)
-    ]
-
-
-def some_spikes():
-    text = np.frombuffer(b"def f(x):\n\treturn x\xc3\xa9\0", np.uint8)
-    values = np.random.default_rng(0).integers(-1, 2, size=(2, len(text), 16)).astype(np.int8)
-    return {"text": text, "spikes": values}
-
-
-@pytest.fixture
-def runs(tmp_path):
-    return [
-        make_run(tmp_path, "dense", logs=logs()),
-        make_run(tmp_path, "spiking", SPIKING, logs=logs(), spikes=some_spikes()),
-    ]
-
+runs = pytest.fixture(two_runs)
 
 VOID = {"meta", "link", "circle", "line", "rect", "polygon", "polyline", "image", "br"}
 
@@ -386,93 +288,3 @@ def test_the_raster_writes_the_text_below(tmp_path):
     html = page([make_run(tmp_path, "run", spikes=some_spikes())], tmp_path)
     below = "".join(word for word in html.words if len(word) == 1)
     assert "def·f(x):⏎⇥return·x▯▯▯" * 2 in below
-
-
-BAD_RESULTS = [
-    ({("quality", "value"): "low"}, "quality.value is 'low', not a number"),
-    ({("quality", "value"): True}, "quality.value is True, not a number"),
-    ({("quality", "metric"): None}, "quality.metric is None, not a string"),
-    ({("quality",): None}, "quality.metric is missing, not a string"),
-    ({("wire",): []}, r"wire is \[\], not an object"),
-    ({("wire", "forward_bytes_per_step"): -1}, "wire.forward_bytes_per_step is -1, not a count"),
-    ({("wire", "by_boundary"): {"a": 1}}, "wire.by_boundary is .*, not a list"),
-    ({("wire", "by_boundary"): [{"path": 3}]}, r"wire.by_boundary\[0\].path is 3, not a string"),
-    (
-        {("cost", "ring", "energy_j_per_step"): 3.0},
-        r"cost.ring.energy_j_per_step is 3.0, not a pair \[low, high\]",
-    ),
-    (
-        {("cost", "ring", "latency_s_per_step"): [1, "x"]},
-        "cost.ring.latency_s_per_step.high is 'x', not a number",
-    ),
-]
-
-
-@pytest.mark.parametrize(("changes", "message"), BAD_RESULTS)
-def test_a_malformed_result_is_named(tmp_path, changes, message):
-    path = make_run(tmp_path, "run", changes)
-    for report in (table, lambda runs: write_report(runs, tmp_path / "r.html")):
-        with pytest.raises(UsageError, match=rf"run/result\.json: {message}: run the training again"):
-            report([path])
-    assert not (tmp_path / "r.html").exists()
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        ("result.json", b"{", "run/result.json is not JSON"),
-        ("result.json", b"[1]", "run/result.json holds list, not an object"),
-        ("result.json", b"\xff\xfe", "cannot read .*run/result.json"),
-        ("metrics.jsonl", b'{"step": 1}\n{"step"', "run/metrics.jsonl, line 2, is not JSON"),
-        ("metrics.jsonl", b'{"loss_bits": 1}', "run/metrics.jsonl: line 1.step is missing, not a number"),
-        (
-            "metrics.jsonl",
-            b'{"step": 1, "threshold_mean": [1, "x"]}',
-            r"line 1.threshold_mean.\[1\] is 'x', not a number",
-        ),
-        ("spikes.npz", b"PK torn", "cannot read .*run/spikes.npz"),
-        ("spikes.npz", b"", "cannot read .*run/spikes.npz"),
-    ],
-)
-def test_a_malformed_file_is_named(tmp_path, file, content, message):
-    path = make_run(tmp_path, "run")
-    (path / file).write_bytes(content)
-    with pytest.raises(UsageError, match=message) as error:
-        table([path])
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "arrays",
-    [
-        {"text": np.zeros(3, np.uint8)},
-        {"text": np.zeros(3, np.uint8), "spikes": np.zeros((1, 4, 2), np.int8)},
-        {"text": np.zeros(3, np.uint8), "spikes": np.zeros((3, 2), np.int8)},
-        {"text": np.zeros(3, np.uint8), "spikes": np.zeros((1, 3, 2), np.float32)},
-        {"text": np.zeros(3, np.int32), "spikes": np.zeros((1, 3, 2), np.int8)},
-    ],
-)
-def test_spikes_of_another_shape_are_refused(tmp_path, arrays):
-    with pytest.raises(UsageError, match=r"run/spikes\.npz"):
-        table([make_run(tmp_path, "run", spikes=arrays)])
-
-
-def test_no_run_directory_is_named(tmp_path):
-    with pytest.raises(UsageError, match=r"nowhere is not a run directory, it has no .*: give the --out"):
-        table([Path("nowhere")])
-    with pytest.raises(UsageError, match="report of no runs"):
-        table([])
-
-
-def test_an_unwritable_page_is_named_and_nothing_is_left(runs, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UsageError, match=r"out=.*/report.*: give a writable path"):
-        write_report(runs, tmp_path / "file" / "report.html")
-    with pytest.raises(UsageError, match=r"is a directory: name a file in it, such as .*dense/report\.html"):
-        write_report(runs, tmp_path / "dense")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dense", "file", "spiking"]
-
-
-def test_the_page_goes_into_a_new_directory_whole(runs, tmp_path):
-    write_report(runs, tmp_path / "new" / "deep" / "report.html")
-    assert [path.name for path in (tmp_path / "new" / "deep").iterdir()] == ["report.html"]
