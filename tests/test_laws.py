@@ -1,14 +1,20 @@
 """The laws, one by one; their whole table is in test_law_table.py."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
 from snap_jax import mesh
+from snap_jax._jax import as_varying
 from snap_jax.traffic import assert_wire, trace, trace_compiled
 from tests.programs import (
     ENCODINGS,
@@ -69,6 +75,33 @@ def test_law_2_long_tensors(collective):
     codec_of = lambda t: snap.Codec(snap.Ternary(t))
     result = both(PAIRS[collective], codec_of, sample((8, 35_001)), jnp.float32(0.7), mesh_name="4")
     assert_same(collective, *result)
+
+
+@functools.cache
+def every_collective():
+    """Every collective and its oracle in one program on 4 devices, (4, 8) elements each."""
+    spikes, steps = snap.Codec(snap.Count(3, 0.5)), snap.Codec(snap.Integer(4))
+
+    def program(x):
+        results = {}
+        for name, pair in PAIRS.items():
+            codec = steps if name in MOVES else spikes
+            outputs = pair.coded(x, "x", codec), pair.plain(codec.quantize(x), "x")
+            results[name] = jax.tree.map(lambda y: as_varying(y, ("x",))[None], outputs)
+        return results
+
+    return jax.jit(jax.shard_map(program, mesh=mesh.make({"x": 4}), in_specs=P("x"), out_specs=P("x")))
+
+
+@given(hnp.arrays(np.float32, (16, 8), elements=st.floats(width=32)))
+@settings(max_examples=60)
+def test_law_2_whatever_the_values(x):
+    """NaN, infinities, denormals, huge ones and both zeros, anywhere."""
+    for name, (coded, plain) in every_collective()(x).items():
+        if name in MOVES:
+            np.testing.assert_array_equal(coded, plain)
+        else:
+            np.testing.assert_allclose(coded, plain, rtol=1e-6)
 
 
 @pytest.mark.parametrize("collective", PAIRS)
