@@ -21,11 +21,11 @@ class Times:
         """Median seconds."""
         return statistics.median(self.rounds)
 
-    def over(self, other: "Times") -> str:
+    def over(self, other: "Times", digits: int = 2) -> str:
         """Median ratio to another candidate of the same rounds, with the quartiles of the rounds' own ratios."""
         ratios = sorted(a / b for a, b in zip(self.rounds, other.rounds, strict=True))
         low, _, high = statistics.quantiles(ratios, n=4)
-        return f"{statistics.median(ratios):.2f} ({low:.2f}–{high:.2f})"
+        return " ".join((f"{statistics.median(ratios):.{digits}f}", f"({low:.{digits}f}–{high:.{digits}f})"))
 
 
 def take_turns(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Times]:

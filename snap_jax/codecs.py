@@ -109,11 +109,12 @@ class Codec:
         """Bytes of the payload of a tensor of this shape; of the largest rung of a ladder."""
         return jax.eval_shape(self.encode, jax.ShapeDtypeStruct(tuple(shape), jnp.float32)).size
 
-    def sent_bytes(self, x: Float[Array, "..."]) -> Integer[Array, ""]:
-        """Bytes that this very `x` takes on the wire: those of the rung taken."""
+    def sent_bytes(self, x: Float[Array, "..."], rung: Array | None = None) -> Integer[Array, ""]:
+        """Bytes that this very `x` takes on the wire: of the rung given, or the smallest that holds it."""
         sizes = self.body_bytes(x.size)
         beside = self.payload_bytes(x.shape) - sizes[-1]
-        return jnp.asarray(sizes, jnp.int32)[self.rung(self.spikes(x))] + beside
+        rung = self.rung(self.spikes(x)) if rung is None else rung
+        return jnp.asarray(sizes, jnp.int32)[rung] + beside
 
 
 def as_bytes(x: Shaped[Array, "..."]) -> UInt8[Array, " bytes"]:

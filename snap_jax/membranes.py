@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, PyTree
 
 from snap_jax._jax import as_varying, varying_axes
 from snap_jax.codecs import Codec
-from snap_jax.collectives import psum
+from snap_jax.collectives import pmean
 from snap_jax.encodings import saturate
 from snap_jax.errors import UsageError
 from snap_jax.thresholds import AxisName, axes_of
@@ -134,15 +134,15 @@ def error_feedback(codec: Codec, axis_name: AxisName, *, relative: bool = True) 
         return Feedback(jax.tree.map(lambda p: _silent(p, axes_of(axis_name))[None], params))
 
     def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, Feedback]:
-        devices = _require_axis(axis_name)
+        _require_axis(axis_name)
 
         def one(g: Array, membrane: Array) -> tuple[Array, Array]:
             _require_varying(g, axis_name)
             u = g.astype(jnp.float32) + membrane[0]
             scaled = _in_mean_sizes(codec, u, axis_name) if relative else codec
-            total = psum(u, axis_name, codec=scaled)
-            kept = jnp.where(jnp.isfinite(total).all(), u - scaled.quantize(u), membrane[0])
-            return saturate(total / devices, g.dtype), kept[None]
+            mean = pmean(u, axis_name, codec=scaled)
+            kept = jnp.where(jnp.isfinite(mean).all(), u - scaled.quantize(u), membrane[0])
+            return saturate(mean, g.dtype), kept[None]
 
         pairs = jax.tree.map(one, updates, state.membrane)
         means, kept = jax.tree.transpose(jax.tree.structure(updates), jax.tree.structure((0, 0)), pairs)
@@ -158,9 +158,9 @@ def _in_mean_sizes(codec: Codec, u: Float[Array, "..."], axis_name: AxisName) ->
     return dataclasses.replace(codec, encoding=codec.encoding.with_threshold(threshold))
 
 
-def _require_axis(axis_name: AxisName) -> int:
+def _require_axis(axis_name: AxisName) -> None:
     try:
-        return lax.axis_size(axis_name)
+        lax.axis_size(axis_name)
     except NameError as error:
         raise UsageError(f"error_feedback: no mesh axis {axis_name!r} here: call it inside shard_map") from error
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PyTree
 from snap_jax import collectives
 from snap_jax._jax import as_varying
 from snap_jax.codecs import Codec
+from snap_jax.telemetry import Telemetry, observe
 from snap_jax.thresholds import handshake
 
 
@@ -81,6 +82,10 @@ class Boundary(nnx.Module):
                 x, axis_name, split_axis, concat_axis, tiled=tiled, codec=self.codec, grad_codec=self.grad_codec
             )
 
+    def observe(self, x: Array, axis_name: str | None = None) -> Telemetry:
+        """What is to know of `x` as it crosses: `telemetry.observe` with the codec as learned so far."""
+        return observe(self.codec, x, axis_name)
+
     def psum(self, x: Array, axis_name: str, *, recode: Codec | None = None) -> Array:
         """Coded `psum`."""
         with jax.named_scope("boundary"):
@@ -126,7 +131,8 @@ def pipeline(
       microbatches: pytree whose arrays have the M microbatches first; the same on all dies.
       axis_name: the mesh axis of the dies.
       boundary: how the stream crosses to the next die; each die its own.
-      watch: what to note of each outgoing stream, as a pytree of floats.
+      watch: what to note of each outgoing stream, as a pytree of numbers. All dies call it at every tick, so it may
+        hold collectives; what it notes of a die that had no microbatch does not count.
 
     Returns:
       What `leave` gave, stacked over microbatches (zeros on all dies but the last), and the sum of what `watch`
@@ -139,7 +145,7 @@ def pipeline(
     def at(t: Array) -> PyTree:
         return jax.tree.map(lambda a: as_varying(a, (axis_name,))[jnp.clip(t - die, 0, count - 1)], microbatches)
 
-    def work(t: Array, arriving: Array) -> tuple[Array, PyTree, PyTree]:
+    def work(t: Array, arriving: Array) -> tuple[Array, PyTree]:
         microbatch = at(t)
         start = lax.cond(die == 0, lambda: varying(enter(microbatch)), lambda: arriving)
         stream = body(start)
@@ -148,7 +154,7 @@ def pipeline(
             lambda: varying(leave(stream, microbatch)),
             lambda: silent(leave, stream, microbatch),
         )
-        return stream, end, varying(watch(stream))
+        return stream, end
 
     def varying(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda a: as_varying(jnp.asarray(a), (axis_name,)), tree)
@@ -158,7 +164,8 @@ def pipeline(
 
     def tick(arriving: Array, t: Array) -> tuple[Array, PyTree]:
         busy = (t >= die) & (t - die < count)
-        stream, end, note = lax.cond(busy, work, lambda *args: silent(work, *args), t, arriving)
+        stream, end = lax.cond(busy, work, lambda *args: silent(work, *args), t, arriving)
+        note = jax.tree.map(lambda n: jnp.where(busy, n, jnp.zeros_like(n)), watch(lax.stop_gradient(stream)))
         return hand_on(stream), (end, note)
 
     onward = [(i, i + 1) for i in range(dies - 1)]

@@ -5,19 +5,19 @@ import os
 import platform
 
 import jax
-import numpy as np
 
 from snap_jax import cost
 from snap_jax.config import Config
 from snap_jax.tasks import language
+from snap_jax.telemetry import Telemetry
 from snap_jax.traffic import Traffic
 
 
-def wire_section(traffic: Traffic, symbols: range | None, config: Config, counts: np.ndarray | None = None) -> dict:
+def wire_section(traffic: Traffic, config: Config, seen: Telemetry | None = None) -> dict:
     """Bytes that crossed the boundaries in one step, by direction and boundary, and what the spikes were like.
 
     `bits_per_element = 8 * forward bytes / elements that crossed forward`. Messages of idle ticks count on both sides:
-    the program sends them.
+    the program sends them. `seen` is what left each die.
     """
     crossing = traffic.where(lambda t: "boundary" in t.path)
     forward = _bytes(crossing, "forward")
@@ -30,9 +30,28 @@ def wire_section(traffic: Traffic, symbols: range | None, config: Config, counts
         "firing_rate": None,
         "by_boundary": _by_boundary(crossing, config.chips),
     }
-    if counts is not None and symbols is not None and config.chips > 1:
-        section |= _spike_statistics(counts[:-1], symbols.index(0), section["by_boundary"])
-    return section
+    if seen is None or config.chips == 1:
+        return section
+    if (rates := seen.firing_rate) is not None and (entropies := seen.entropy_bits) is not None:
+        for boundary, rate, entropy in zip(section["by_boundary"], rates, entropies, strict=False):
+            boundary |= {"firing_rate": float(rate), "entropy_bits": float(entropy)}
+    return section | spike_statistics(seen)
+
+
+def spike_statistics(seen: Telemetry) -> dict:
+    """What crossed the boundaries, from what left each die; nothing crosses behind the last. Means over boundaries.
+
+    `sent_bits_per_element` are payload bits of the rungs taken, for microbatches only.
+    """
+    senders = seen[:-1]
+    if not senders.elements.size:
+        return {}
+    rates, entropies = senders.firing_rate, senders.entropy_bits
+    return {
+        "firing_rate": None if rates is None else float(rates.mean()),
+        "entropy_bits_per_element": None if entropies is None else float(entropies.mean()),
+        "sent_bits_per_element": float(senders.bits_per_element.mean()),
+    }
 
 
 def crossing_elements(config: Config) -> int:
@@ -58,20 +77,6 @@ def _by_boundary(crossing: Traffic, chips: int) -> list[dict]:
         }
         for i in range(links)
     ]
-
-
-def _spike_statistics(counts: np.ndarray, silence: int, boundaries: list[dict]) -> dict:
-    rates = 1 - counts[:, silence] / counts.sum(-1)
-    entropies = language.entropy_bits(counts)
-    rows = [
-        b | {"firing_rate": float(r), "entropy_bits": float(e)}
-        for b, r, e in zip(boundaries, rates, entropies, strict=True)
-    ]
-    return {
-        "firing_rate": float(rates.mean()),
-        "entropy_bits_per_element": float(entropies.mean()),
-        "by_boundary": rows,
-    }
 
 
 def systems(chips: int) -> dict[str, cost.System]:

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import math
+import operator
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -28,9 +29,10 @@ from snap_jax.config import Config, command
 from snap_jax.data import text
 from snap_jax.errors import UsageError
 from snap_jax.models import rwkv
-from snap_jax.results import cost_section, environment, wire_section
+from snap_jax.results import cost_section, environment, spike_statistics, wire_section
 from snap_jax.specs import parse_link
 from snap_jax.tasks import language
+from snap_jax.telemetry import Telemetry
 from snap_jax.traffic import Traffic, trace_compiled
 
 _EVALUATED_AT_ONCE = (4, 8)  # microbatches, windows each
@@ -151,29 +153,29 @@ def _fit(
     state = jax.jit(prepared.optimizer.init)(params)
     step = _compile_step(prepared, state)
     traffic = trace_compiled(step, prepared.task.mesh)
-    bits = wire_section(traffic, prepared.task.symbols, config)["bits_per_element"]
+    bits = wire_section(traffic, config)["bits_per_element"]
     watched = prepared.heldout[:: max(1, len(prepared.heldout) // math.prod(_EVALUATED_AT_ONCE))]
     with (out / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
         for index in range(config.steps):
-            params, state, loss = step(params, state, microbatches_of(prepared, index))
+            params, state, loss, seen = step(params, state, microbatches_of(prepared, index))
             if index % 10 == 9 or index + 1 == config.steps:
                 line = {
                     "step": index + 1,
                     "loss_bits": _finite_bits(loss, index + 1),
                     "seconds": time.monotonic() - started,
-                }
+                } | spike_statistics(seen)
                 if _is_milestone(index + 1, config.steps):
-                    line |= _telemetry(prepared, params, watched[: math.prod(_EVALUATED_AT_ONCE)])
+                    line |= _milestone(prepared, params, watched[: math.prod(_EVALUATED_AT_ONCE)])
                 print(json.dumps(line | {"bits_per_element": bits}), file=metrics, flush=True)
                 on_progress(Progress(index + 1, config.steps, line["loss_bits"], bits, line["seconds"]))
     return params, traffic
 
 
 def _compile_step(prepared: Prepared, state: PyTree) -> jax.stages.Compiled:
-    def step(params: PyTree, state: PyTree, tokens: Array) -> tuple[PyTree, PyTree, Array]:
-        loss, gradient = prepared.task.loss_and_gradient(params, tokens)
+    def step(params: PyTree, state: PyTree, tokens: Array) -> tuple[PyTree, PyTree, Array, Telemetry]:
+        (loss, seen), gradient = prepared.task.observed_loss_and_gradient(params, tokens)
         updates, state = prepared.optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state, loss
+        return optax.apply_updates(params, updates), state, loss, seen
 
     return jax.jit(step, donate_argnums=(0, 1)).lower(prepared.params, state, microbatches_of(prepared, 0)).compile()
 
@@ -202,33 +204,26 @@ def _is_milestone(step: int, steps: int) -> bool:
     return step % every == 0 or step == steps
 
 
-def _telemetry(prepared: Prepared, params: PyTree, windows: np.ndarray) -> dict:
-    bits, counts = evaluate(prepared, params, windows)
-    line: dict = {"heldout_bits": bits}
-    symbols = prepared.task.symbols
-    if symbols is not None and prepared.config.chips > 1:
-        senders = counts[:-1]
-        silent = senders[:, symbols.index(0)]
-        line["firing_rate"] = float(1 - silent.sum() / senders.sum())
-        line["entropy_bits_per_element"] = float(language.entropy_bits(senders).mean())
-        if "log_threshold" in params.get("boundary", {}):  # steps taken from the data leave no parameter
-            thresholds = np.exp(np.asarray(params["boundary"]["log_threshold"][...]))[:-1]
-            line["threshold_mean"] = thresholds.mean(-1).tolist()
+def _milestone(prepared: Prepared, params: PyTree, windows: np.ndarray) -> dict:
+    line: dict = {"heldout_bits": evaluate(prepared, params, windows)[0]}
+    if "log_threshold" in params.get("boundary", {}) and prepared.config.chips > 1:
+        thresholds = np.exp(np.asarray(params["boundary"]["log_threshold"][...]))[:-1]
+        line["threshold_mean"] = thresholds.mean(-1).tolist()
     return line
 
 
-def evaluate(prepared: Prepared, params: PyTree, windows: np.ndarray) -> tuple[float, np.ndarray]:
-    """Bits a byte over the windows, and how often each symbol left each die."""
-    nats, counts = 0.0, np.zeros(())
+def evaluate(prepared: Prepared, params: PyTree, windows: np.ndarray) -> tuple[float, Telemetry]:
+    """Bits a byte over the windows, and what left each die."""
+    nats, seen = 0.0, []
     for rows, real in _in_batches(windows):
-        each, symbols = _evaluate_batch(prepared.task, params, _microbatches(rows, _EVALUATED_AT_ONCE[0]))
+        each, batch = _evaluate_batch(prepared.task, params, _microbatches(rows, _EVALUATED_AT_ONCE[0]))
         nats += float(np.asarray(each).reshape(-1)[:real].sum())
-        counts = counts + np.asarray(symbols)
-    return nats / math.log(2) / windows[:, 1:].size, counts
+        seen.append(jax.tree.map(lambda a: np.asarray(a, np.int64), batch))
+    return nats / math.log(2) / windows[:, 1:].size, functools.reduce(operator.add, seen)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _evaluate_batch(task: language.Task, params: PyTree, tokens: Array) -> tuple[Array, Array]:
+def _evaluate_batch(task: language.Task, params: PyTree, tokens: Array) -> tuple[Array, Telemetry]:
     return task.evaluate(params, tokens)
 
 
@@ -241,13 +236,13 @@ def _in_batches(windows: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def _result(prepared: Prepared, params: PyTree, traffic: Traffic, out: Path) -> dict:
-    config, task = prepared.config, prepared.task
-    bits, counts = evaluate(prepared, params, prepared.heldout)
-    if task.symbols is not None and config.chips > 1:
+    config = prepared.config
+    bits, seen = evaluate(prepared, params, prepared.heldout)
+    if seen.symbols and config.chips > 1:
         _write_raster(prepared, params, out)
     return {
         "quality": {"metric": "bits_per_byte", "value": bits, "n": prepared.heldout[:, 1:].size},
-        "wire": wire_section(traffic, task.symbols, config, counts),
+        "wire": wire_section(traffic, config, seen),
         "cost": cost_section(traffic, config.chips),
         "baselines": {
             "order0_bits_per_byte": text.order0_bits(prepared.corpus.heldout),

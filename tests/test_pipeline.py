@@ -95,10 +95,12 @@ def test_bytes_are_those_the_codec_claims():
 
 def test_evaluation_counts_every_spike_once():
     task, params = build(4, "ternary")
-    nats, counts = jax.jit(task.evaluate)(params, tokens())
+    nats, seen = jax.jit(task.evaluate)(params, tokens())
     assert nats.shape == (4, 2)
-    assert counts.shape == (4, 3)
-    np.testing.assert_array_equal(counts.sum(-1), 4 * 2 * 16 * SIZE.width)
+    assert seen.counts.shape == (4, 3)
+    np.testing.assert_array_equal(seen.counts.sum(-1), 4 * 2 * 16 * SIZE.width)
+    np.testing.assert_array_equal(seen.elements, 4 * 2 * 16 * SIZE.width)
+    np.testing.assert_array_equal(seen.sent_bytes, 4 * parse_link("ternary").payload_bytes((2, 16, SIZE.width)))
     loss = jax.jit(task.loss)(params, tokens())
     assert float(nats.sum()) / (4 * 2 * 16) == pytest.approx(float(loss), rel=1e-5)
     spikes = jax.jit(task.spikes)(params, tokens(micro=1))

@@ -13,6 +13,7 @@ from snap_jax import training
 from snap_jax.config import Config
 from snap_jax.data import text
 from snap_jax.errors import UsageError
+from snap_jax.results import spike_statistics
 from snap_jax.specs import parse_link
 from snap_jax.traffic import Traffic
 
@@ -120,9 +121,9 @@ def test_the_same_seed_gives_the_same_run(run, data):
 def test_a_link_without_thresholds_has_none_to_show(data):
     """At most a quarter of the elements fires."""
     prepared = training.prepare(tiny(data, link="topk:0.25", layers=2, chips=2))
-    line = training._telemetry(prepared, prepared.params, prepared.heldout[:2])
-    assert 0 < line["firing_rate"] <= 0.25
-    assert "threshold_mean" not in line
+    _, seen = training.evaluate(prepared, prepared.params, prepared.heldout[:2])
+    assert 0 < spike_statistics(seen)["firing_rate"] <= 0.25
+    assert "threshold_mean" not in training._milestone(prepared, prepared.params, prepared.heldout[:2])
 
 
 def test_one_chip_moves_nothing(data, tmp_path):

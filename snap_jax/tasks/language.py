@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, Integer, PyTree
 
 from snap_jax.codecs import Codec
-from snap_jax.encodings import Float as FloatEncoding
+from snap_jax.errors import UsageError
 from snap_jax.models import rwkv, stages
 from snap_jax.nn import Boundary, pipeline
+from snap_jax.telemetry import Telemetry
 
 AXIS = "die"
 Loss = Callable[[PyTree, Int[Array, "micro batch time_plus_1"]], Float[Array, ""]]
@@ -46,24 +46,24 @@ class Task:
         both = jax.value_and_grad(self._loss)
         return self._shard(both, (PartitionSpec(), PartitionSpec(AXIS)))(params, tokens)
 
+    def observed_loss_and_gradient(
+        self, params: PyTree, tokens: Int[Array, "micro batch time_plus_1"]
+    ) -> tuple[tuple[Array, Telemetry], PyTree]:
+        """The same, and what left each die, `[die]`, beside the loss."""
+        both = jax.value_and_grad(self._observed_loss, has_aux=True)
+        return self._shard(both, ((PartitionSpec(), PartitionSpec(AXIS)), PartitionSpec(AXIS)))(params, tokens)
+
     def evaluate(
         self, params: PyTree, tokens: Int[Array, "micro batch time_plus_1"]
-    ) -> tuple[Float[Array, "micro batch"], Float[Array, "die levels"]]:
-        """Cross-entropy of each window, nats summed over its bytes, and how often each symbol left each die."""
+    ) -> tuple[Float[Array, "micro batch"], Telemetry]:
+        """Cross-entropy of each window, nats summed over its bytes, and what left each die, `[die]`."""
         return self._shard(self._evaluate, (PartitionSpec(), PartitionSpec(AXIS)))(params, tokens)
 
     def spikes(
         self, params: PyTree, tokens: Int[Array, "micro batch time_plus_1"]
-    ) -> Float[Array, "die batch time width"]:
+    ) -> Integer[Array, "die batch time width"]:
         """The spikes that leave each die, summed over microbatches (so: give one)."""
         return self._shard(self._spikes, PartitionSpec(AXIS))(params, tokens)
-
-    @property
-    def symbols(self) -> range | None:
-        """What the spikes that cross can be; `None` where floats cross."""
-        if self.codec is None or isinstance(self.codec.encoding, FloatEncoding):
-            return None
-        return self.codec.encoding.symbols
 
     def _shard(self, function: Callable, out_specs) -> Callable:
         specs = (PartitionSpec(AXIS), PartitionSpec())
@@ -79,30 +79,41 @@ class Task:
             nats = optax.softmax_cross_entropy_with_integer_labels(model.leave(stream), tokens[:, 1:])
             return leave(nats)
 
-        see = None if watch is None else lambda stream: watch(stage.boundary.codec, stream)
+        see = None if watch is None else lambda stream: watch(stage.boundary, stream)
         return pipeline(lambda t: model.enter(t[:, :-1]), model.body, end, tokens, AXIS, stage.boundary, watch=see)
 
     def _loss(self, params: PyTree, tokens: Array) -> Array:
         nats, _ = self._run(params, tokens, jnp.sum)
-        size = tokens[..., 1:].size
-        return jax.lax.psum(nats.sum(), AXIS) / size
+        return _mean_over_dies(nats, tokens)
 
-    def _evaluate(self, params: PyTree, tokens: Array) -> tuple[Array, Array]:
-        nats, counts = self._run(params, tokens, lambda n: n.sum(-1), self._histogram)
-        return jax.lax.psum(nats, AXIS), counts[None]
+    def _observed_loss(self, params: PyTree, tokens: Array) -> tuple[Array, Telemetry]:
+        nats, seen = self._run(params, tokens, jnp.sum, _observe)
+        return _mean_over_dies(nats, tokens), _of_this_die(seen)
+
+    def _evaluate(self, params: PyTree, tokens: Array) -> tuple[Array, Telemetry]:
+        nats, seen = self._run(params, tokens, lambda n: n.sum(-1), _observe)
+        return jax.lax.psum(nats, AXIS), _of_this_die(seen)
 
     def _spikes(self, params: PyTree, tokens: Array) -> Array:
-        def watch(codec: Codec, stream: Array) -> Array:
-            return codec.spikes(stream).astype(jnp.float32)
+        def watch(boundary: Boundary, stream: Array) -> Array:
+            if boundary.codec is None:
+                raise UsageError("Task.spikes: floats cross these boundaries: give them a codec")
+            return boundary.codec.spikes(stream)
 
         _, spikes = self._run(params, tokens, jnp.sum, watch)
         return spikes[None]
 
-    def _histogram(self, codec: Codec | None, stream: Array) -> Array:
-        if codec is None or self.symbols is None:
-            return jnp.zeros(0)
-        spikes = codec.spikes(stream)
-        return jnp.stack([jnp.sum(spikes == s).astype(jnp.float32) for s in self.symbols])
+
+def _observe(boundary: Boundary, stream: Array) -> Telemetry:
+    return boundary.observe(stream, AXIS)
+
+
+def _of_this_die(seen: Telemetry) -> Telemetry:
+    return jax.tree.map(lambda a: a[None], seen)
+
+
+def _mean_over_dies(nats: Array, tokens: Array) -> Array:
+    return jax.lax.psum(nats.sum(), AXIS) / tokens[..., 1:].size
 
 
 def build(
@@ -117,13 +128,3 @@ def build(
     boundaries = [Boundary(codec, config.width, grad_codec=grad_codec) for _ in range(mesh.shape[AXIS])]
     graph, params = stages.split(model, boundaries)
     return Task(graph, mesh, codec), params
-
-
-def entropy_bits(counts: np.ndarray) -> np.ndarray:
-    """Order-0 entropy along the last axis of symbol counts, bits a symbol: `-sum p log2 p`.
-
-    >>> float(entropy_bits(np.array([1.0, 1.0, 2.0])))
-    1.5
-    """
-    p = counts / np.maximum(counts.sum(-1, keepdims=True), 1)
-    return np.asarray(-np.sum(p * np.log2(np.where(p > 0, p, 1)), -1))

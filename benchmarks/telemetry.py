@@ -1,0 +1,98 @@
+"""Telemetry: what it adds to a step that learns, and what its histogram costs an element.
+
+Floor. The spikes are computed for the wire anyway; a histogram reads each once more, 16 Ki a message in the demo. Against
+the hundreds of multiply-adds that a layer spends on each element that should vanish: at most 2 % is the promise.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.timing import machine, take_turns
+from snap_jax import mesh, telemetry, training
+from snap_jax.config import Config
+from snap_jax.encodings import Count
+from snap_jax.specs import parse_link
+
+CONFIG = Config(steps=1)
+LINKS = ("count:3", "int8", "count:3+ladder")
+ROUNDS = 41
+SIZES = (2**14, 2**20)
+LIMITS = (1, 3, 127)
+
+
+def main() -> None:
+    mesh.emulate(CONFIG.chips)
+    console = Console()
+    console.print(f"[bold]Telemetry[/bold]: {machine()}")
+    console.print(_steps())
+    console.print(_histograms())
+
+
+def _steps() -> Table:
+    table = Table(
+        "forward and backward, 4 dies", "s a step", "observed / not observed", "observing alone / not observed"
+    )
+    for link in LINKS:
+        prepared = training.prepare(dataclasses.replace(CONFIG, link=link))
+        args = prepared.params, training.microbatches_of(prepared, 0)
+        functions = prepared.task.loss_and_gradient, prepared.task.observed_loss_and_gradient
+        plain, observed = (jax.jit(f).lower(*args).compile() for f in functions)
+        runs = {
+            "plain": lambda s=plain, a=args: s(*a),
+            "observed": lambda s=observed, a=args: s(*a),
+            "alone": _alone(link),
+        }
+        times = take_turns(runs, ROUNDS)
+        ratios = [times[name].over(times["plain"], digits=3) for name in ("observed", "alone")]
+        table.add_row(link, f"{times['plain'].median:.2f}", *ratios)
+    table.caption = (
+        f"RWKV {CONFIG.layers} x {CONFIG.width}, {CONFIG.batch} x {CONFIG.window} bytes a step, {ROUNDS} rounds"
+    )
+    return table
+
+
+def _alone(link: str) -> Callable[[], object]:
+    """All observations of one step, every die and tick, with nothing else around them."""
+    codec, ticks = parse_link(link), CONFIG.microbatches + CONFIG.chips - 1
+    shape = (CONFIG.chips, ticks, CONFIG.batch // CONFIG.microbatches, CONFIG.window, CONFIG.width)
+    x = jax.random.normal(jax.random.key(0), shape)
+
+    def observe(x: jax.Array) -> telemetry.Telemetry:
+        _, seen = jax.lax.scan(lambda carry, x: (carry, telemetry.observe(codec, x, "die")), (), x[0])
+        return jax.tree.map(lambda a: a.sum(0)[None], seen)
+
+    run = jax.jit(jax.shard_map(observe, mesh=mesh.make({"die": CONFIG.chips}), in_specs=P("die"), out_specs=P("die")))
+    return lambda: run(x)
+
+
+def _histograms() -> Table:
+    table = Table("spikes to bytes and histogram", "levels", "scatter / encode", "a comparison a symbol / encode")
+    for size in SIZES:
+        for limit in LIMITS:
+            codec = parse_link(f"count:{limit}")
+            assert codec is not None
+            x = jax.random.normal(jax.random.key(0), (size,)) * limit
+            runs = {
+                "encode": jax.jit(codec.encode),
+                "scatter": jax.jit(lambda x, c=codec: (c.encode(x), telemetry.observe(c, x))),
+                "compare": jax.jit(lambda x, c=codec: (c.encode(x), _by_comparison(c.encoding, x))),
+            }
+            times = take_turns({name: lambda f=f, x=x: f(x) for name, f in runs.items()}, ROUNDS)
+            ratios = [times[name].over(times["encode"]) for name in ("scatter", "compare")]
+            table.add_row(f"{size:,} elements", str(codec.encoding.levels), *ratios)
+    return table
+
+
+def _by_comparison(encoding: Count, x: jax.Array) -> jax.Array:
+    spikes = encoding.spikes(x)
+    return jnp.stack([jnp.sum(spikes == s) for s in encoding.symbols])
+
+
+if __name__ == "__main__":
+    main()
