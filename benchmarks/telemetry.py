@@ -1,7 +1,7 @@
 """Telemetry: what it adds to a step that learns, and what its histogram costs an element.
 
-Floor. The spikes are computed for the wire anyway; a histogram reads each once more, 16 Ki a message in the demo. Against
-the hundreds of multiply-adds that a layer spends on each element that should vanish: at most 2 % is the promise.
+Floor. The spikes are computed for the wire anyway; a histogram reads each once more. Against the hundreds of
+multiply-adds that a layer spends on each element that should vanish: at most 2 % of a step is the promise.
 """
 
 import dataclasses
