@@ -28,16 +28,18 @@ class Times:
         return " ".join((f"{statistics.median(ratios):.{digits}f}", f"({low:.{digits}f}–{high:.{digits}f})"))
 
 
-def take_turns(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
-    """Times of each candidate; a candidate returns the arrays to wait for."""
+def take_turns(
+    candidates: Mapping[str, Callable[[], object]], rounds: int, *, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Times]:
+    """Times of each candidate by the clock; a candidate returns the arrays to wait for."""
     for run in candidates.values():
         jax.block_until_ready(run())
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
-            start = time.perf_counter()
+            start = clock()
             jax.block_until_ready(run())
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return {name: Times(tuple(s)) for name, s in seconds.items()}
 
 
