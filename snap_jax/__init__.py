@@ -29,4 +29,5 @@ from snap_jax.wires import Bitmap as Bitmap
 from snap_jax.wires import Events as Events
 from snap_jax.wires import Ladder as Ladder
 from snap_jax.wires import Packed as Packed
+from snap_jax.wires import Rans as Rans
 from snap_jax.wires import Ticks as Ticks

@@ -6,9 +6,9 @@ import math
 from snap_jax.codecs import Codec
 from snap_jax.encodings import Count, Encoding, Float, Integer, Latency, Phase, Rate, Ternary, TopK
 from snap_jax.errors import UsageError
-from snap_jax.wires import Bitmap, Events, Ladder, Packed, Ticks, Wire
+from snap_jax.wires import Bitmap, Events, Ladder, Packed, Rans, Ticks, Wire
 
-WIRES = "+packed, +radix, +bitmap, +ticks, +events or +ladder"
+WIRES = "+packed, +radix, +bitmap, +ticks, +events, +ladder or +rans"
 INTEGERS = "int8, int4, int4:absmax, int4:channel, int4:block32"
 NAMES = f"dense, bf16, {INTEGERS}, topk:0.1, ternary, count:3, rate:8, latency:8, phase:4"
 EXAMPLES = f"{NAMES}, with {WIRES} behind"
@@ -20,6 +20,7 @@ _WIRES: dict[str, Wire] = {
     "ticks": Ticks(),
     "events": Ladder((Events(0.05), Packed())),  # addresses for up to 5 % that fire, and a rung for more
     "ladder": Ladder(),
+    "rans": Rans(),
 }
 _TICKS = {"count": 127, "rate": 127, "latency": 127, "phase": 8}  # most of each
 

@@ -11,19 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snap_jax import Bitmap, Codec, Events, Packed, Ternary, Ticks, UsageError
-from snap_jax.wires import Ladder, Wire, bits, spike_dtype
+from snap_jax.wires import Ladder, Rans, Wire, bits, spike_dtype
+from snap_jax.wires.stepped import Stepped
 
 TERNARY = range(-1, 2)
 SYMBOLS = (range(0, 2), range(-3, 4), range(-200, 200), range(0, 2**32))
 MORE_SYMBOLS = (range(0, 1), range(0, 6), range(-128, 128), range(0, 2**16))
 DENSE = (Packed(), Packed(radix=True), Ticks())
 SPARSE = (Bitmap(), Events(1.0), Ladder())
+CODED = (Rans(),)
 
 
 @functools.lru_cache
 def there_and_back(wire: Wire, shape: tuple[int, ...], symbols: range):
     """Compiled once for many values."""
-    if isinstance(wire, Ladder):  # chooses by itself when called eagerly
+    if isinstance(wire, Stepped):  # chooses by itself when called eagerly
         return lambda s: (wire.pack(s, symbols), wire.unpack(wire.pack(s, symbols), shape, symbols))
 
     @jax.jit
@@ -51,7 +53,7 @@ def assert_exact(wire: Wire, spikes: jax.Array, symbols: range):
 
 @settings(max_examples=60, deadline=None)
 @given(density=st.floats(0, 1), seed=st.integers(0, 2**32 - 1))
-@pytest.mark.parametrize("wire", DENSE + SPARSE, ids=repr)
+@pytest.mark.parametrize("wire", DENSE + SPARSE + CODED, ids=repr)
 def test_exact_at_every_density(wire, density, seed):
     assert_exact(wire, tensor(1009, TERNARY, density, seed), TERNARY)
 
@@ -64,7 +66,7 @@ def test_exact_for_every_size(wire, size):
 
 
 def wires_and_symbols():
-    for wire in DENSE + SPARSE:
+    for wire in DENSE + SPARSE + CODED:
         for symbols in SYMBOLS if wire in SPARSE else SYMBOLS + MORE_SYMBOLS:
             slow_to_compile = isinstance(wire, Ladder) and len(symbols) > 2**16
             if not slow_to_compile and not (isinstance(wire, Ticks) and len(symbols) > 20):
@@ -78,13 +80,13 @@ def test_exact_for_every_range_of_symbols(wire, symbols):
         assert_exact(wire, spikes, symbols)
 
 
-@pytest.mark.parametrize("wire", DENSE + SPARSE, ids=repr)
+@pytest.mark.parametrize("wire", DENSE + SPARSE + CODED, ids=repr)
 @pytest.mark.parametrize("shape", [(), (0, 3), (3, 5)])
 def test_exact_for_every_shape(wire, shape):
     assert_exact(wire, tensor(math.prod(shape), TERNARY, 0.5, 3).reshape(shape), TERNARY)
 
 
-@pytest.mark.parametrize("wire", [*DENSE, Bitmap(0.3), Events(0.3), Ladder()], ids=repr)
+@pytest.mark.parametrize("wire", [*DENSE, Bitmap(0.3), Events(0.3), Ladder(), Rans()], ids=repr)
 def test_exact_for_long_tensors(wire):
     for density in (0.0, 0.01, 0.25):
         assert_exact(wire, tensor(300_007, TERNARY, density, 5), TERNARY)

@@ -8,4 +8,5 @@ from snap_jax.wires.bitmap import Bitmap as Bitmap
 from snap_jax.wires.events import Events as Events
 from snap_jax.wires.ladder import Ladder as Ladder
 from snap_jax.wires.packed import Packed as Packed
+from snap_jax.wires.rans import Rans as Rans
 from snap_jax.wires.ticks import Ticks as Ticks

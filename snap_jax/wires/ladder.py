@@ -11,10 +11,8 @@ import functools
 import itertools
 import math
 
-import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import Tracer
 
 from snap_jax.errors import UsageError
 from snap_jax.wires import bits
@@ -23,6 +21,7 @@ from snap_jax.wires.bitmap import Bitmap
 from snap_jax.wires.codes import width_of
 from snap_jax.wires.events import Events
 from snap_jax.wires.packed import Packed
+from snap_jax.wires.stepped import Stepped
 
 RATIO = 1.2  # of the bytes of neighbouring default rungs
 SPARSEST = 2**-10  # share of events of the smallest default rung
@@ -30,7 +29,7 @@ LEAST_BYTES = 64  # a tensor that packs into this has one rung: the agreement wo
 
 
 @dataclasses.dataclass(frozen=True)
-class Ladder(Wire):
+class Ladder(Stepped):
     """Several wires, of which each call takes the smallest that holds all its spikes.
 
     Attributes:
@@ -67,32 +66,15 @@ class Ladder(Wire):
         """The bytes of each of `steps`."""
         return tuple(wire.nbytes(size, symbols) for wire in self.steps(size, symbols))
 
-    def nbytes(self, size, symbols):
-        """The bytes of the last rung."""
-        return self.sizes(size, symbols)[-1]
+    def last(self, size, symbols):
+        """The one that holds anything."""
+        return self.steps(size, symbols)[-1]
 
     def rung(self, spikes, symbols):
         """How many rungs have too few slots for what fired."""
         slots = [wire.slots(spikes.size) for wire in self.steps(spikes.size, symbols)]
         fired = bits.count_fired(spikes)
         return jnp.sum(fired > jnp.asarray(slots[:-1], jnp.int32)).astype(jnp.uint8)
-
-    def pack(self, spikes, symbols):
-        """The payload of the rung taken, of the last one while tracing."""
-        sizes = self.sizes(spikes.size, symbols)
-        if len(sizes) == 1 or isinstance(spikes, Tracer):
-            return self.steps(spikes.size, symbols)[-1].pack(spikes, symbols)
-        rung = self.rung(spikes, symbols)
-        return _eager_write(spikes, rung, self, symbols)[: sizes[int(rung)]]
-
-    def unpack(self, payload, shape, symbols):
-        """The spikes that `pack` was given; the length of the payload says which rung it took."""
-        steps, sizes = self.steps(math.prod(shape), symbols), self.sizes(math.prod(shape), symbols)
-        rung = sizes.index(payload.size)
-        if len(sizes) == 1 or isinstance(payload, Tracer):
-            return steps[rung].unpack(payload, shape, symbols)
-        room = jnp.pad(payload, (0, sizes[-1] - sizes[rung]))
-        return _eager_read(room, jnp.asarray(rung, jnp.uint8), self, shape, symbols)
 
     def write(self, spikes, symbols, rung):
         """The payload of the rung, in the space of the largest."""
@@ -106,16 +88,6 @@ class Ladder(Wire):
         families = _families(self.steps(math.prod(shape), symbols))
         read = [functools.partial(_read, wires, shape=shape, symbols=symbols) for wires in families]
         return _switch(families, rung, read, payload)
-
-
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _eager_write(spikes, rung, ladder: Ladder, symbols: range):
-    return ladder.write(spikes, symbols, rung)
-
-
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _eager_read(payload, rung, ladder: Ladder, shape, symbols: range):
-    return ladder.read(payload, shape, symbols, rung)
 
 
 @functools.lru_cache(maxsize=256)
