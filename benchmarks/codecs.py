@@ -116,17 +116,22 @@ def _spikes(density: float) -> jax.Array:
 def _wires() -> Table:
     """Every wire both ways, in units of a copy of the spikes."""
     spikes, table = _spikes(0.05), Table("wire, 2^24 int8 spikes, 5 %", "pack / copy", "unpack / copy")
-    wires: list[Wire] = [snap.Packed(), snap.Packed(radix=True), snap.Bitmap(), snap.Events(0.052)]
+    wires: list[Wire] = [snap.Packed(), snap.Packed(radix=True), snap.Bitmap(), snap.Events(0.052), snap.Rans()]
     runs: dict[str, Callable[[], object]] = {"copy": _compiled(lambda s: s + 1, spikes)}
     for wire in wires:
-        payload = jax.jit(wire.pack, static_argnums=1)(spikes, SYMBOLS)
-        runs[f"{wire} pack"] = _compiled(lambda s, w=wire: w.pack(s, SYMBOLS), spikes)
-        runs[f"{wire} unpack"] = _compiled(lambda p, w=wire: w.unpack(p, (SIZE,), SYMBOLS), payload)
+        payload, rung = jax.jit(_pack, static_argnums=1)(spikes, wire)
+        runs[f"{wire} pack"] = _compiled(lambda s, w=wire: _pack(s, w), spikes)
+        runs[f"{wire} unpack"] = _compiled(lambda p, r, w=wire: w.read(p, (SIZE,), SYMBOLS, r), payload, rung)
     times = take_turns(runs, 5)
     for wire in wires:
         row = (times[f"{wire} {way}"].over(times["copy"]) for way in ("pack", "unpack"))
         table.add_row(str(wire), *row)
     return table
+
+
+def _pack(spikes: jax.Array, wire: Wire) -> tuple[jax.Array, jax.Array]:
+    rung = wire.rung(spikes, SYMBOLS)
+    return wire.write(spikes, SYMBOLS, rung), rung
 
 
 def _gather() -> Table:

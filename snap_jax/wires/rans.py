@@ -150,8 +150,9 @@ def _code(spikes, symbols: range) -> _Draft:
     plan, codes = _plan(spikes.shape), to_codes(spikes, symbols).astype(jnp.int32)
     owner = plan.owner(jnp.arange(plan.size, dtype=jnp.int32))
     names, apart = _choose(codes, owner, plan, symbols)
-    edges = jnp.asarray(frequencies.edges(len(symbols), symbols.start))[names[owner]]
-    begin, end = (jnp.take_along_axis(edges, codes[:, None] + i, axis=1)[:, 0] for i in (0, 1))
+    edges = jnp.asarray(frequencies.edges(len(symbols), symbols.start))[names]
+    place = codes if plan.tables == 1 else owner * edges.shape[1] + codes
+    begin, end = edges.reshape(-1)[place], edges.reshape(-1)[place + 1]
     coded = lanes.encode(_deal(begin, plan, 0), _deal(end - begin, plan, frequencies.TOTAL))
     return _Draft(names, apart, coded, plan.head + jnp.where(apart, plan.name_words, 0) + coded.total)
 
