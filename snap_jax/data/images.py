@@ -1,4 +1,4 @@
-"""Pictures by name or path: `digits` (always there), or the IDX files of an MNIST-like data set.
+"""Pictures by name or path: `digits` (always there), data sets of TFDS, or the IDX files of an MNIST-like data set.
 
 Law: a batch is a pure function of (seed, step), and every epoch shows each training image exactly once.
 """
@@ -13,19 +13,23 @@ from jaxtyping import Array, Float32, Int32, UInt8
 from snap_jax.data.digits import load_digits
 from snap_jax.data.idx import load_idx
 from snap_jax.data.imageset import Images as Images
+from snap_jax.data.tfds import HELDOUT, load_tfds
 from snap_jax.errors import UsageError
 
-NAMES = ("digits",)
+NAMES = ("digits", *HELDOUT)
 
 
-def load(name_or_path: str) -> Images:
+def load(name_or_path: str, *, data_dir: Path | None = None, imagenet_size: int = 224) -> Images:
     """Load the pictures of that name, else the IDX files in that directory.
 
     Args:
-      name_or_path: `digits`, or a directory. A name wins over a path: write `./digits` for a folder.
+      name_or_path: `digits`; `cifar10`, `cifar100`, `fashion_mnist`, `imagenet2012` (with the extra `data`); or a
+        directory. A name wins over a path: write `./digits` for a folder.
+      data_dir: where TFDS prepared its data sets; `None` for TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+      imagenet_size: pixels a side that images of ImageNet are cut and resized to.
 
     Raises:
-      UsageError: no such name or path, or its files are missing or torn.
+      UsageError: no such name or path, its files are missing or torn, or the extra is not installed.
 
     >>> digits = load("digits")
     >>> digits.train_images.dtype, digits.train_images.shape[1:]
@@ -33,6 +37,8 @@ def load(name_or_path: str) -> Images:
     """
     if name_or_path == "digits":
         return load_digits()
+    if name_or_path in HELDOUT:
+        return load_tfds(name_or_path, data_dir, imagenet_size)
     return _load_path(name_or_path)
 
 
