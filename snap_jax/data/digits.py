@@ -4,7 +4,6 @@ import hashlib
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from sklearn.datasets import load_digits as _read
 
 from snap_jax.data.imageset import Images
 
@@ -19,7 +18,9 @@ def load_digits() -> Images:
     >>> digits.train_images.shape, digits.heldout_images.shape, digits.classes
     ((1438, 8, 8, 1), (359, 8, 8, 1), 10)
     """
-    rows, targets = _read(return_X_y=True)
+    from sklearn import datasets  # takes a second to import, and nothing else needs it
+
+    rows, targets = datasets.load_digits(return_X_y=True)
     images = np.round(rows.reshape(-1, 8, 8, 1) * (255 / _FULL)).astype(np.uint8)
     labels = targets.astype(np.int32)
     held = _heldout(images, labels)
