@@ -1,8 +1,8 @@
 """MS-ResNet: a residual network whose shortcut carries membranes, never spikes (Hu et al. 2021, arXiv:2112.08954).
 
 `x = norm(conv(image))`; each block adds `norm(conv(act(norm(conv(act(x))))))` to the stream; `logits = head(mean(
-act(norm(x))))`. The stream is real-valued, so the identity goes straight through, and every convolution but the first
-reads activations: with `ticks`, spikes.
+act(norm(x))))`. The stream is real-valued, so the identity goes straight through; what reads activations, with `ticks`
+spikes, are all convolutions but the first and, where the shape changes, the one of size 1 in the shortcut.
 Law: an image's logits do not depend on the other images of its batch, so neither microbatches nor chips change them.
 """
 
