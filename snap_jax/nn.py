@@ -67,8 +67,14 @@ class Boundary(nnx.Module):
         if self._template is None or self._template.encoding.threshold is None:
             return self._template
         threshold = jnp.exp(self.log_threshold[...])
-        encoding = self._template.encoding.with_threshold(threshold if self.live is None else threshold[..., self.live])
+        encoding = self._template.encoding.with_threshold(threshold if self.live is None else threshold[..., jnp.asarray(self.live)])
         return dataclasses.replace(self._template, encoding=encoding)
+
+    def lower_limit(self, limit: int) -> None:
+        """Lets an element fire at most `limit` spikes from now on; for a `Count`."""
+        assert self._template is not None
+        encoding = dataclasses.replace(self._template.encoding, limit=limit)  # pyright: ignore[reportCallIssue]
+        self._template = nnx.static(dataclasses.replace(self._template, encoding=encoding))
 
     @property
     def sent_channels(self) -> int:
@@ -78,12 +84,13 @@ class Boundary(nnx.Module):
     def prepare(self, x: Float[Array, "... features"], context: Array | None = None) -> Float[Array, "... sent"]:
         """What is to be coded and sent of `x`."""
         z = x if self.around is None else self.sender(x, context)
-        return z if self.live is None else z[..., self.live]
+        return z if self.live is None else z[..., jnp.asarray(self.live)]
 
     def restore(self, z: Float[Array, "... sent"], context: Array | None = None) -> Float[Array, "... features"]:
         """What stands for `x`, where `z` arrived."""
         if self.live is not None:
-            z = jnp.zeros((*z.shape[:-1], self.channels), z.dtype).at[..., self.live].set(z)
+            silence = jnp.zeros_like(z, shape=(*z.shape[:-1], self.channels))
+            z = silence.at[..., jnp.asarray(self.live)].set(z)
         return z if self.around is None else self.receiver(z, context)
 
     def __call__(self, x: Float[Array, "... features"], context: Array | None = None) -> Float[Array, "... features"]:
