@@ -59,6 +59,10 @@ class Task:
         """Cross-entropy of each window, nats summed over its bytes, and what left each die, `[die]`."""
         return self._shard(self._evaluate, (PartitionSpec(), PartitionSpec(AXIS)))(params, tokens)
 
+    def not_finite(self, params: PyTree, tokens: Int[Array, "micro batch time_plus_1"]) -> Int[Array, " die"]:
+        """How many numbers of the stream that leaves each die are NaN or infinite."""
+        return self._shard(self._not_finite, PartitionSpec(AXIS))(params, tokens)
+
     def spikes(
         self, params: PyTree, tokens: Int[Array, "micro batch time_plus_1"]
     ) -> Integer[Array, "die batch time width"]:
@@ -93,6 +97,10 @@ class Task:
     def _evaluate(self, params: PyTree, tokens: Array) -> tuple[Array, Telemetry]:
         nats, seen = self._run(params, tokens, lambda n: n.sum(-1), _observe)
         return jax.lax.psum(nats, AXIS), _of_this_die(seen)
+
+    def _not_finite(self, params: PyTree, tokens: Array) -> Array:
+        _, bad = self._run(params, tokens, jnp.sum, lambda _, stream: jnp.sum(~jnp.isfinite(stream)))
+        return bad[None]
 
     def _spikes(self, params: PyTree, tokens: Array) -> Array:
         def watch(boundary: Boundary, stream: Array) -> Array:
