@@ -90,6 +90,7 @@ def _history(run: Run, state: TrainState) -> dict:
     """How the run went."""
     return {
         "steps": int(state.step),
+        "stopped_early": int(state.step) < run.config.steps,
         "resumed_at": list(run.record.resumed_at),
         "notes": list(run.record.notes),
     }

@@ -67,7 +67,9 @@ Step = Callable[[TrainState, PyTree], tuple[TrainState, Measured]]
 
 def start(job: Job, config: Config, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step, placed as the parameters are; it takes the parameters over, not a copy."""
-    params, everywhere = job.params, NamedSharding(job.mesh, PartitionSpec())
+    everywhere = NamedSharding(job.mesh, PartitionSpec())
+    # A weak type is not saved: without one from the start, the program is the same after a restore.
+    params = jax.tree.map(lambda p: lax.convert_element_type(p, p.dtype), job.params)
     places = jax.tree.map(lambda p: p.sharding, params)
     kept = jax.eval_shape(optimizer.init, params)
     kept_places = optax.tree.map_params(
