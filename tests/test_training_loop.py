@@ -118,6 +118,12 @@ def test_the_last_three_checkpoints_are_kept(tmp_path, save_every, kept):
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == kept
 
 
+@pytest.fixture(scope="module")
+def run_of_40(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    return out, fitted(CONFIG, out)
+
+
 def truncate(path):
     os.truncate(path, path.stat().st_size - 1)
 
@@ -143,9 +149,10 @@ def unsign(path):
         (unsign, "no manifest: saving was cut short"),
     ],
 )
-def test_a_damaged_checkpoint_is_not_used(tmp_path, damage, why):
-    state = fitted(CONFIG, tmp_path)
+def test_a_damaged_checkpoint_is_not_used(run_of_40, tmp_path, damage, why):
+    whole, state = run_of_40
     folder = tmp_path / "checkpoints"
+    shutil.copytree(whole / "checkpoints", folder)
     damage(max((folder / "40").rglob("d/*"), key=lambda path: path.stat().st_size))
     good, notes = checkpoints.last_good(folder)
     assert good == folder / "30"
@@ -164,12 +171,12 @@ def test_no_good_checkpoint_at_all(tmp_path):
         checkpoints.last_good(tmp_path)
 
 
-def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
-    state = fitted(changed(steps=10), tmp_path)
+def test_a_checkpoint_of_another_shape_is_refused(run_of_40):
+    out, state = run_of_40
     for params in ({"v": jnp.zeros(2)}, {"w": jnp.zeros(3)}):
         other = dataclasses.replace(state, params=params)
-        with pytest.raises(UsageError, match=r"10 does not hold the state of this run \(.*\): start again with"):
-            checkpoints.restore(tmp_path / "checkpoints" / "10", other)
+        with pytest.raises(UsageError, match=r"40 does not hold the state of this run \(.*\): start again with"):
+            checkpoints.restore(out / "checkpoints" / "40", other)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -241,11 +248,11 @@ def events(out):
     return [(event.step, {v.tag: v.simple_value for v in event.summary.value}) for event in found[1:]]
 
 
-def test_tensorboard_is_told_what_the_metrics_say(tmp_path):
-    fitted(CONFIG, tmp_path)
-    logged = lines(tmp_path / "metrics.jsonl")
-    assert [step for step, _ in events(tmp_path)] == [line["step"] for line in logged] == [10, 20, 30, 40]
-    for (_, told), line in zip(events(tmp_path), logged, strict=True):
+def test_tensorboard_is_told_what_the_metrics_say(run_of_40):
+    out, _ = run_of_40
+    logged = lines(out / "metrics.jsonl")
+    assert [step for step, _ in events(out)] == [line["step"] for line in logged] == [10, 20, 30, 40]
+    for (_, told), line in zip(events(out), logged, strict=True):
         assert told["loss_bits"] == np.float32(line["loss_bits"])
         assert {"heldout_bits", "gradient_norm", "firing_rate", "bits_per_element"} <= told.keys()
 
@@ -263,7 +270,6 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    fitted(changed(steps=20), tmp_path)
     monkeypatch.setattr(ocp.CheckpointManager, "save", full)
     message = r"^train: cannot write to .*: no space left; all .* still there: make room, then go on with: X$"
     with pytest.raises(UsageError, match=message), full_disk_explained(tmp_path, "X"):

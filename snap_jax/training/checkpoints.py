@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
@@ -108,6 +109,15 @@ def restore_weights(path: Path, like: PyTree) -> PyTree:
     with ocp.PyTreeCheckpointer() as checkpointer:
         part = ocp.args.PyTreeRestore(item=target, restore_args=how, partial_restore=True)  # pyright: ignore
         return checkpointer.restore(path.resolve(), args=part)
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """Every array of a checkpoint, by its path in the `TrainState`, on the host."""
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.metadata(path.resolve() / "default").item_metadata.tree
+        how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        found = checkpointer.restore(path.resolve() / "default", args=ocp.args.PyTreeRestore(restore_args=how))  # pyright: ignore
+    return {jax.tree_util.keystr(k, simple=True, separator="."): a for k, a in jax.tree.leaves_with_path(found)}
 
 
 def _all(folder: Path) -> list[Path]:
