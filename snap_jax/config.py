@@ -26,6 +26,7 @@ class Config:
       steps: of the optimizer.
       learning_rate: its peak, after a linear warm-up over 5 % of the steps.
       schedule: from the peak on: `cosine` or `linear` down to 5 % of it, or `constant`.
+      compute: what layers compute in, `f32` or `bf16`; parameters and optimizer are f32.
       accumulate: batches whose mean gradient makes one step.
       ema: decay of the running mean of the parameters that is evaluated and kept, e.g. 0.999; 0 takes the last ones.
       patience: stop when so many evaluations (there are ten a run) brought no better held-out loss; 0 never stops.
@@ -48,6 +49,7 @@ class Config:
     steps: int = 1000
     learning_rate: float = 8e-3
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    compute: Literal["f32", "bf16"] = "f32"
     accumulate: int = 1
     ema: float = 0.0
     patience: int = 0

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, Integer, PyTree
 from snap_jax.codecs import Codec
 from snap_jax.errors import UsageError
 from snap_jax.models import rwkv, stages
+from snap_jax.models.precision import compute_in
 from snap_jax.nn import Boundary, pipeline
 from snap_jax.telemetry import Telemetry
 
@@ -80,7 +81,8 @@ class Task:
         model = stage.model
 
         def end(stream: Array, tokens: Array) -> Array:
-            nats = optax.softmax_cross_entropy_with_integer_labels(model.leave(stream), tokens[:, 1:])
+            logits = model.leave(stream).astype(jnp.float32)
+            nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
             return leave(nats)
 
         see = None if watch is None else lambda stream: watch(stage.boundary, stream)
@@ -125,14 +127,24 @@ def _mean_over_dies(nats: Array, tokens: Array) -> Array:
 
 
 def build(
-    config: rwkv.Config, mesh: Mesh, codec: Codec | None, grad_codec: Codec | None, *, seed: int
+    config: rwkv.Config,
+    mesh: Mesh,
+    codec: Codec | None,
+    grad_codec: Codec | None,
+    *,
+    seed: int,
+    dtype: jnp.dtype | None = None,
 ) -> tuple[Task, PyTree]:
     """The task and its first parameters; the same for every number of dies.
+
+    Layers compute in `dtype`, if one is given; the stream that crosses is of it.
 
     Raises:
       UsageError: if the dies do not divide the layers.
     """
     model = rwkv.RWKV(config, rngs=nnx.Rngs(seed))
+    if dtype is not None:
+        compute_in(model, dtype)
     boundaries = [Boundary(codec, config.width, grad_codec=grad_codec) for _ in range(mesh.shape[AXIS])]
     graph, params = stages.split(model, boundaries)
     return Task(graph, mesh, codec), params

@@ -113,7 +113,8 @@ def prepare(config: Config) -> Language:
     mesh.emulate(config.chips)
     die_mesh = mesh.make({language.AXIS: config.chips})
     size = rwkv.Config(config.layers, config.width, config.heads, chunk=math.gcd(config.window, 32))
-    task, params = language.build(size, die_mesh, codec, grad_codec, seed=config.seed)
+    dtype = jnp.dtype("bfloat16") if config.compute == "bf16" else None
+    task, params = language.build(size, die_mesh, codec, grad_codec, seed=config.seed, dtype=dtype)
     if config.init_from:
         params = weights_of(Path(config.init_from), config, task.graph, params)
     params = jax.device_put(params, NamedSharding(die_mesh, PartitionSpec(language.AXIS)))
