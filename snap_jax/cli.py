@@ -4,6 +4,8 @@ Law: a user's mistake is one line on stderr that names the fix, and exit code 2;
 """
 
 import dataclasses
+import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +40,7 @@ def demo(out: Path = Path("runs/demo"), data: str = "stdlib", steps: int = 300, 
     runs = [out / link.replace(":", "") for link in DEMO_LINKS]
     base = Config(data=data, steps=steps, seed=seed)
     for link, run in zip(DEMO_LINKS, runs, strict=True):
-        _train(dataclasses.replace(base, link=link), run, True, console)
+        _train(dataclasses.replace(base, link=link), run, console, overwrite=True)
     _show(runs, out / "report.html", console)
 
 
@@ -47,17 +49,19 @@ def train(
     config: Annotated[Config, tyro.conf.arg(name="")] = _DEFAULT,
     out: Path = Path("runs/language"),
     overwrite: bool = False,
+    resume: bool = False,
 ) -> None:
     """Train a model that is divided over emulated chips; `language` is an RWKV that predicts text byte by byte.
 
     Args:
       task: what to learn.
       config: the run.
-      out: directory for result.json, metrics.jsonl, report.html and the checkpoint.
-      overwrite: replace a finished run in that directory.
+      out: directory for result.json, metrics.jsonl, TensorBoard's events, report.html and the checkpoints.
+      overwrite: replace the run in that directory.
+      resume: go on with the run in that directory, as if it had never been stopped.
     """
     console = Console()
-    _train(config, out, overwrite, console)
+    _train(config, out, console, overwrite=overwrite, resume=resume)
     _show([out], out / "report.html", console)
 
 
@@ -86,18 +90,22 @@ def price(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what Orbax reports over pages we say in one line
     commands = {"demo": demo, "train": train, "report": compare, "cost": price}
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="snap-jax", description=_ABOUT, args=arguments)
     except UsageError as error:
         print(f"snap-jax: {error}", file=sys.stderr)
         sys.exit(2)
+    except training.Stopped as stopped:
+        print(f"snap-jax: {stopped}", file=sys.stderr)
+        sys.exit(128 + stopped.signal)
     except KeyboardInterrupt:
         print("snap-jax: interrupted", file=sys.stderr)
         sys.exit(130)
 
 
-def _train(config: Config, out: Path, overwrite: bool, console: Console) -> None:
+def _train(config: Config, out: Path, console: Console, *, overwrite: bool = False, resume: bool = False) -> None:
     columns = (
         TextColumn("{task.description}", style="bold"),
         BarColumn(bar_width=30),
@@ -110,9 +118,13 @@ def _train(config: Config, out: Path, overwrite: bool, console: Console) -> None
 
         def show(progress: training.Progress) -> None:
             numbers = f"{progress.loss_bits:.3f} bits/byte  {progress.bits_per_element:.2f} bits/element"
-            bar.update(task, completed=progress.step, numbers=numbers if progress.step else "compiling", visible=True)
+            known = not math.isnan(progress.loss_bits)
+            bar.update(task, completed=progress.step, numbers=numbers if known else "compiling", visible=True)
 
-        training.train(config, out, overwrite=overwrite, on_progress=show)
+        def note(text: str) -> None:
+            console.print(f"snap-jax: {text}", highlight=False, markup=False, soft_wrap=True)
+
+        training.train(config, out, overwrite=overwrite, resume=resume, on_progress=show, on_note=note)
 
 
 def _show(runs: Sequence[Path], page: Path, console: Console) -> None:

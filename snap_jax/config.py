@@ -2,6 +2,8 @@
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
+from typing import Literal
 
 from snap_jax.errors import UsageError
 
@@ -22,7 +24,14 @@ class Config:
       batch: sequences a step.
       microbatches: parts of a batch that follow each other through the pipeline.
       steps: of the optimizer.
-      learning_rate: its peak; it warms up linearly and decays as a cosine.
+      learning_rate: its peak, after a linear warm-up over 5 % of the steps.
+      schedule: from the peak on: `cosine` or `linear` down to 5 % of it, or `constant`.
+      compute: what layers compute in, `f32` or `bf16`; parameters and optimizer are f32.
+      accumulate: batches whose mean gradient makes one step.
+      ema: decay of the running mean of the parameters that is evaluated and kept, e.g. 0.999; 0 takes the last ones.
+      patience: stop when so many evaluations (there are ten a run) brought no better held-out loss; 0 never stops.
+      save_every: steps from checkpoint to checkpoint; 0 means ten a run.
+      init_from: a run whose weights to start from: any chips, any link, the same layers, width and heads.
       heldout_bytes: how much held-out text to evaluate, evenly spread; 0 takes all.
       seed: of parameters and batches.
     """
@@ -39,13 +48,22 @@ class Config:
     microbatches: int = 8
     steps: int = 1000
     learning_rate: float = 8e-3
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    compute: Literal["f32", "bf16"] = "f32"
+    accumulate: int = 1
+    ema: float = 0.0
+    patience: int = 0
+    save_every: int = 0
+    init_from: str = ""
     heldout_bytes: int = 131072
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("chips", "layers", "width", "heads", "window", "batch", "microbatches", "steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name}={getattr(self, name)}: use 1 or more")
+        _at_least(self, 1, ("chips", "layers", "width", "heads", "window", "batch", "microbatches", "steps"))
+        _at_least(self, 1, ("accumulate",))
+        _at_least(self, 0, ("patience", "save_every"))
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"ema={self.ema}: use a decay below 1, such as 0.999, or 0 for none")
         if self.batch % self.microbatches:
             raise UsageError(f"microbatches={self.microbatches} does not divide batch={self.batch}: use a divisor")
         if self.layers % self.chips:
@@ -53,9 +71,20 @@ class Config:
             raise UsageError(f"chips={self.chips} does not divide layers={self.layers}: use {fits}, or other layers")
 
     @property
+    def evaluate_every(self) -> int:
+        """Steps from one look at the held-out data to the next: ten a run, at multiples of ten."""
+        return max(10, self.steps // 10 // 10 * 10)
+
+    @property
     def backward_link(self) -> str:
         """The link of the cotangent."""
         return self.grad_link or ("dense" if self.link == "dense" else "bf16")
+
+
+def _at_least(config: Config, least: int, names: Sequence[str]) -> None:
+    for name in names:
+        if getattr(config, name) < least:
+            raise UsageError(f"{name}={getattr(config, name)}: use {least} or more")
 
 
 def command(config: Config) -> str:

@@ -7,30 +7,28 @@ import platform
 import jax
 
 from snap_jax import cost
-from snap_jax.config import Config
 from snap_jax.tasks import language
 from snap_jax.telemetry import Telemetry
 from snap_jax.traffic import Traffic
 
 
-def wire_section(traffic: Traffic, config: Config, seen: Telemetry | None = None) -> dict:
+def wire_section(traffic: Traffic, chips: int, elements: int, seen: Telemetry | None = None) -> dict:
     """Bytes that crossed the boundaries in one step, by direction and boundary, and what the spikes were like.
 
     `bits_per_element = 8 * forward bytes / elements that crossed forward`. Messages of idle ticks count on both sides:
-    the program sends them. `seen` is what left each die.
+    the program sends them. `elements` cross forward in one step; `seen` is what left each die.
     """
     crossing = traffic.where(lambda t: "boundary" in t.path)
     forward = _bytes(crossing, "forward")
-    elements = crossing_elements(config)
     section = {
         "forward_bytes_per_step": forward,
         "backward_bytes_per_step": _bytes(crossing, "backward"),
         "bits_per_element": 8 * forward / elements if elements else 0.0,
         "entropy_bits_per_element": None,
         "firing_rate": None,
-        "by_boundary": _by_boundary(crossing, config.chips),
+        "by_boundary": _by_boundary(crossing, chips),
     }
-    if seen is None or config.chips == 1:
+    if seen is None or chips == 1:
         return section
     if (rates := seen.firing_rate) is not None and (entropies := seen.entropy_bits) is not None:
         for boundary, rate, entropy in zip(section["by_boundary"], rates, entropies, strict=False):
@@ -52,12 +50,6 @@ def spike_statistics(seen: Telemetry) -> dict:
         "entropy_bits_per_element": None if entropies is None else float(entropies.mean()),
         "sent_bits_per_element": float(senders.bits_per_element.mean()),
     }
-
-
-def crossing_elements(config: Config) -> int:
-    """Elements that cross all boundaries in one step: `(chips - 1) ticks microbatch window width`."""
-    ticks = config.microbatches + config.chips - 1
-    return (config.chips - 1) * ticks * (config.batch // config.microbatches) * config.window * config.width
 
 
 def _bytes(traffic: Traffic, direction: str) -> int:

@@ -123,7 +123,7 @@ def test_a_link_without_thresholds_has_none_to_show(data):
     prepared = training.prepare(tiny(data, link="topk:0.25", layers=2, chips=2))
     _, seen = training.evaluate(prepared, prepared.params, prepared.heldout[:2])
     assert 0 < spike_statistics(seen)["firing_rate"] <= 0.25
-    assert "threshold_mean" not in training._milestone(prepared, prepared.params, prepared.heldout[:2])
+    assert "threshold_mean" not in prepared.watch(prepared.params)
 
 
 def test_one_chip_moves_nothing(data, tmp_path):

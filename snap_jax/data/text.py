@@ -14,6 +14,7 @@ from snap_jax.data.enwik8 import load_enwik8
 from snap_jax.data.files import divide, read_text, read_tree
 from snap_jax.data.stdlib import load_stdlib
 from snap_jax.data.windows import batch as batch
+from snap_jax.data.windows import starts as starts
 from snap_jax.data.windows import windows as windows
 from snap_jax.errors import UsageError
 

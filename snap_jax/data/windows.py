@@ -1,7 +1,7 @@
 """Cutting a text into what one step of training or evaluation reads."""
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from snap_jax.data.corpus import Text
 from snap_jax.errors import UsageError
@@ -35,14 +35,25 @@ def batch(train: Text, *, step: int, seed: int, batch: int, window: int) -> UInt
     >>> drawn.shape, (drawn - drawn[:, :1]).tolist()
     ((2, 4), [[0, 1, 2, 3], [0, 1, 2, 3]])
     """
+    begin = starts(train, step=step, seed=seed, batch=batch, window=window)
+    return train[begin[:, None] + np.arange(window + 1)]
+
+
+def starts(train: Text, *, step: int, seed: int, batch: int, window: int) -> Int[np.ndarray, " batch"]:
+    """Where the windows of that `batch` begin in the text: byte offsets, [batch].
+
+    >>> text = np.arange(99, dtype=np.uint8)
+    >>> drawn = batch(text, step=7, seed=0, batch=2, window=3)
+    >>> (text[starts(text, step=7, seed=0, batch=2, window=3)] == drawn[:, 0]).all()
+    np.True_
+    """
     _check(train, "window", window)
     if batch < 1:
         raise UsageError(f"batch={batch}: give a batch of at least 1")
     for name, value in (("seed", seed), ("step", step)):
         if not 0 <= value < 2**32:  # one 32-bit word each: NumPy mixes longer ones so that two pairs could meet
             raise UsageError(f"{name}={value}: give a whole number from 0 to {2**32 - 1}")
-    starts = np.random.default_rng((seed, step)).integers(len(train) - window, size=batch)
-    return train[starts[:, None] + np.arange(window + 1)]
+    return np.random.default_rng((seed, step)).integers(len(train) - window, size=batch)
 
 
 def _check(text: Text, name: str, length: int) -> None:

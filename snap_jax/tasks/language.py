@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, Integer, PyTree
 from snap_jax.codecs import Codec
 from snap_jax.errors import UsageError
 from snap_jax.models import rwkv, stages
+from snap_jax.models.precision import compute_in
 from snap_jax.nn import Boundary, pipeline
 from snap_jax.telemetry import Telemetry
 
@@ -59,6 +60,10 @@ class Task:
         """Cross-entropy of each window, nats summed over its bytes, and what left each die, `[die]`."""
         return self._shard(self._evaluate, (PartitionSpec(), PartitionSpec(AXIS)))(params, tokens)
 
+    def not_finite(self, params: PyTree, tokens: Int[Array, "micro batch time_plus_1"]) -> Int[Array, " die"]:
+        """How many numbers of the stream that leaves each die are NaN or infinite."""
+        return self._shard(self._not_finite, PartitionSpec(AXIS))(params, tokens)
+
     def spikes(
         self, params: PyTree, tokens: Int[Array, "micro batch time_plus_1"]
     ) -> Integer[Array, "die batch time width"]:
@@ -76,7 +81,8 @@ class Task:
         model = stage.model
 
         def end(stream: Array, tokens: Array) -> Array:
-            nats = optax.softmax_cross_entropy_with_integer_labels(model.leave(stream), tokens[:, 1:])
+            logits = model.leave(stream).astype(jnp.float32)
+            nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
             return leave(nats)
 
         see = None if watch is None else lambda stream: watch(stage.boundary, stream)
@@ -93,6 +99,10 @@ class Task:
     def _evaluate(self, params: PyTree, tokens: Array) -> tuple[Array, Telemetry]:
         nats, seen = self._run(params, tokens, lambda n: n.sum(-1), _observe)
         return jax.lax.psum(nats, AXIS), _of_this_die(seen)
+
+    def _not_finite(self, params: PyTree, tokens: Array) -> Array:
+        _, bad = self._run(params, tokens, jnp.sum, lambda _, stream: jnp.sum(~jnp.isfinite(stream)))
+        return bad[None]
 
     def _spikes(self, params: PyTree, tokens: Array) -> Array:
         def watch(boundary: Boundary, stream: Array) -> Array:
@@ -117,14 +127,24 @@ def _mean_over_dies(nats: Array, tokens: Array) -> Array:
 
 
 def build(
-    config: rwkv.Config, mesh: Mesh, codec: Codec | None, grad_codec: Codec | None, *, seed: int
+    config: rwkv.Config,
+    mesh: Mesh,
+    codec: Codec | None,
+    grad_codec: Codec | None,
+    *,
+    seed: int,
+    dtype: jnp.dtype | None = None,
 ) -> tuple[Task, PyTree]:
     """The task and its first parameters; the same for every number of dies.
+
+    Layers compute in `dtype`, if one is given; the stream that crosses is of it.
 
     Raises:
       UsageError: if the dies do not divide the layers.
     """
     model = rwkv.RWKV(config, rngs=nnx.Rngs(seed))
+    if dtype is not None:
+        compute_in(model, dtype)
     boundaries = [Boundary(codec, config.width, grad_codec=grad_codec) for _ in range(mesh.shape[AXIS])]
     graph, params = stages.split(model, boundaries)
     return Task(graph, mesh, codec), params

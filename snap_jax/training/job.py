@@ -1,0 +1,64 @@
+"""Job: what the loop must know of a task, and all it may know.
+
+Law: `batch` is a pure function of its index, so a run that is resumed reads what the one that was stopped would have.
+A new task is one file that holds a class with these members.
+"""
+
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from jax.sharding import Mesh
+from jaxtyping import Array, PyTree
+
+from snap_jax.telemetry import Telemetry
+
+
+@runtime_checkable
+class Job(Protocol):
+    """A task, its data and its first parameters.
+
+    Attributes:
+      mesh: what it runs on.
+      params: the first parameters, placed on the mesh; the first axis of each is the die.
+      crossing_elements: elements that cross all boundaries for one batch, forward.
+    """
+
+    @property
+    def mesh(self) -> Mesh: ...
+
+    @property
+    def params(self) -> PyTree: ...
+
+    @property
+    def crossing_elements(self) -> int: ...
+
+    def fingerprint(self) -> str:
+        """Changes when the data does."""
+        ...
+
+    def batch(self, index: int) -> PyTree:
+        """The arrays of one batch, by microbatch."""
+        ...
+
+    def batch_name(self, index: int) -> str:
+        """Where to find that batch again: for the message when the loss is not finite."""
+        ...
+
+    def loss_and_gradient(self, params: PyTree, batch: PyTree) -> tuple[tuple[Array, Telemetry], PyTree]:
+        """Pure: mean cross-entropy in nats and what left each die, `[die]`; and the gradient."""
+        ...
+
+    def not_finite(self, params: PyTree, batch: PyTree) -> Array:
+        """Pure: how many numbers that left each die were NaN or infinite, `[die]`."""
+        ...
+
+    def watch(self, params: PyTree) -> dict:
+        """A quick look at held-out data, for the metrics: `heldout_bits`, lower is better, and what else is to see."""
+        ...
+
+    def conclude(self, params: PyTree, out: Path) -> tuple[dict, Telemetry]:
+        """All held-out data: the sections `quality` and `baselines` of `result.json`, and what left each die.
+
+        May leave pictures of it in `out`.
+        """
+        ...

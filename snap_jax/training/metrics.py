@@ -1,0 +1,90 @@
+"""Metrics: one JSON line every few steps, and the same told to TensorBoard.
+
+Law: `metrics.jsonl` holds each logged step once, in order, however often the run was stopped; the event file tells what
+it tells.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import TextIO
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+
+from snap_jax.training.files import sync, write_atomically
+
+NAME, EVENTS = "metrics.jsonl", "events.out.tfevents.*"
+
+
+class Metrics:
+    """Writes the metrics of a run in `out`, behind those of its first `step` steps.
+
+    Args:
+      out: the run directory.
+      step: what was logged of later steps is dropped; it will be logged again.
+      seconds: that the run has taken so far.
+    """
+
+    def __init__(self, out: Path, step: int, seconds: float):
+        kept = [line for line in lines(out / NAME) if line["step"] <= step]
+        write_atomically(out / NAME, "".join(json.dumps(line) + "\n" for line in kept))
+        for old in out.glob(EVENTS):
+            old.unlink()
+        self._began = time.time() - seconds
+        self._file: TextIO = (out / NAME).open("a", encoding="utf-8")
+        self._events = EventsWriter(str(out / "events"))
+        for line in kept:
+            self._tell(line)
+
+    def __enter__(self) -> "Metrics":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._events.close()
+
+    def write(self, line: dict) -> None:
+        """Logs one step; `line` has its `step` and `seconds`."""
+        print(json.dumps(line), file=self._file, flush=True)
+        self._tell(line)
+        self._events.flush()
+
+    def sync(self) -> None:
+        """Returns when what was logged is on the disk."""
+        sync(self._file)
+
+    def _tell(self, line: dict) -> None:
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(line).items()]
+        when = self._began + line["seconds"]
+        self._events.write_event(Event(wall_time=when, step=line["step"], summary=Summary(value=values)))
+
+
+def lines(path: Path) -> list[dict]:
+    """The lines of a metrics file, up to the first that is not whole; none if there is no file."""
+    found = []
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else ():
+        try:
+            line = json.loads(text)
+            found.append({"step": int(line["step"]), "seconds": float(line["seconds"])} | line)
+        except (ValueError, KeyError, TypeError):
+            break
+    return found
+
+
+def scalars(line: dict) -> dict[str, float]:
+    """What can be drawn as a curve, by its name; a list is several curves.
+
+    >>> scalars({"step": 10, "seconds": 1.5, "loss_bits": 3.0, "firing_rate": None, "threshold_mean": [0.5, 0.25]})
+    {'loss_bits': 3.0, 'threshold_mean/0': 0.5, 'threshold_mean/1': 0.25}
+    """
+    found = {}
+    for name, value in line.items():
+        if name in ("step", "seconds") or value is None:
+            continue
+        if isinstance(value, list):
+            found |= {f"{name}/{i}": float(v) for i, v in enumerate(value) if v is not None}
+        elif isinstance(value, int | float):
+            found[name] = float(value)
+    return found

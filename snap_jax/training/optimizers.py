@@ -1,0 +1,31 @@
+"""The optimizer of a run, and its learning rate over the steps.
+
+Law: the learning rate is a function of the step and of `steps`, so a run of another length is another run.
+"""
+
+import optax
+
+from snap_jax.config import Config
+
+_LAST = 0.05  # of the peak, at the end
+
+
+def optimizer(config: Config) -> optax.GradientTransformation:
+    """AdamW under a norm clip."""
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule(config), b2=0.98, weight_decay=0.01))
+
+
+def schedule(config: Config) -> optax.Schedule:
+    """Linear warm-up over 5 % of the steps, then `cosine` or `linear` to 5 % of the peak, or `constant`.
+
+    >>> rate = schedule(Config(steps=100, learning_rate=1.0, schedule="linear"))
+    >>> [round(float(rate(step)), 3) for step in (0, 1, 5, 100)]
+    [0.0, 0.2, 1.0, 0.05]
+    """
+    peak, warmup = config.learning_rate, max(1, config.steps // 20)
+    end = max(config.steps, warmup + 1)
+    if config.schedule == "cosine":
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, end, _LAST * peak)
+    last = peak if config.schedule == "constant" else _LAST * peak
+    rise, fall = optax.linear_schedule(0.0, peak, warmup), optax.linear_schedule(peak, last, end - warmup)
+    return optax.join_schedules([rise, fall], [warmup])

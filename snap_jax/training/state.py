@@ -1,0 +1,147 @@
+"""TrainState: all of a run that changes, in one pytree; and the step that changes it.
+
+Law: the step is a pure function of the state and its batches, so a state that is saved and restored goes on as if
+nothing had happened. A step whose loss or gradient is not finite changes nothing but `finite`, and none after it does.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax, tree_util
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, PyTree
+
+from snap_jax.config import Config
+from snap_jax.telemetry import Telemetry
+from snap_jax.training.job import Job
+
+
+@tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Where a run stands.
+
+    Attributes:
+      step: steps done, int32.
+      params: of the model.
+      optimizer: what optax keeps.
+      ema: running sum of the parameters, `ema' = decay ema + (1 - decay) params` from 0; `None` where none is kept.
+      best: lowest held-out loss so far, bits; infinite before the first.
+      stale: evaluations since the best, int32.
+      finite: whether every loss and gradient so far was; once false, the rest stays as it was before that step.
+      extra: small state of whatever else takes part in the step, by name.
+    """
+
+    step: Any  # Int[Array, ""]
+    params: PyTree
+    optimizer: PyTree
+    ema: PyTree | None
+    best: Any  # Float[Array, ""]
+    stale: Any  # Int[Array, ""]
+    finite: Any  # Bool[Array, ""]
+    extra: Any  # dict[str, PyTree]
+
+
+@tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What one step saw.
+
+    Attributes:
+      loss: mean over the batches, nats.
+      gradient_norm: of their mean gradient, before it is clipped.
+      seen: what left each die, `[die]`, of all batches together.
+    """
+
+    loss: Any  # Float[Array, ""]
+    gradient_norm: Any  # Float[Array, ""]
+    seen: Telemetry
+
+
+Step = Callable[[TrainState, PyTree], tuple[TrainState, Measured]]
+
+
+def start(job: Job, config: Config, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step, placed as the parameters are; it takes the parameters over, not a copy."""
+    everywhere = NamedSharding(job.mesh, PartitionSpec())
+    # A weak type is not saved: without one from the start, the program is the same after a restore.
+    params = jax.tree.map(lambda p: lax.convert_element_type(p, p.dtype), job.params)
+    places = jax.tree.map(lambda p: p.sharding, params)
+    kept = jax.eval_shape(optimizer.init, params)
+    kept_places = optax.tree.map_params(
+        optimizer, lambda _, place: place, kept, places, transform_non_params=lambda _: everywhere
+    )
+    scalars = {"step": jnp.int32(0), "best": jnp.float32(jnp.inf), "stale": jnp.int32(0), "finite": jnp.array(True)}
+    zeros = jax.jit(lambda p: jax.tree.map(jnp.zeros_like, p), out_shardings=places)
+    return TrainState(
+        params=params,
+        optimizer=jax.jit(optimizer.init, out_shardings=kept_places)(params),
+        ema=zeros(params) if config.ema else None,
+        extra={},
+        **{name: jax.device_put(value, everywhere) for name, value in scalars.items()},
+    )
+
+
+def averaged(state: TrainState, decay: float) -> PyTree:
+    """The parameters to evaluate: their running mean, `ema / (1 - decay^step)`, or without one the last ones."""
+    if state.ema is None or not int(state.step):
+        return state.params
+    return optax.tree.bias_correction(state.ema, decay, state.step)
+
+
+def batches_of(job: Job, config: Config, step: int) -> PyTree:
+    """What one step reads: batches `step K` to `step K + K - 1`, stacked if there are several."""
+    several = [job.batch(index) for index in batch_indices(config, step)]
+    return several[0] if len(several) == 1 else jax.tree.map(lambda *arrays: jnp.stack(arrays), *several)
+
+
+def batch_indices(config: Config, step: int) -> range:
+    """The indices of those batches.
+
+    >>> batch_indices(Config(accumulate=3), 2)
+    range(6, 9)
+    """
+    return range(step * config.accumulate, (step + 1) * config.accumulate)
+
+
+def compile_step(
+    job: Job, config: Config, optimizer: optax.GradientTransformation, state: TrainState
+) -> jax.stages.Compiled:
+    """One `Step`, compiled; it consumes the state it is given."""
+
+    def step(state: TrainState, batches: PyTree) -> tuple[TrainState, Measured]:
+        (loss, seen), gradient = _loss_and_gradient(job, state.params, batches, config.accumulate)
+        norm = optax.tree.norm(gradient)
+        new = _updated(state, gradient, optimizer, config.ema)
+        finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(norm)
+        new = jax.tree.map(lambda n, old: jnp.where(finite, n, old), new, state)
+        return dataclasses.replace(new, finite=finite), Measured(loss, norm, seen)
+
+    places = jax.tree.map(lambda a: a.sharding, state)
+    jitted = jax.jit(step, donate_argnums=0, in_shardings=(places, None), out_shardings=(places, None))
+    return jitted.lower(state, batches_of(job, config, 0)).compile()
+
+
+def _updated(state: TrainState, gradient: PyTree, optimizer: optax.GradientTransformation, decay: float) -> TrainState:
+    updates, kept = optimizer.update(gradient, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = None if state.ema is None else optax.incremental_update(params, state.ema, 1 - decay)
+    return dataclasses.replace(state, step=state.step + 1, params=params, optimizer=kept, ema=ema)
+
+
+def _loss_and_gradient(job: Job, params: PyTree, batches: PyTree, count: int) -> tuple[tuple[Array, Telemetry], PyTree]:
+    """Of the mean loss of `count` batches, one after the other; what was seen adds up."""
+    if count == 1:
+        return job.loss_and_gradient(params, batches)
+
+    def add(total: PyTree, batch: PyTree) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, total, job.loss_and_gradient(params, batch)), None
+
+    shapes = jax.eval_shape(job.loss_and_gradient, params, jax.tree.map(lambda b: b[0], batches))
+    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    ((loss, seen), gradient), _ = lax.scan(add, nothing, batches)
+    return (loss / count, seen), jax.tree.map(lambda g: g / count, gradient)

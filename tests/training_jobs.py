@@ -1,0 +1,72 @@
+"""A job that compiles in no time: a parabola a die, each with its own lowest point."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from snap_jax import mesh
+from snap_jax.codecs import Codec
+from snap_jax.config import Config
+from snap_jax.encodings import Ternary
+from snap_jax.telemetry import observe
+from snap_jax.training import directory
+from snap_jax.training.optimizers import optimizer
+from snap_jax.training.runs import Run
+
+CODEC = Codec(Ternary(threshold=1.0))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parabola:
+    """`loss = mean_die (w_die - batch)^2`; batch `index` is the number `index`; one sender and one receiver."""
+
+    scale: float = 1.0
+
+    @property
+    def mesh(self) -> Mesh:
+        return mesh.make({"die": 2})
+
+    @property
+    def params(self):
+        place = NamedSharding(self.mesh, PartitionSpec("die"))
+        return {"w": jax.device_put(jnp.array([3.0, -1.0]), place)}
+
+    @property
+    def crossing_elements(self) -> int:
+        return 1
+
+    def fingerprint(self) -> str:
+        return "numbers"
+
+    def batch(self, index: int):
+        return jnp.float32(index * self.scale)
+
+    def batch_name(self, index: int) -> str:
+        return f"number {index}"
+
+    def loss_and_gradient(self, params, batch):
+        def loss(params):
+            return jnp.mean((params["w"] - batch) ** 2), jax.vmap(lambda w: observe(CODEC, w[None]))(params["w"])
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    def not_finite(self, params, batch):
+        return (~jnp.isfinite((params["w"] - batch) ** 2)).astype(jnp.int32)
+
+    def watch(self, params) -> dict:
+        return {"heldout_bits": float(np.asarray(params["w"]).sum())}
+
+    def conclude(self, params, out: Path):
+        raise NotImplementedError
+
+
+def run_of(config: Config, out: Path, job=None, on_progress=lambda _: None) -> Run:
+    """A run of that job in a directory of its own."""
+    job = job or Parabola()
+    record = directory.claim(out, config, job.fingerprint(), overwrite=True)
+    return Run(config, out, job, optimizer(config), record, time.monotonic(), on_progress)
