@@ -39,16 +39,16 @@ def average(mesh: Mesh, codec: Codec, specs: Callable[[PyTree], PyTree]) -> opta
     def init(params: PyTree) -> Feedback:
         alone = specs(params)
         start = jax.shard_map(feedback.init, mesh=mesh, in_specs=(alone,), out_specs=Feedback(rows(alone)))
-        return start(params)
+        return jax.jit(start)(params)
 
     def one(gradients: PyTree, state: Feedback) -> tuple[PyTree, Any]:
         return feedback.update(jax.tree.map(lambda g: g[0], gradients), state)
 
-    def update(gradients: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, Any]:
-        alone = specs(gradients)
+    def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, Any]:
+        alone = specs(updates)
         states = Feedback(rows(alone))
         mean = jax.shard_map(one, mesh=mesh, in_specs=(rows(alone), states), out_specs=(alone, states))
-        return mean(gradients, state)
+        return mean(updates, state)
 
     return optax.GradientTransformation(init, update)
 

@@ -25,7 +25,6 @@ from snap_jax.nn import Boundary
 
 AXIS = "tensor"
 T = TypeVar("T")
-M = TypeVar("M", bound=nnx.Module)
 
 # How the kernels of a region are split: each dimension named here is divided over the chips.
 _OUTPUTS, _INPUTS = PartitionSpec(None, AXIS), PartitionSpec(AXIS)
@@ -182,7 +181,7 @@ def _recoder(codec: Codec | None) -> Codec | None:
     return None if codec is None or codec.encoding.summable else codec
 
 
-def divide(model: M, chips: int, codec: Codec | None, grad_codec: Codec | None = None) -> M:
+def divide(model: T, chips: int, codec: Codec | None, grad_codec: Codec | None = None) -> T:
     """A copy of a model each of whose regions is `Divided`, with a boundary and thresholds of its own.
 
     Its parameters are those of the model, whole, and the thresholds; `shard_map` gives each chip its part if told
@@ -197,7 +196,7 @@ def divide(model: M, chips: int, codec: Codec | None, grad_codec: Codec | None =
     Raises:
       UsageError: if there is a weight that cannot be divided evenly.
     """
-    part = nnx.clone(model)
+    part: Any = nnx.clone(model)
     jax.tree.map_with_path(lambda path, leaf: _require_even(path, leaf, chips), nnx.state(part))
     modules = dict(nnx.iter_modules(part))
     for path, module in modules.items():

@@ -1,5 +1,7 @@
 """Small language models, none of whose weights is zero, and what they should predict."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ def tokens(*shape):
     return jnp.asarray(np.random.default_rng(0).integers(0, 256, shape), jnp.int32)
 
 
+@functools.cache
 def build(name, layers=1, heads=8, ticks=0):
     """A transformer or an RWKV of width 32; outputs that would start at zero get weight."""
     if name == "transformer":
@@ -34,3 +37,13 @@ def cross_entropy(model, rows):
     """Mean over all tokens, nats."""
     logits = model(rows[:, :-1])
     return optax.softmax_cross_entropy_with_integer_labels(logits, rows[:, 1:]).mean()
+
+
+def compiled(function, *args):
+    """A program that XLA has optimised little: it compiles faster."""
+    return jax.jit(function).lower(*args).compile({"xla_backend_optimization_level": 0})
+
+
+def run(function, *args):
+    """What it gives."""
+    return compiled(function, *args)(*args)

@@ -4,7 +4,7 @@ Law: `join(*split(model, boundaries))` gives back the very parameters of `model`
 """
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,8 @@ class Model(Protocol):
     """
 
     blocks: nnx.List
-    norm_out: nnx.Module
-    head: nnx.Module
+    norm_out: Any  # modules; typed Any since attributes of a Protocol must match exactly
+    head: Any
 
     def enter(self, tokens: Array) -> Array:
         """Tokens -> stream."""

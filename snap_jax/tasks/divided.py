@@ -62,7 +62,10 @@ class Task:
         return jax.tree.map(lambda p, s: jax.device_put(p, NamedSharding(self.mesh, s)), params, self.specs(params))
 
     def with_average(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-        """An optimizer for what `loss_and_gradient` gives: it averages rows of replicas as spikes, or is the same."""
+        """An optimizer for what `loss_and_gradient` gives: it averages rows of replicas as spikes, or is the same.
+
+        Call its `init` outside of `jit`: then moments lie on the chips where their parameters do.
+        """
         if self.data_codec is None or not self._has_data:
             return optimizer
         return optax.chain(data_parallel.average(self.mesh, self.data_codec, self.specs), optimizer)

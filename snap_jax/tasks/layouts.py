@@ -68,7 +68,7 @@ def parse_layout(spec: str, chips: int) -> Layout:
     known = math.prod(size for size in sizes.values() if size is not None)
     if len(open_words) > 1:
         raise UsageError(
-            f"layout {spec!r}: how many chips for each of {', '.join(open_words)}? Use e.g. 'data:2+tensor'"
+            f"layout {spec!r}: give all but one of {', '.join(open_words)} a number, as in 'data:2+tensor'"
         )
     if not known or chips % known or (not open_words and known != chips):
         raise UsageError(f"layout {spec!r}: {known} chips named, {chips} are there: name a product of {chips}")
