@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from snap_jax import collectives
-from snap_jax._jax import as_varying
+from snap_jax._jax import as_varying, varying_axes
 from snap_jax.codecs import Codec
 from snap_jax.innovation import Innovation, Receiver, Sender
 from snap_jax.telemetry import Telemetry, observe
@@ -215,7 +215,10 @@ def pipeline(
         return jax.tree.map(lambda a: as_varying(jnp.asarray(a), (axis_name,)), tree)
 
     def silent(function: Callable, *args: Any) -> PyTree:
-        return varying(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, *args)))
+        return varying(jax.tree.map(zeros, jax.eval_shape(function, *args)))
+
+    def zeros(like: jax.ShapeDtypeStruct) -> Array:
+        return as_varying(jnp.zeros(like.shape, like.dtype), tuple(sorted(varying_axes(like))))
 
     def tick(arriving: Array, t: Array) -> tuple[Array, PyTree]:
         busy = (t >= die) & (t - die < count)
