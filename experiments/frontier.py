@@ -20,7 +20,7 @@ from flax import nnx
 
 from experiments import tasks
 from snap_jax import Codec, Count, Float, Integer, Packed, Rans, UsageError, budget
-from snap_jax.calibrate import calibrate
+from snap_jax.calibrate import calibrate, fit_wire
 from snap_jax.innovation import Innovation
 from snap_jax.nn import Boundary
 from snap_jax.specs import parse_link, unit_normal_threshold
@@ -157,16 +157,20 @@ def _fit(model: tasks.Cut, task: tasks.Task, point: Point, teacher: Any, first: 
             multipliers = pressure.update(multipliers, bits * excess, progress)
         return jax.tree.map(jnp.add, params, updates), state, multipliers, own, bits
 
-    state, excess = optimizer.init(params), jnp.ones(())
+    state, excess, fitted = optimizer.init(params), jnp.ones(()), model
     for index in range(first, last):
         batch = task.batch(point.seed, index)
         progress = jnp.float32((index - first) / (last - first))
         params, state, multipliers, own, bits = step(params, state, multipliers, batch, excess, progress)
         if pressure is not None and index % _MEASURED_EVERY == 0:
-            excess = _excess(nnx.merge(graph, params), batch, task.width)
+            if index in _fitted_at(first, last):
+                fitted = _with_learned_book(nnx.merge(graph, params), task, point)
+            excess = _excess(_with_wires_of(fitted, nnx.merge(graph, params)), batch)
         if index % 100 == 99:
             say(f"step {index + 1}: {float(own):.3f} nats, bits {np.round(bits, 2)}, price {np.round(multipliers, 3)}")
     nnx.update(model, params)
+    if pressure is not None:
+        _with_learned_book(model, task, point)
 
 
 def _crossings(boundaries: Sequence[Boundary], sent: Sequence[jax.Array], width: int) -> budget.Crossing:
@@ -187,7 +191,24 @@ def _wire_and_entropy(model: tasks.Cut, inputs: jax.Array, context: jax.Array | 
     return logits, jnp.stack(nbytes or [0]), jnp.stack(bits or [0.0]), jnp.stack([s.rate for s in seen] or [0.0])
 
 
-def _excess(model: tasks.Cut, batch: tuple, width: int) -> jax.Array:
+def _fitted_at(first: int, last: int) -> tuple[int, ...]:
+    """Steps at which the wire's book is learned anew; each costs a compilation."""
+    return tuple((first + int((last - first) * share)) // _MEASURED_EVERY * _MEASURED_EVERY for share in (0.3, 0.75))
+
+
+def _with_learned_book(model: tasks.Cut, task: tasks.Task, point: Point) -> tasks.Cut:
+    inputs, _, context = task.batch(point.seed, 10**6)
+    fit_wire(list(model.boundaries), jax.jit(lambda m, x, c: m(x, c)[1])(model, inputs, context))
+    return model
+
+
+def _with_wires_of(fitted: tasks.Cut, model: tasks.Cut) -> tasks.Cut:
+    for theirs, boundary in zip(fitted.boundaries, model.boundaries, strict=True):
+        boundary.set_wire(theirs.codec.wire)
+    return model
+
+
+def _excess(model: tasks.Cut, batch: tuple) -> jax.Array:
     """What the wire takes over what the code length says."""
     _, nbytes, bits, _ = _wire_and_entropy(model, batch[0], batch[2])
     return 8 * nbytes.sum() / jnp.maximum(bits.sum(), 1.0)

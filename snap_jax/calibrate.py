@@ -7,6 +7,9 @@ One step for all channels is what a budget wants of a squared error (reverse wat
 learning does the rest.
 """
 
+import dataclasses
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -14,6 +17,7 @@ from jaxtyping import Array, Float
 from snap_jax import codelength
 from snap_jax.encodings import Encoding, Integer
 from snap_jax.nn import Boundary
+from snap_jax.wires import Rans, frequencies
 
 _GRID = np.geomspace(8.0, 1 / 256, 160)  # thresholds to try, in standard deviations, the largest first
 
@@ -41,6 +45,23 @@ def calibrate(
     else:
         threshold = _threshold(codec.encoding, z, bits * x.shape[-1] / z.shape[-1])
     boundary.log_threshold[...] = jnp.broadcast_to(jnp.log(threshold), boundary.log_threshold.shape)
+
+
+def fit_wire(boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... channels"]]) -> None:
+    """Gives the `Rans` wires of boundaries one book learned from what they are about to send; others stay as they are.
+
+    One book, since boundaries of one program share their wire; each channel still names its table with a byte.
+    """
+    counts = []
+    for boundary, z in zip(boundaries, sent, strict=True):
+        if boundary.codec is not None and isinstance(boundary.codec.wire, Rans):
+            rows = np.asarray(boundary.codec.spikes(z)).reshape(-1, z.shape[-1])
+            counts.append(np.stack([(rows == s).sum(0) for s in boundary.codec.encoding.symbols], -1))
+    if counts:
+        book = frequencies.fit(np.concatenate(counts))
+        for boundary in boundaries:
+            assert boundary.codec is not None
+            boundary.set_wire(dataclasses.replace(boundary.codec.wire, learned=book))  # pyright: ignore[reportCallIssue]
 
 
 def learned_step(z: Float[Array, "n channels"], limit: int) -> Float[Array, " channels"]:

@@ -20,6 +20,7 @@ from snap_jax.codecs import Codec
 from snap_jax.innovation import Innovation, Receiver, Sender
 from snap_jax.telemetry import Telemetry, observe
 from snap_jax.thresholds import handshake
+from snap_jax.wires import Wire
 
 
 class Boundary(nnx.Module):
@@ -51,6 +52,7 @@ class Boundary(nnx.Module):
     ):
         self._template = nnx.static(codec)
         self.grad_codec = nnx.static(grad_codec)
+        self.features = features
         self.channels = around.dims if around else features
         self.live: tuple[int, ...] | None = nnx.static(None)
         self.around = nnx.static(around)
@@ -75,6 +77,11 @@ class Boundary(nnx.Module):
         assert self._template is not None
         encoding = dataclasses.replace(self._template.encoding, limit=limit)  # pyright: ignore[reportCallIssue]
         self._template = nnx.static(dataclasses.replace(self._template, encoding=encoding))
+
+    def set_wire(self, wire: Wire) -> None:
+        """Sends the same spikes on another wire from now on."""
+        assert self._template is not None
+        self._template = nnx.static(dataclasses.replace(self._template, wire=wire))
 
     @property
     def sent_channels(self) -> int:
@@ -209,7 +216,9 @@ def pipeline(
             lambda: varying(leave(stream, microbatch)),
             lambda: silent(leave, stream, microbatch),
         )
-        return boundary.prepare(stream, known), end
+        # The last die sends to nobody, and what others send must not grow by its rung.
+        sent = boundary.prepare(stream, known)
+        return jnp.where(die < dies - 1, sent, jnp.zeros_like(sent)), end
 
     def varying(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda a: as_varying(jnp.asarray(a), (axis_name,)), tree)

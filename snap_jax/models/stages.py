@@ -62,7 +62,8 @@ def split(model: Model, boundaries: Sequence[Boundary]) -> tuple[nnx.GraphDef, P
         fits = ", ".join(str(n) for n in range(1, layers + 1) if layers % n == 0)
         raise UsageError(f"chips={count} does not divide layers={layers}: use one of {fits} chips, or other --layers")
     each = layers // count
-    parts = [nnx.split(_stage(model, b, i * each, each)) for i, b in enumerate(boundaries)]
+    placed = _hand_receivers_on(boundaries, 1)
+    parts = [nnx.split(_stage(model, b, i * each, each)) for i, b in enumerate(placed)]
     return parts[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state for _, state in parts))
 
 
@@ -73,7 +74,16 @@ def join(graph: nnx.GraphDef, stacked: PyTree) -> tuple[Model, list[Boundary]]:
     model = stages[0].model
     model.blocks = nnx.List([block for stage in stages for block in stage.model.blocks])
     model.norm_out, model.head = stages[-1].model.norm_out, stages[-1].model.head
-    return model, [stage.boundary for stage in stages]
+    return model, _hand_receivers_on([stage.boundary for stage in stages], -1)
+
+
+def _hand_receivers_on(boundaries: Sequence[Boundary], places: int) -> list[Boundary]:
+    """The receiving end of a boundary lives on the next die; the first die keeps that of the last, unused."""
+    moved = [nnx.clone(boundary) for boundary in boundaries]
+    for i, boundary in enumerate(moved):
+        if boundary.around is not None:
+            boundary.receiver = nnx.clone(boundaries[(i - places) % len(boundaries)].receiver)
+    return moved
 
 
 def _stage(model: Model, boundary: Boundary, first: int, count: int) -> Stage:
