@@ -93,7 +93,7 @@ class _Book:
             "loss_bits": float(measured.loss) / math.log(2),
             "seconds": run.seconds,
             "gradient_norm": float(measured.gradient_norm),
-        } | spike_statistics(measured.seen)
+        } | spike_statistics(measured.seen, config.share)
         if done % config.evaluate_every == 0 or done == config.steps:
             line |= run.job.watch(averaged(state, config.ema))
             state = _scored(state, line["heldout_bits"])
