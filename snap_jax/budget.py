@@ -71,17 +71,18 @@ class Pressure(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Budget(Pressure):
-    """Bits an element, met by dual ascent: `m' = m exp(speed clip(measured / target - 1, -1, 1))`, loss `m R`.
+    """Bits an element, met by dual ascent: `m' = m + speed (|m| + first / 10) clip(measured / target - 1, -1, 1)`.
 
-    The multiplier m of a boundary works on the differentiable code length R and is driven by what the wire took, so
-    that headers, rungs and an estimate that is off are all inside the budget. The target comes down geometrically from
-    `start` times the budget during the first `anneal` of the run.
+    The multiplier m of a boundary works on the differentiable code length R, as `m R` in the loss, and is driven by
+    what the wire took, so that headers, rungs and an estimate that is off are all inside the budget. It is that of an
+    equality: below zero, down to `-first`, it draws on bits that are paid for and not used, by finer thresholds.
+    The target comes down geometrically from `start` times the budget during the first `anneal` of the run.
 
     Attributes:
       bits_per_element: the budget of a boundary, or of the mean over each group.
       groups: boundaries that share one multiplier and one budget, e.g. `((0, 1, 2),)` for a model of three; empty: each
         boundary by itself.
-      speed: relative change of the multiplier a step at an error of 100 %.
+      speed: relative change of a large multiplier in a step at an error of 100 %.
       first: the multiplier before the first step, nats a bit.
       start: where the target starts, in budgets.
       anneal: share of the run in which the target comes down.
@@ -132,7 +133,7 @@ class Budget(Pressure):
     def update(self, state, measured, progress):
         """One step of dual ascent."""
         error = jnp.clip(self._shared(measured) / self.target(progress) - 1, -1, 1)
-        return jnp.clip(state * jnp.exp(self.speed * error), 1e-5, 10.0)
+        return jnp.clip(state + self.speed * (jnp.abs(state) + self.first / 10) * error, -self.first, 10.0)
 
     def _shared(self, measured: Array) -> Array:
         for group in self.groups:

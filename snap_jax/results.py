@@ -18,7 +18,8 @@ def wire_section(
     """Bytes that crossed the boundaries in one step, by direction and boundary, and what the spikes were like.
 
     `bits_per_element = 8 * forward bytes / elements that crossed forward`. Messages of idle ticks count on both sides:
-    the program sends them. `share` is that of `spike_statistics`. `elements` cross forward in one step; `seen` is what left each die.
+    the program sends them. `elements` cross forward in one step; `seen` is what left each die; `share` is that of
+    `spike_statistics`.
     """
     crossing = traffic.where(lambda t: "boundary" in t.path)
     forward = _bytes(crossing, "forward")
