@@ -274,16 +274,18 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     message = r"^train: cannot write to .*: no space left; all .* still there: make room, then go on with: X$"
     with pytest.raises(UsageError, match=message), full_disk_explained(tmp_path, "X"):
         fitted(CONFIG, tmp_path / "other")
+    with pytest.raises(UsageError, match=message), full_disk_explained(tmp_path, "X"):
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing ... [os_error_code='28']")  # as TensorStore says it
     with pytest.raises(OSError, match="Permission"), full_disk_explained(tmp_path, "X"):
         raise OSError(errno.EACCES, "Permission denied")
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 256 kB."""
+    """A file system of 4 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
     if os.getuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root can mount a small file system")
     yield folder
@@ -291,7 +293,7 @@ def small_disk(tmp_path):
 
 
 def test_a_disk_that_is_really_full_loses_nothing(small_disk):
-    """Three checkpoints of four numbers fit; then something else fills the disk."""
+    """Three checkpoints of a few numbers fit; then something else fills the disk."""
 
     def fill(progress):
         if progress.step == 30:

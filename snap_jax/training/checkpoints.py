@@ -3,6 +3,8 @@
 Law: what `restore` gives is, bit for bit, what `save` was given; if a disk or a hand changed it since, it is not used.
 """
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from snap_jax.training import manifest
 from snap_jax.training.state import TrainState
 
 _KEPT = 3
+_BESIDE_ARRAYS = 2**20  # bytes; names, shapes and shardings of some hundred arrays take a tenth of it
 
 
 class Checkpoints:
@@ -34,11 +37,22 @@ class Checkpoints:
         self._manager.close()
 
     def save(self, step: int, state: TrainState, seconds: float) -> None:
-        """Copies the state now and writes it in the background; waits for the one before, if it is not done."""
+        """Copies the state now and writes it in the background; waits for the one before, if it is not done.
+
+        Raises:
+          OSError: if the disk is full.
+        """
         self.wait()
+        self._check_room(state)
         self._manager.save(step, args=ocp.args.StandardSave(state))  # pyright: ignore[reportCallIssue]
         self._unsigned[step] = {"seconds": seconds}
         self.latest = step
+
+    def _check_room(self, state: TrainState) -> None:
+        """Before Orbax begins: what its threads report of a full disk cannot all be caught."""
+        need = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _BESIDE_ARRAYS
+        if shutil.disk_usage(self._manager.directory).free < need:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def sign(self) -> None:
         """Writes the manifest of what has been saved since, if that is done."""
