@@ -165,9 +165,18 @@ def test_a_damaged_checkpoint_is_not_used(run_of_40, tmp_path, damage, why):
 
 
 def test_no_good_checkpoint_at_all(tmp_path):
+    """None; the first cut short, from which a run begins again; and two that were once good."""
     assert checkpoints.last_good(tmp_path / "checkpoints") == (None, [])
     (tmp_path / "10").mkdir()
-    with pytest.raises(UsageError, match=r"no checkpoint is whole \(checkpoint 10 is not used: .*--overwrite"):
+    none, notes = checkpoints.last_good(tmp_path)
+    assert none is None
+    assert notes == ["checkpoint 10 is not used: it has no manifest: saving was cut short"]
+    checkpoints.drop_newer(tmp_path, None)
+    assert list(tmp_path.iterdir()) == []
+    for step in ("10", "20"):
+        (tmp_path / step).mkdir()
+        (tmp_path / step / "manifest.json").write_text("{")
+    with pytest.raises(UsageError, match=r"no checkpoint is whole \(checkpoint 20 is not used: .*--overwrite"):
         checkpoints.last_good(tmp_path)
 
 

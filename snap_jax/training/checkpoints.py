@@ -68,26 +68,31 @@ class Checkpoints:
 
 
 def last_good(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that is as it was saved, or `None` if there is none at all; and what is wrong with newer.
+    """The newest checkpoint that is as it was saved, `None` if none was ever finished; and what is wrong with newer.
 
     Raises:
-      UsageError: if there are some, and none is good.
+      UsageError: if there were some, and none is good.
     """
-    notes = []
+    faults: dict[Path, str] = {}
     for path in _all(folder):
-        fault = manifest.fault(path)
-        if not fault:
-            return path, notes
-        notes.append(f"checkpoint {path.name} is not used: {fault}")
-    if notes:
-        raise UsageError(f"{folder}: no checkpoint is whole ({'; '.join(notes)}): start again with --overwrite")
-    return None, notes
+        faults[path] = manifest.fault(path)
+        if not faults[path]:
+            return path, _notes(faults)
+    if faults and list(faults.values()) != [manifest.CUT_SHORT]:  # the very first may be cut short
+        raise UsageError(
+            f"{folder}: no checkpoint is whole ({'; '.join(_notes(faults))}): start again with --overwrite"
+        )
+    return None, _notes(faults)
 
 
-def drop_newer(folder: Path, good: Path) -> None:
-    """Deletes checkpoints of later steps than `good`: the run makes them again."""
+def _notes(faults: dict[Path, str]) -> list[str]:
+    return [f"checkpoint {path.name} is not used: {fault}" for path, fault in faults.items() if fault]
+
+
+def drop_newer(folder: Path, good: Path | None) -> None:
+    """Deletes checkpoints of later steps than `good`, or all: the run makes them again."""
     for path in _all(folder):
-        if int(path.name) > int(good.name):
+        if good is None or int(path.name) > int(good.name):
             shutil.rmtree(path)
 
 
