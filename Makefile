@@ -13,7 +13,11 @@ PY := .venv/bin/python
 demo: .venv/ready ## train dense, int4 and spike links on real text; one table, one page
 	$(PY) -m snap_jax demo
 
-test: lint ## lint, then every test
+.venv/data: .venv/ready ## what reads the data sets of TFDS; only the tests need it
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[data]"
+	touch $@
+
+test: .venv/data lint ## lint, then every test
 	$(PY) -m pytest --numprocesses 2
 
 lint: .venv/ready

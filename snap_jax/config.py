@@ -1,6 +1,7 @@
 """What one run is: data, links, sizes, length; and the command line that repeats it."""
 
 import dataclasses
+import math
 import shlex
 from collections.abc import Sequence
 from typing import Literal
@@ -15,6 +16,10 @@ class Config:
     Attributes:
       data: `stdlib`, `enwik8`, or a path to text.
       link: what crosses from chip to chip, e.g. `dense`, `bf16`, `int4`, `count:3+packed`.
+      budget: wire bits an element to train for, all included, e.g. 0.75; 0 sets none. Link is then `count:15+rans`
+        unless you name another, around it a basis, a mean and a prediction are learned (`innovation`).
+      dims: numbers sent for each vector under a budget; 0 takes 3/8 of the width for each bit of it.
+      taps: tokens that predict what is sent under a budget; they are sent to every chip and count, 8 bits each.
       grad_link: the same for the way back; empty means dense for a dense link, else bf16.
       chips: dies of the pipeline; must divide the layers.
       layers: blocks of the model.
@@ -38,6 +43,9 @@ class Config:
 
     data: str = "stdlib"
     link: str = "count:3"
+    budget: float = 0.0
+    dims: int = 0
+    taps: int = 4
     grad_link: str = ""
     chips: int = 4
     layers: int = 4
@@ -70,6 +78,23 @@ class Config:
             fits = ", ".join(str(n) for n in range(1, self.layers + 1) if self.layers % n == 0)
             raise UsageError(f"chips={self.chips} does not divide layers={self.layers}: use {fits}, or other layers")
 
+        _check_budget(self)
+
+    @property
+    def sent_link(self) -> str:
+        """The link in use: entropy-coded counts where a budget is all that was asked for."""
+        return "count:15+rans" if self.budget and self.link == "count:3" else self.link
+
+    @property
+    def sent_dims(self) -> int:
+        """Numbers that cross for each vector of the stream."""
+        return min(self.width, self.dims or math.ceil(0.375 * self.budget * self.width)) if self.budget else self.width
+
+    @property
+    def context_bits(self) -> float:
+        """Bits an element for the tokens that predict: 8 a vector."""
+        return 8 / self.width if self.budget and self.taps else 0.0
+
     @property
     def evaluate_every(self) -> int:
         """Steps from one look at the held-out data to the next: ten a run, at multiples of ten."""
@@ -79,6 +104,21 @@ class Config:
     def backward_link(self) -> str:
         """The link of the cotangent."""
         return self.grad_link or ("dense" if self.link == "dense" else "bf16")
+
+
+def _check_budget(config: Config) -> None:
+    _at_least(config, 0, ("dims", "taps"))
+    if config.budget < 0 or not math.isfinite(config.budget):
+        raise UsageError(f"budget={config.budget}: use bits an element, such as 0.75, or 0 for none")
+    if config.budget and config.budget <= config.context_bits:
+        raise UsageError(
+            f"budget={config.budget} does not pay for the tokens that predict, {config.context_bits:.3g} bits an element: "
+            "use a larger one, or --taps 0"
+        )
+    if config.budget and not any(wire in config.sent_link for wire in ("+rans", "+ladder", "+events")):
+        raise UsageError(
+            f"budget={config.budget} with link={config.link!r}: its size does not follow the spikes: add +rans"
+        )
 
 
 def _at_least(config: Config, least: int, names: Sequence[str]) -> None:

@@ -15,10 +15,12 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from snap_jax import collectives
-from snap_jax._jax import as_varying
+from snap_jax._jax import as_varying, varying_axes
 from snap_jax.codecs import Codec
+from snap_jax.innovation import Innovation, Receiver, Sender
 from snap_jax.telemetry import Telemetry, observe
 from snap_jax.thresholds import handshake
+from snap_jax.wires import Wire
 
 
 class Boundary(nnx.Module):
@@ -30,6 +32,8 @@ class Boundary(nnx.Module):
       codec: what to send instead of floats; `None` sends floats. The threshold it comes with is where learning starts.
       features: size of the last axis of what crosses.
       grad_codec: how the cotangent crosses back; `None` sends it as it is.
+      around: what is learned around the codec: a basis, a mean, a prediction (`innovation`); `None` sends `x` itself.
+      rngs: for the predictor.
 
     >>> from snap_jax.encodings import Ternary
     >>> boundary = Boundary(Codec(Ternary(threshold=0.5)), features=3)
@@ -37,11 +41,26 @@ class Boundary(nnx.Module):
     [0.5, 0.0, -0.5]
     """
 
-    def __init__(self, codec: Codec | None, features: int, *, grad_codec: Codec | None = None):
+    def __init__(
+        self,
+        codec: Codec | None,
+        features: int,
+        *,
+        grad_codec: Codec | None = None,
+        around: Innovation | None = None,
+        rngs: nnx.Rngs | None = None,
+    ):
         self._template = nnx.static(codec)
         self.grad_codec = nnx.static(grad_codec)
+        self.features = features
+        self.channels = around.dims if around else features
+        self.live: tuple[int, ...] | None = nnx.static(None)
+        self.around = nnx.static(around)
+        if around is not None:
+            rngs = rngs or nnx.Rngs(0)
+            self.sender, self.receiver = Sender(features, around, rngs=rngs), Receiver(features, around, rngs=rngs)
         if codec is not None and codec.encoding.threshold is not None:
-            start = jnp.broadcast_to(jnp.asarray(codec.encoding.threshold, jnp.float32), (features,))
+            start = jnp.broadcast_to(jnp.asarray(codec.encoding.threshold, jnp.float32), (self.channels,))
             self.log_threshold = nnx.Param(jnp.log(start))
 
     @property
@@ -49,12 +68,42 @@ class Boundary(nnx.Module):
         """The codec with the threshold as learned so far."""
         if self._template is None or self._template.encoding.threshold is None:
             return self._template
-        encoding = self._template.encoding.with_threshold(jnp.exp(self.log_threshold[...]))
+        threshold = jnp.exp(self.log_threshold[...])
+        encoding = self._template.encoding.with_threshold(threshold if self.live is None else threshold[..., jnp.asarray(self.live)])
         return dataclasses.replace(self._template, encoding=encoding)
 
-    def __call__(self, x: Float[Array, "... features"]) -> Float[Array, "... features"]:
+    def lower_limit(self, limit: int) -> None:
+        """Lets an element fire at most `limit` spikes from now on; for a `Count`."""
+        assert self._template is not None
+        encoding = dataclasses.replace(self._template.encoding, limit=limit)  # pyright: ignore[reportCallIssue]
+        self._template = nnx.static(dataclasses.replace(self._template, encoding=encoding))
+
+    def set_wire(self, wire: Wire) -> None:
+        """Sends the same spikes on another wire from now on."""
+        assert self._template is not None
+        self._template = nnx.static(dataclasses.replace(self._template, wire=wire))
+
+    @property
+    def sent_channels(self) -> int:
+        """Size of the last axis of what is sent: of the basis, less what is frozen."""
+        return self.channels if self.live is None else len(self.live)
+
+    def prepare(self, x: Float[Array, "... features"], context: Array | None = None) -> Float[Array, "... sent"]:
+        """What is to be coded and sent of `x`."""
+        z = x if self.around is None else self.sender(x, context)
+        return z if self.live is None else z[..., jnp.asarray(self.live)]
+
+    def restore(self, z: Float[Array, "... sent"], context: Array | None = None) -> Float[Array, "... features"]:
+        """What stands for `x`, where `z` arrived."""
+        if self.live is not None:
+            silence = jnp.zeros_like(z, shape=(*z.shape[:-1], self.channels))
+            z = silence.at[..., jnp.asarray(self.live)].set(z)
+        return z if self.around is None else self.receiver(z, context)
+
+    def __call__(self, x: Float[Array, "... features"], context: Array | None = None) -> Float[Array, "... features"]:
         """What the other side will see; on one chip this is the boundary."""
-        return x if self.codec is None else self.codec.quantize(x)
+        z = self.prepare(x, context)
+        return self.restore(z if self.codec is None else self.codec.quantize(z), context)
 
     def all_gather(self, x: Array, axis_name: str, *, axis: int = 0, tiled: bool = False) -> Array:
         """Coded `all_gather`."""
@@ -69,11 +118,19 @@ class Boundary(nnx.Module):
             return handshake(self.codec, axis_name, perm)
 
     def ppermute(
-        self, x: Array, axis_name: str, perm: Sequence[tuple[int, int]], *, sender: Codec | None = None
+        self, x: Array, axis_name: str, perm: Sequence[tuple[int, int]], *, context: Array | None = None
     ) -> Array:
-        """Coded `ppermute`."""
+        """Coded `ppermute`; `context` is that of the sender, known here too."""
+        return self.restore(self.send(self.prepare(x, context), axis_name, perm), context)
+
+    def send(
+        self, prepared: Array, axis_name: str, perm: Sequence[tuple[int, int]], *, sender: Codec | None = None
+    ) -> Array:
+        """Coded `ppermute` of what `prepare` gave: what arrives is for the `restore` of another device."""
         with jax.named_scope("boundary"):
-            return collectives.ppermute(x, axis_name, perm, codec=self.codec, grad_codec=self.grad_codec, sender=sender)
+            return collectives.ppermute(
+                prepared, axis_name, perm, codec=self.codec, grad_codec=self.grad_codec, sender=sender
+            )
 
     def all_to_all(self, x: Array, axis_name: str, split_axis: int, concat_axis: int, *, tiled: bool = False) -> Array:
         """Coded `all_to_all`."""
@@ -117,6 +174,7 @@ def pipeline(
     axis_name: str,
     boundary: Boundary,
     *,
+    context: Callable[[PyTree], Array] | None = None,
     watch: Callable[[Array], PyTree] | None = None,
 ) -> tuple[PyTree, PyTree]:
     """GPipe inside `shard_map`: die i works on microbatch t - i at tick t and sends what it made to die i + 1.
@@ -130,9 +188,12 @@ def pipeline(
       leave: output of the last die and the microbatch -> a pytree of floats.
       microbatches: pytree whose arrays have the M microbatches first; the same on all dies.
       axis_name: the mesh axis of the dies.
-      boundary: how the stream crosses to the next die; each die its own.
-      watch: what to note of each outgoing stream, as a pytree of numbers. All dies call it at every tick, so it may
-        hold collectives; what it notes of a die that had no microbatch does not count.
+      boundary: how the stream crosses to the next die; each die its own: the sender's side of what leaves it, the
+        receiver's side of what arrives.
+      context: a microbatch -> what both sides of a boundary know of it, for a boundary that predicts.
+      watch: what to note of what each die is about to send, as a pytree of numbers that may be differentiated. All
+        dies call it at every tick, so it may hold collectives; what it notes of a die that had no microbatch does not
+        count.
 
     Returns:
       What `leave` gave, stacked over microbatches (zeros on all dies but the last), and the sum of what `watch`
@@ -147,33 +208,39 @@ def pipeline(
 
     def work(t: Array, arriving: Array) -> tuple[Array, PyTree]:
         microbatch = at(t)
-        start = lax.cond(die == 0, lambda: varying(enter(microbatch)), lambda: arriving)
+        known = context(microbatch) if context else None
+        start = lax.cond(die == 0, lambda: varying(enter(microbatch)), lambda: boundary.restore(arriving, known))
         stream = body(start)
         end = lax.cond(
             die == dies - 1,
             lambda: varying(leave(stream, microbatch)),
             lambda: silent(leave, stream, microbatch),
         )
-        return stream, end
+        # The last die sends to nobody, and what others send must not grow by its rung.
+        sent = boundary.prepare(stream, known)
+        return jnp.where(die < dies - 1, sent, jnp.zeros_like(sent)), end
 
     def varying(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda a: as_varying(jnp.asarray(a), (axis_name,)), tree)
 
     def silent(function: Callable, *args: Any) -> PyTree:
-        return varying(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, *args)))
+        return varying(jax.tree.map(zeros, jax.eval_shape(function, *args)))
+
+    def zeros(like: jax.ShapeDtypeStruct) -> Array:
+        return as_varying(jnp.zeros(like.shape, like.dtype), tuple(sorted(varying_axes(like))))
 
     def tick(arriving: Array, t: Array) -> tuple[Array, PyTree]:
         busy = (t >= die) & (t - die < count)
-        stream, end = lax.cond(busy, work, lambda *args: silent(work, *args), t, arriving)
-        note = jax.tree.map(lambda n: jnp.where(busy, n, jnp.zeros_like(n)), watch(lax.stop_gradient(stream)))
-        return hand_on(stream), (end, note)
+        sent, end = lax.cond(busy, work, lambda *args: silent(work, *args), t, arriving)
+        note = jax.tree.map(lambda n: jnp.where(busy, n, jnp.zeros_like(n)), watch(sent))
+        return hand_on(sent), (end, note)
 
     onward = [(i, i + 1) for i in range(dies - 1)]
     sender = boundary.handshake(axis_name, onward) if onward else None
 
-    def hand_on(stream: Array) -> Array:
-        return boundary.ppermute(stream, axis_name, onward, sender=sender) if onward else jnp.zeros_like(stream)
+    def hand_on(sent: Array) -> Array:
+        return boundary.send(sent, axis_name, onward, sender=sender) if onward else jnp.zeros_like(sent)
 
-    first = silent(enter, jax.tree.map(lambda a: a[0], microbatches))
+    first = silent(lambda m: boundary.prepare(enter(m), context(m) if context else None), at(jnp.zeros((), jnp.int32)))
     _, (ends, notes) = lax.scan(tick, first, jnp.arange(count + dies - 1))
     return jax.tree.map(lambda e: e[dies - 1 :], ends), jax.tree.map(lambda n: n.sum(0), notes)

@@ -180,12 +180,11 @@ def test_no_good_checkpoint_at_all(tmp_path):
         checkpoints.last_good(tmp_path)
 
 
-def test_a_checkpoint_of_another_shape_is_refused(run_of_40):
+def test_a_checkpoint_of_another_state_is_refused(run_of_40):
     out, state = run_of_40
-    for params in ({"v": jnp.zeros(2)}, {"w": jnp.zeros(3)}):
-        other = dataclasses.replace(state, params=params)
-        with pytest.raises(UsageError, match=r"40 does not hold the state of this run \(.*\): start again with"):
-            checkpoints.restore(out / "checkpoints" / "40", other)
+    other = dataclasses.replace(state, params={"v": jnp.zeros(2)})
+    with pytest.raises(UsageError, match=r"40 does not hold the state of this run \(.*\): start again with"):
+        checkpoints.restore(out / "checkpoints" / "40", other)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

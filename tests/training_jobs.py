@@ -49,7 +49,13 @@ class Parabola:
     def batch_name(self, index: int) -> str:
         return f"number {index}"
 
-    def loss_and_gradient(self, params, batch):
+    def extra(self) -> dict:
+        return {}
+
+    def follow(self, extra, seen, progress) -> dict:
+        return extra
+
+    def loss_and_gradient(self, params, batch, extra):
         def loss(params):
             return jnp.mean((params["w"] - batch) ** 2), jax.vmap(lambda w: observe(CODEC, w[None]))(params["w"])
 

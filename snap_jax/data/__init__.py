@@ -1,1 +1,1 @@
-"""Data for training: byte corpora in `snap_jax.data.text`."""
+"""Data for training: byte corpora in `snap_jax.data.text`, pictures in `snap_jax.data.images`."""

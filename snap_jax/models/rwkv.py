@@ -13,6 +13,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from snap_jax.errors import UsageError
+from snap_jax.models.neurons import feed, hidden
+from snap_jax.tensor_parallel import Region, Whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Config:
       heads: of the time mix; the state of each is (width / heads)^2.
       vocabulary: 256 for bytes.
       chunk: tokens that `wkv` treats at once; must divide the window.
+      ticks: 0 for floats; else what enters time and channel mix, and the hidden layer, are spikes over so many ticks.
     """
 
     layers: int = 4
@@ -32,6 +35,7 @@ class Config:
     heads: int = 4
     vocabulary: int = 256
     chunk: int = 32
+    ticks: int = 0
 
     def __post_init__(self):
         if self.width % self.heads:
@@ -102,6 +106,7 @@ class TimeMix(nnx.Module):
 
     def __init__(self, config: Config, depth: float, rngs: nnx.Rngs):
         width, heads = config.width, config.heads
+        self.feed = feed(width, config.ticks)
         place = jnp.arange(width) / width
         self.mix = nnx.Param(jnp.tile(place ** (1 - depth), (4, 1)))
         # Rates from e^-6 to e^-1 a token, slow channels first, as in RWKV-5.
@@ -114,33 +119,41 @@ class TimeMix(nnx.Module):
         self.norm = nnx.GroupNorm(width, num_groups=heads, rngs=rngs)
         self.output = nnx.Linear(width, width, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
         self.chunk = config.chunk
+        self.region: Region = Whole(width)
 
     def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
         """What time mixing adds to the stream."""
+        x, mix = self.region.enter((self.feed(x), self.mix[...]))
         before = shift(x) - x
-        r, k, v, g = (x + before * m for m in self.mix[...])
+        r, k, v, g = (x + before * m for m in mix)
         heads = (*x.shape[:2], *self.decay.shape)
         r, k, v = (f(a).reshape(heads) for f, a in ((self.receptance, r), (self.key, k), (self.value, v)))
         y = wkv(r, k, v, jax.nn.sigmoid(self.decay[...]), self.bonus[...], self.chunk)
-        y = self.norm(y.reshape(-1, x.shape[-1])).reshape(x.shape)
-        return self.output(y * jax.nn.silu(self.gate(g)))
+        gate = jax.nn.silu(self.gate(g))
+        y = self.norm(y.reshape(-1, gate.shape[-1])).reshape(gate.shape)
+        return self.region.leave(self.output(y * gate))
 
 
 class ChannelMix(nnx.Module):
     """Mixes channels: token shift, squared ReLU, gate."""
 
     def __init__(self, config: Config, depth: float, rngs: nnx.Rngs):
-        width, hidden = config.width, config.width * 7 // 2
+        width, wide = config.width, config.width * 7 // 2
+        self.feed = feed(width, config.ticks)
         self.mix = nnx.Param(jnp.tile((jnp.arange(width) / width) ** (1 - depth), (2, 1)))
-        self.key = nnx.Linear(width, hidden, use_bias=False, rngs=rngs)
+        self.key = nnx.Linear(width, wide, use_bias=False, rngs=rngs)
         self.receptance = nnx.Linear(width, width, use_bias=False, rngs=rngs)
-        self.value = nnx.Linear(hidden, width, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        self.value = nnx.Linear(wide, width, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        self.hidden = hidden(wide, config.ticks)
+        self.region: Region = Whole(width)
 
     def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
         """What channel mixing adds to the stream."""
+        x = self.feed(x)
         before = shift(x) - x
         k, r = (x + before * m for m in self.mix[...])
-        return jax.nn.sigmoid(self.receptance(r)) * self.value(jnp.square(jax.nn.relu(self.key(k))))
+        value = self.region.leave(self.value(self.hidden(self.key(self.region.enter(k)))))
+        return jax.nn.sigmoid(self.receptance(r)) * value
 
 
 class Block(nnx.Module):

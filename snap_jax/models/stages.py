@@ -4,15 +4,39 @@ Law: `join(*split(model, boundaries))` gives back the very parameters of `model`
 """
 
 from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from snap_jax.errors import UsageError
-from snap_jax.models.rwkv import RWKV
 from snap_jax.nn import Boundary
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What a pipeline can hold: an entrance, blocks in a row, and an exit, `leave = head(norm_out(x))`.
+
+    `models.rwkv.RWKV` and `models.transformer.Transformer` are.
+    """
+
+    blocks: nnx.List
+    norm_out: Any  # modules; typed Any since attributes of a Protocol must match exactly
+    head: Any
+
+    def enter(self, tokens: Array) -> Array:
+        """Tokens -> stream."""
+        ...
+
+    def body(self, x: Array) -> Array:
+        """The stream through all blocks held here."""
+        ...
+
+    def leave(self, x: Array) -> Array:
+        """Stream -> logits."""
+        ...
 
 
 class Stage(nnx.Module):
@@ -22,12 +46,12 @@ class Stage(nnx.Module):
     travel, they make all dies the same program.
     """
 
-    def __init__(self, model: RWKV, boundary: Boundary):
+    def __init__(self, model: Model, boundary: Boundary):
         self.model = model
         self.boundary = boundary
 
 
-def split(model: RWKV, boundaries: Sequence[Boundary]) -> tuple[nnx.GraphDef, PyTree]:
+def split(model: Model, boundaries: Sequence[Boundary]) -> tuple[nnx.GraphDef, PyTree]:
     """One stage a boundary: the graph of a stage, and the parameters of all, stacked along a new first axis.
 
     Raises:
@@ -38,21 +62,31 @@ def split(model: RWKV, boundaries: Sequence[Boundary]) -> tuple[nnx.GraphDef, Py
         fits = ", ".join(str(n) for n in range(1, layers + 1) if layers % n == 0)
         raise UsageError(f"chips={count} does not divide layers={layers}: use one of {fits} chips, or other --layers")
     each = layers // count
-    parts = [nnx.split(_stage(model, b, i * each, each)) for i, b in enumerate(boundaries)]
+    placed = _hand_receivers_on(boundaries, 1)
+    parts = [nnx.split(_stage(model, b, i * each, each)) for i, b in enumerate(placed)]
     return parts[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state for _, state in parts))
 
 
-def join(graph: nnx.GraphDef, stacked: PyTree) -> tuple[RWKV, list[Boundary]]:
+def join(graph: nnx.GraphDef, stacked: PyTree) -> tuple[Model, list[Boundary]]:
     """The model on one chip and its boundaries, from the stacked parameters of all stages."""
     count = jax.tree.leaves(stacked)[0].shape[0]
     stages = [nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], stacked)) for i in range(count)]
     model = stages[0].model
     model.blocks = nnx.List([block for stage in stages for block in stage.model.blocks])
     model.norm_out, model.head = stages[-1].model.norm_out, stages[-1].model.head
-    return model, [stage.boundary for stage in stages]
+    return model, _hand_receivers_on([stage.boundary for stage in stages], -1)
 
 
-def _stage(model: RWKV, boundary: Boundary, first: int, count: int) -> Stage:
+def _hand_receivers_on(boundaries: Sequence[Boundary], places: int) -> list[Boundary]:
+    """The receiving end of a boundary lives on the next die; the first die keeps that of the last, unused."""
+    moved = [nnx.clone(boundary) for boundary in boundaries]
+    for i, boundary in enumerate(moved):
+        if boundary.around is not None:
+            boundary.receiver = nnx.clone(boundaries[(i - places) % len(boundaries)].receiver)
+    return moved
+
+
+def _stage(model: Model, boundary: Boundary, first: int, count: int) -> Stage:
     part = nnx.clone(model)
     part.blocks = nnx.List(list(part.blocks)[first : first + count])
     return Stage(part, boundary)

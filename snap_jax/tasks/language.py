@@ -13,8 +13,11 @@ from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Integer, PyTree
 
+from snap_jax.budget import Crossing, Pressure, crossing
+from snap_jax.calibrate import calibrate
 from snap_jax.codecs import Codec
 from snap_jax.errors import UsageError
+from snap_jax.innovation import Innovation
 from snap_jax.models import rwkv, stages
 from snap_jax.models.precision import compute_in
 from snap_jax.nn import Boundary, pipeline
@@ -32,11 +35,13 @@ class Task:
       graph: the structure of one stage.
       mesh: with the axis `die`.
       codec: what crosses each boundary; `None` for floats.
+      pressure: what makes the spikes fewer, from die to die; `None` where nothing does.
     """
 
     graph: nnx.GraphDef
     mesh: Mesh
     codec: Codec | None
+    pressure: Pressure | None = None
 
     def loss(self, params: PyTree, tokens: Int[Array, "micro batch time_plus_1"]) -> Float[Array, ""]:
         """Mean cross-entropy, nats a byte."""
@@ -53,6 +58,21 @@ class Task:
         """The same, and what left each die, `[die]`, beside the loss."""
         both = jax.value_and_grad(self._observed_loss, has_aux=True)
         return self._shard(both, ((PartitionSpec(), PartitionSpec(AXIS)), PartitionSpec(AXIS)))(params, tokens)
+
+    def pressed_loss_and_gradient(
+        self, params: PyTree, tokens: Int[Array, "micro batch time_plus_1"], state: Float[Array, " die"]
+    ) -> tuple[tuple[Array, Telemetry], PyTree]:
+        """The same, the gradient being that of the loss and the pressure; `state` is that of the pressure."""
+
+        def both(params: PyTree, tokens: Array, state: Array) -> tuple[tuple[Array, Telemetry], PyTree]:
+            (_, seen), gradient = jax.value_and_grad(self._pressed_loss, has_aux=True)(params, tokens, state)
+            return seen, gradient
+
+        die, whole = PartitionSpec(AXIS), PartitionSpec()
+        shard = jax.shard_map(
+            both, mesh=self.mesh, in_specs=(die, whole, die), out_specs=((whole, die), die)
+        )
+        return shard(params, tokens, state)
 
     def evaluate(
         self, params: PyTree, tokens: Int[Array, "micro batch time_plus_1"]
@@ -86,7 +106,16 @@ class Task:
             return leave(nats)
 
         see = None if watch is None else lambda stream: watch(stage.boundary, stream)
-        return pipeline(lambda t: model.enter(t[:, :-1]), model.body, end, tokens, AXIS, stage.boundary, watch=see)
+        return pipeline(
+            lambda t: model.enter(t[:, :-1]),
+            model.body,
+            end,
+            tokens,
+            AXIS,
+            stage.boundary,
+            context=lambda t: t[:, :-1],
+            watch=see,
+        )
 
     def _loss(self, params: PyTree, tokens: Array) -> Array:
         nats, _ = self._run(params, tokens, jnp.sum)
@@ -95,6 +124,20 @@ class Task:
     def _observed_loss(self, params: PyTree, tokens: Array) -> tuple[Array, Telemetry]:
         nats, seen = self._run(params, tokens, jnp.sum, _observe)
         return _mean_over_dies(nats, tokens), _of_this_die(seen)
+
+    def _pressed_loss(self, params: PyTree, tokens: Array, state: Array) -> tuple[Array, tuple[Array, Telemetry]]:
+        def watch(boundary: Boundary, sent: Array) -> tuple[Telemetry, Crossing]:
+            assert boundary.codec is not None
+            seen = crossing(boundary.codec.encoding, sent)
+            return _observe(boundary, sent), seen._replace(bits=seen.bits * sent.shape[-1] / boundary.features)
+
+        assert self.pressure is not None
+        nats, (seen, crossings) = self._run(params, tokens, jnp.sum, watch)
+        mean = jax.tree.map(lambda total: total / tokens.shape[0], crossings)
+        sends = jax.lax.axis_index(AXIS) < jax.lax.axis_size(AXIS) - 1
+        pressed = jnp.where(sends, self.pressure.loss(state[0], mean), 0.0)
+        loss = _mean_over_dies(nats, tokens)
+        return loss + jax.lax.psum(pressed, AXIS), (loss, _of_this_die(seen))
 
     def _evaluate(self, params: PyTree, tokens: Array) -> tuple[Array, Telemetry]:
         nats, seen = self._run(params, tokens, lambda n: n.sum(-1), _observe)
@@ -134,6 +177,8 @@ def build(
     *,
     seed: int,
     dtype: jnp.dtype | None = None,
+    around: Innovation | None = None,
+    pressure: Pressure | None = None,
 ) -> tuple[Task, PyTree]:
     """The task and its first parameters; the same for every number of dies.
 
@@ -145,6 +190,21 @@ def build(
     model = rwkv.RWKV(config, rngs=nnx.Rngs(seed))
     if dtype is not None:
         compute_in(model, dtype)
-    boundaries = [Boundary(codec, config.width, grad_codec=grad_codec) for _ in range(mesh.shape[AXIS])]
+    rngs = nnx.Rngs(seed + 1)
+    boundaries = [
+        Boundary(codec, config.width, grad_codec=grad_codec, around=around, rngs=rngs) for _ in range(mesh.shape[AXIS])
+    ]
     graph, params = stages.split(model, boundaries)
-    return Task(graph, mesh, codec), params
+    return Task(graph, mesh, codec, pressure), params
+
+
+def calibrated(task: Task, params: PyTree, tokens: Int[Array, "batch time_plus_1"], *, bits: float) -> PyTree:
+    """The parameters with every boundary calibrated on what would cross it of `tokens`, uncoded."""
+    model, boundaries = stages.join(task.graph, params)
+    each = len(model.blocks) // len(boundaries)
+    x = model.enter(tokens[:, :-1])
+    for place, block in enumerate(model.blocks):
+        x = block(x)
+        if (place + 1) % each == 0:
+            calibrate(boundaries[place // each], x, tokens[:, :-1], bits=bits)
+    return stages.split(model, boundaries)[1]

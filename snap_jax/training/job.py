@@ -44,8 +44,16 @@ class Job(Protocol):
         """Where to find that batch again: for the message when the loss is not finite."""
         ...
 
-    def loss_and_gradient(self, params: PyTree, batch: PyTree) -> tuple[tuple[Array, Telemetry], PyTree]:
+    def extra(self) -> dict:
+        """Small state of the task's own, such as the multipliers of a budget, before the first step."""
+        ...
+
+    def loss_and_gradient(self, params: PyTree, batch: PyTree, extra: dict) -> tuple[tuple[Array, Telemetry], PyTree]:
         """Pure: mean cross-entropy in nats and what left each die, `[die]`; and the gradient."""
+        ...
+
+    def follow(self, extra: dict, seen: Telemetry, progress: Array) -> dict:
+        """Pure: the small state after a step that saw this; `progress` in [0, 1] of the run."""
         ...
 
     def not_finite(self, params: PyTree, batch: PyTree) -> Array:

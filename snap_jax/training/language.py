@@ -18,8 +18,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from snap_jax import mesh
+from snap_jax.budget import Budget
 from snap_jax.config import Config
 from snap_jax.data import text
+from snap_jax.innovation import Innovation
 from snap_jax.models import rwkv
 from snap_jax.specs import parse_link
 from snap_jax.tasks import language
@@ -67,9 +69,22 @@ class Language:
         ).tolist()
         return f"seed {config.seed}, batch {index}: {config.window + 1} bytes of the training text from {begin}"
 
-    def loss_and_gradient(self, params: PyTree, batch: Array) -> tuple[tuple[Array, Telemetry], PyTree]:
+    def extra(self) -> dict:
+        """The multiplier of each die's budget."""
+        return {"pressure": self.task.pressure.init(self.config.chips)} if self.task.pressure else {}
+
+    def loss_and_gradient(self, params: PyTree, batch: Array, extra: dict) -> tuple[tuple[Array, Telemetry], PyTree]:
         """Nats a byte, what left each die, and the gradient."""
-        return self.task.observed_loss_and_gradient(params, batch)
+        if self.task.pressure is None:
+            return self.task.observed_loss_and_gradient(params, batch)
+        return self.task.pressed_loss_and_gradient(params, batch, extra["pressure"])
+
+    def follow(self, extra: dict, seen: Telemetry, progress: Array) -> dict:
+        """Multipliers that follow what the wire took, bits an element of the stream."""
+        if self.task.pressure is None:
+            return extra
+        measured = seen.bits_per_element * (self.config.sent_dims / self.config.width)
+        return {"pressure": self.task.pressure.update(extra["pressure"], measured, progress)}
 
     def not_finite(self, params: PyTree, batch: Array) -> Array:
         """How many numbers that left each die were NaN or infinite."""
@@ -106,7 +121,7 @@ def prepare(config: Config) -> Language:
     Raises:
       UsageError: for data, links, chips or sizes that cannot be; the message names the fix.
     """
-    codec, grad_codec = parse_link(config.link), parse_link(config.backward_link)
+    codec, grad_codec = parse_link(config.sent_link), parse_link(config.backward_link)
     corpus = text.load(config.data)
     text.windows(corpus.train, config.window)
     heldout = spread(text.windows(corpus.heldout, config.window), config.heldout_bytes)
@@ -114,11 +129,24 @@ def prepare(config: Config) -> Language:
     die_mesh = mesh.make({language.AXIS: config.chips})
     size = rwkv.Config(config.layers, config.width, config.heads, chunk=math.gcd(config.window, 32))
     dtype = jnp.dtype("bfloat16") if config.compute == "bf16" else None
-    task, params = language.build(size, die_mesh, codec, grad_codec, seed=config.seed, dtype=dtype)
+    around, pressure = _under_budget(config)
+    task, params = language.build(
+        size, die_mesh, codec, grad_codec, seed=config.seed, dtype=dtype, around=around, pressure=pressure
+    )
     if config.init_from:
         params = weights_of(Path(config.init_from), config, task.graph, params)
+    if pressure is not None:
+        sample = text.batch(corpus.train, step=2**31, seed=config.seed, batch=32, window=config.window)
+        params = language.calibrated(task, params, jnp.asarray(sample.astype(np.int32)), bits=pressure.target(0.0).item())
     params = jax.device_put(params, NamedSharding(die_mesh, PartitionSpec(language.AXIS)))
     return Language(config, corpus, heldout, task, params)
+
+
+def _under_budget(config: Config) -> tuple[Innovation | None, Budget | None]:
+    if not config.budget:
+        return None, None
+    around = Innovation(config.sent_dims, config.taps)
+    return around, Budget(config.budget - config.context_bits)
 
 
 def spread(windows: np.ndarray, most_bytes: int) -> np.ndarray:

@@ -82,7 +82,7 @@ def start(job: Job, config: Config, optimizer: optax.GradientTransformation) -> 
         params=params,
         optimizer=jax.jit(optimizer.init, out_shardings=kept_places)(params),
         ema=zeros(params) if config.ema else None,
-        extra={},
+        extra=jax.device_put(job.extra(), everywhere),
         **{name: jax.device_put(value, everywhere) for name, value in scalars.items()},
     )
 
@@ -115,9 +115,11 @@ def compile_step(
     """One `Step`, compiled; it consumes the state it is given."""
 
     def step(state: TrainState, batches: PyTree) -> tuple[TrainState, Measured]:
-        (loss, seen), gradient = _loss_and_gradient(job, state.params, batches, config.accumulate)
+        (loss, seen), gradient = _loss_and_gradient(job, state, batches, config.accumulate)
         norm = optax.tree.norm(gradient)
         new = _updated(state, clipped(gradient, norm), optimizer, config.ema)
+        extra = job.follow(state.extra, seen, state.step / config.steps)
+        new = dataclasses.replace(new, extra=extra)
         finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(norm)
         new = jax.tree.map(lambda n, old: jnp.where(finite, n, old), new, state)
         return dataclasses.replace(new, finite=finite), Measured(loss, norm, seen)
@@ -134,15 +136,18 @@ def _updated(state: TrainState, gradient: PyTree, optimizer: optax.GradientTrans
     return dataclasses.replace(state, step=state.step + 1, params=params, optimizer=kept, ema=ema)
 
 
-def _loss_and_gradient(job: Job, params: PyTree, batches: PyTree, count: int) -> tuple[tuple[Array, Telemetry], PyTree]:
+def _loss_and_gradient(
+    job: Job, state: TrainState, batches: PyTree, count: int
+) -> tuple[tuple[Array, Telemetry], PyTree]:
     """Of the mean loss of `count` batches, one after the other; what was seen adds up."""
+    params, extra = state.params, state.extra
     if count == 1:
-        return job.loss_and_gradient(params, batches)
+        return job.loss_and_gradient(params, batches, extra)
 
     def add(total: PyTree, batch: PyTree) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, job.loss_and_gradient(params, batch)), None
+        return jax.tree.map(jnp.add, total, job.loss_and_gradient(params, batch, extra)), None
 
-    shapes = jax.eval_shape(job.loss_and_gradient, params, jax.tree.map(lambda b: b[0], batches))
+    shapes = jax.eval_shape(job.loss_and_gradient, params, jax.tree.map(lambda b: b[0], batches), extra)
     nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     ((loss, seen), gradient), _ = lax.scan(add, nothing, batches)
     return (loss / count, seen), jax.tree.map(lambda g: g / count, gradient)

@@ -11,32 +11,66 @@ import functools
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.cluster.vq
 
 PRECISION = 12
 TOTAL = 2**PRECISION
 HUMPS = 11, 15  # means and widths
 SILENT = 10, 9  # shares of zeros and widths: 255 tables in all
+NEAR = 0.5  # symbols between the means next to zero
 NARROWEST = 0.06  # spikes of which one in 2000 is not zero
 
 
+Rows = tuple[tuple[int, ...], ...]
+
+
+def fit(counts, most: int = 128) -> Rows:
+    """Tables of a learned book: of how often each symbol occurred in each channel, `[channel, level]`, at most `most`.
+
+    Where there are more channels, those that are most alike share one (k-means of their code lengths).
+
+    >>> fit(np.array([[30, 2, 0], [0, 0, 8]]))
+    ((3820, 255, 21), (11, 11, 4074))
+    """
+    shares = (np.asarray(counts, np.float64) + 0.1) / (np.asarray(counts).sum(-1, keepdims=True) + 0.1 * len(counts[0]))
+    if len(shares) > most:
+        shares = np.exp2(scipy.cluster.vq.kmeans2(np.log2(shares), most, minit="++", seed=0)[0])
+    rounded = 1 + np.floor(shares / shares.sum(-1, keepdims=True) * (TOTAL - shares.shape[1])).astype(int)
+    rounded[np.arange(len(rounded)), rounded.argmax(1)] += TOTAL - rounded.sum(1)
+    return tuple(sorted(set(map(tuple, rounded.tolist())), reverse=True))
+
+
 @functools.lru_cache(maxsize=64)
-def book(levels: int, lowest: int) -> np.ndarray:
+def book(levels: int, lowest: int, learned: Rows = ()) -> np.ndarray:
     """Frequencies of the symbols `lowest, lowest + 1, ...`: int32 `[table, level]`.
 
     A hump is the logistic distribution rounded, `p(s) = F((s + 1/2 - m) / w) - F((s - 1/2 - m) / w)`; what lies outside
     counts for the outermost symbols. Means m lie evenly on 0.8 of the range, widths w geometrically up to half of it.
     Silence is a share of zeros from 0.2 to 0.998, among the other symbols of a hump around zero.
 
+    `learned` rows come first, in place of as many of these.
+
     >>> book(3, -1).shape, book(3, -1).sum(1).min().item(), book(3, -1).sum(1).max().item()
     ((255, 3), 4096, 4096)
     """
     widest = max(1.0, levels / 2)
-    means = 0.8 * np.linspace(lowest, lowest + levels - 1, HUMPS[0])
+    means = _means(lowest, lowest + levels - 1)
     humps = _hump(levels, lowest, means[:, None], np.geomspace(NARROWEST, widest, HUMPS[1]))
     p = np.concatenate([humps.reshape(-1, levels), _silence(levels, lowest, widest).reshape(-1, levels)])
     counts = 1 + np.floor(p * (TOTAL - levels)).astype(np.int32)
     counts[np.arange(len(counts)), p.argmax(1)] += TOTAL - counts.sum(1, dtype=np.int32)
-    return counts
+    return np.concatenate([np.asarray(learned, np.int32).reshape(-1, levels), counts])[: len(counts)]
+
+
+def _means(lowest: int, highest: int) -> np.ndarray:
+    even = np.linspace(lowest, highest, HUMPS[0])
+    if highest - lowest <= NEAR * (HUMPS[0] - 1) / 0.8 or not lowest < 0 < highest:
+        return 0.8 * even
+    places, reach = np.linspace(-1, 1, HUMPS[0]), 0.8 * min(-lowest, highest)
+    bends = np.linspace(0.1, 12, 1000)
+    first = reach * np.sinh(bends * places[-(HUMPS[0] // 2)]) / np.sinh(bends)
+    bend = bends[np.abs(first - NEAR).argmin()]
+    return reach * np.sinh(bend * places) / np.sinh(bend)
 
 
 def _hump(levels: int, lowest: int, mean, width):
@@ -53,17 +87,17 @@ def _silence(levels: int, lowest: int, widest: float):
     return np.where(zero, silent, (1 - silent) * values / values.sum(-1, keepdims=True))
 
 
-def edges(levels: int, lowest: int) -> np.ndarray:
+def edges(levels: int, lowest: int, learned: Rows = ()) -> np.ndarray:
     """Where each level begins in `range(TOTAL)`, and the end: int32 `[table, level + 1]`."""
-    return np.pad(np.cumsum(book(levels, lowest), axis=1, dtype=np.int32), ((0, 0), (1, 0)))
+    return np.pad(np.cumsum(book(levels, lowest, learned), axis=1, dtype=np.int32), ((0, 0), (1, 0)))
 
 
-def bits(levels: int, lowest: int) -> np.ndarray:
+def bits(levels: int, lowest: int, learned: Rows = ()) -> np.ndarray:
     """What each level costs, `log2(TOTAL / frequency)`: float32 `[table, level]`."""
-    return np.log2(TOTAL / book(levels, lowest)).astype(np.float32)
+    return np.log2(TOTAL / book(levels, lowest, learned)).astype(np.float32)
 
 
-def choose(counts, levels: int, lowest: int):
+def choose(counts, levels: int, lowest: int, learned: Rows = ()):
     """For rows of symbol counts the table that codes each in the fewest bits, and those bits."""
-    cost = counts.astype(jnp.float32) @ bits(levels, lowest).T
+    cost = counts.astype(jnp.float32) @ bits(levels, lowest, learned).T
     return jnp.argmin(cost, -1).astype(jnp.uint8), jnp.min(cost, -1)

@@ -38,6 +38,8 @@ class Rans(Stepped):
     Attributes:
       ratio: of the bytes of neighbouring rungs, which start at those of `Packed` and go down.
       least: share of the bytes of `Packed` where they end.
+      learned: tables that were fitted to such spikes (`frequencies.fit`), for a book that both sides hold; without, the
+        book is one for everybody. Tensors with another number of levels take that one.
 
     Raises:
       UsageError: unless `ratio > 1` and `0 < least < 1`; for more than 255 rungs.
@@ -51,6 +53,7 @@ class Rans(Stepped):
 
     ratio: float = 1.05
     least: float = 1 / 32
+    learned: frequencies.Rows = ()
 
     def __post_init__(self):
         if not (self.ratio > 1 and 0 < self.least < 1):
@@ -72,12 +75,16 @@ class Rans(Stepped):
         steps = itertools.takewhile(lambda share: share >= self.least, (self.ratio**-i for i in itertools.count()))
         return tuple(sorted({math.ceil(most * share) for share in steps}))
 
+    def tables(self, symbols: range) -> frequencies.Rows:
+        """The learned tables, if they are for so many levels."""
+        return self.learned if self.learned and len(self.learned[0]) == len(symbols) else ()
+
     def rung(self, spikes, symbols):
         """The first whose bytes suffice."""
         sizes = self.sizes(spikes.size, symbols)
         if len(sizes) == 1:
             return jnp.zeros((), jnp.uint8)
-        needed = 2 * _code(spikes, symbols).words
+        needed = 2 * _code(spikes, symbols, self.tables(symbols)).words
         return jnp.sum(needed > jnp.asarray(sizes[:-1], jnp.int32)).astype(jnp.uint8)
 
     def write(self, spikes, symbols, rung):
@@ -85,13 +92,14 @@ class Rans(Stepped):
         sizes = self.sizes(spikes.size, symbols)
         if len(sizes) == 1:
             return Packed().pack(spikes, symbols)
-        coded = functools.partial(_write, symbols=symbols, nbytes=sizes[-1])
+        coded = functools.partial(_write, symbols=symbols, nbytes=sizes[-1], learned=self.tables(symbols))
         return lax.cond(rung == len(sizes) - 1, lambda s: Packed().pack(s, symbols), coded, spikes)
 
     def read(self, payload, shape, symbols, rung):
         """The spikes that `write` was given."""
         rungs = len(self.sizes(math.prod(shape), symbols))
-        packed, coded = (functools.partial(read, shape=shape, symbols=symbols) for read in (Packed().unpack, _read))
+        packed = functools.partial(Packed().unpack, shape=shape, symbols=symbols)
+        coded = functools.partial(_read, shape=shape, symbols=symbols, learned=self.tables(symbols))
         return packed(payload) if rungs == 1 else lax.cond(rung == rungs - 1, packed, coded, payload)
 
 
@@ -146,22 +154,22 @@ class _Draft(NamedTuple):
     words: jax.Array
 
 
-def _code(spikes, symbols: range) -> _Draft:
+def _code(spikes, symbols: range, learned: frequencies.Rows) -> _Draft:
     plan, codes = _plan(spikes.shape), to_codes(spikes, symbols).astype(jnp.int32)
     owner = plan.owner(jnp.arange(plan.size, dtype=jnp.int32))
-    names, apart = _choose(codes, owner, plan, symbols)
-    edges = jnp.asarray(frequencies.edges(len(symbols), symbols.start))[names]
+    names, apart = _choose(codes, owner, plan, symbols, learned)
+    edges = jnp.asarray(frequencies.edges(len(symbols), symbols.start, learned))[names]
     place = codes if plan.tables == 1 else owner * edges.shape[1] + codes
     begin, end = edges.reshape(-1)[place], edges.reshape(-1)[place + 1]
     coded = lanes.encode(_deal(begin, plan, 0), _deal(end - begin, plan, frequencies.TOTAL))
     return _Draft(names, apart, coded, plan.head + jnp.where(apart, plan.name_words, 0) + coded.total)
 
 
-def _choose(codes, owner, plan: _Plan, symbols: range):
+def _choose(codes, owner, plan: _Plan, symbols: range, learned: frequencies.Rows):
     """The table of each channel, and whether each has its own; else all have the same."""
     counts = jnp.zeros((plan.tables, len(symbols)), jnp.int32).at[owner, codes].add(1)
-    each, bits_each = frequencies.choose(counts, len(symbols), symbols.start)
-    one, bits_one = frequencies.choose(counts.sum(0), len(symbols), symbols.start)
+    each, bits_each = frequencies.choose(counts, len(symbols), symbols.start, learned)
+    one, bits_one = frequencies.choose(counts.sum(0), len(symbols), symbols.start, learned)
     apart = (bits_each.sum() + 16 * plan.name_words < bits_one) & (plan.tables > 1)
     return jnp.where(apart, each, one), apart
 
@@ -172,8 +180,8 @@ def _deal(flat, plan: _Plan, filler: int):
     )
 
 
-def _write(spikes, symbols: range, nbytes: int):
-    plan, draft = _plan(spikes.shape), _code(spikes, symbols)
+def _write(spikes, symbols: range, nbytes: int, learned: frequencies.Rows):
+    plan, draft = _plan(spikes.shape), _code(spikes, symbols, learned)
     room = max(math.ceil(nbytes / 2), plan.head + plan.name_words)
     place = jnp.where(draft.coded.out, draft.words - draft.coded.total + draft.coded.place, room)
     string = jnp.zeros(room, jnp.uint16).at[place].set(draft.coded.words, mode="drop")
@@ -185,7 +193,7 @@ def _write(spikes, symbols: range, nbytes: int):
     return bits.to_bytes(string)[:nbytes]
 
 
-def _read(payload, shape: Shape, symbols: range):
+def _read(payload, shape: Shape, symbols: range, learned: frequencies.Rows):
     plan = _plan(shape)
     string = _as_words(jnp.pad(payload, (0, max(payload.size % 2, 2 * (plan.head + plan.name_words) - payload.size))))
     (one, apart), states = (
@@ -193,7 +201,7 @@ def _read(payload, shape: Shape, symbols: range):
         lax.bitcast_convert_type(string[1 : plan.head].reshape(-1, 2), "uint32"),
     )
     names = bits.to_bytes(string[plan.head : plan.head + plan.name_words])[: plan.tables]
-    edges = jnp.asarray(frequencies.edges(len(symbols), symbols.start))[jnp.where(apart > 0, names, one)]
+    edges = jnp.asarray(frequencies.edges(len(symbols), symbols.start, learned))[jnp.where(apart > 0, names, one)]
 
     def edges_of(step: jax.Array) -> jax.Array:
         number = step * plan.lanes + jnp.arange(plan.lanes, dtype=jnp.int32)

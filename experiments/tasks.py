@@ -1,0 +1,120 @@
+"""The two tasks of the experiments: text for an RWKV, digits for an MS-ResNet; each cut behind every block.
+
+Law 2 lets one device stand for many: where a tensor would cross, `Boundary.__call__` shows what the other side would see.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array
+
+from snap_jax.data import images, text
+from snap_jax.models import resnet, rwkv
+from snap_jax.nn import Boundary
+
+
+class Cut(nnx.Module):
+    """A model and the boundaries between its blocks; without boundaries, the dense model."""
+
+    def __init__(self, net: Any, boundaries: Sequence[Boundary]):
+        self.net, self.boundaries = net, nnx.List(list(boundaries))
+
+    def __call__(self, inputs: Array, context: Array | None) -> tuple[Array, list[Array], list[Array]]:
+        """Logits, what each boundary is about to send, and the stream in front of it."""
+        x, sent, streams = self.net.enter(inputs), [], []
+        for place, block in enumerate(self.net.blocks):
+            x = block(x)
+            if place < len(self.net.blocks) - 1:
+                streams.append(x)
+                if len(self.boundaries):
+                    boundary = self.boundaries[place]
+                    sent.append(boundary.prepare(x, context))
+                    coded = sent[-1] if boundary.codec is None else boundary.codec.quantize(sent[-1])
+                    x = boundary.restore(coded, context)
+        return self.net.leave(x), sent, streams
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Data and a model.
+
+    Attributes:
+      width: features of the stream that is cut.
+      build: a seed -> the dense model.
+      batch: `(seed, step)` -> inputs, labels, context.
+      heldout: batches of the same kind, each as large as one of training.
+      context_bits: bits an element that the context costs, if it is sent to every chip.
+      learning_rate: peak.
+    """
+
+    name: str
+    width: int
+    build: Callable[[int], Any]
+    batch: Callable[[int, int], tuple]
+    heldout: tuple
+    context_bits: float
+    learning_rate: float
+
+
+@functools.lru_cache
+def language(width: int = 64, blocks: int = 4, window: int = 128, batch: int = 8, heldout: int = 256) -> Task:
+    """Next byte of the standard library's text; quality in bits a byte."""
+    corpus = text.load("stdlib")
+    size = rwkv.Config(blocks, width, 4, chunk=32)
+
+    def split(rows: np.ndarray) -> tuple:
+        tokens = jnp.asarray(rows.astype(np.int32))
+        return tokens[:, :-1], tokens[:, 1:], tokens[:, :-1]
+
+    windows = text.windows(corpus.heldout, window)
+    windows = windows[np.linspace(0, len(windows) - 1, heldout).round().astype(int)]
+    return Task(
+        f"text{width}" + ("" if blocks == 4 else f"x{blocks}"),
+        width,
+        lambda seed: rwkv.RWKV(size, rngs=nnx.Rngs(seed)),
+        lambda seed, step: split(text.batch(corpus.train, step=step, seed=seed, batch=batch, window=window)),
+        tuple(split(windows[i : i + batch]) for i in range(0, heldout, batch)),
+        8 / width,
+        6e-3,
+    )
+
+
+@functools.lru_cache
+def digits(width: int = 32, blocks: int = 4, batch: int = 64) -> Task:
+    """The 8x8 digits of scikit-learn; quality in percent right, and nats."""
+    data = images.load("digits")
+    size = resnet.Config((blocks,), width=width, classes=data.classes, channels=1, downsample=False)
+
+    def ready(pixels: np.ndarray, labels: np.ndarray) -> tuple:
+        return jnp.asarray(images.normalise(data, pixels)), jnp.asarray(labels, jnp.int32), None
+
+    def draw(seed: int, step: int) -> tuple:
+        return ready(*images.batch(data, step=step, seed=seed, batch=batch))
+
+    count = len(data.heldout_labels)
+    rows = [np.arange(i, min(i + batch, count)) for i in range(0, count, batch)]
+    heldout = tuple(ready(data.heldout_images[r], data.heldout_labels[r]) for r in rows)
+    return Task(f"digits{width}", width, lambda seed: resnet.ResNet(size, rngs=nnx.Rngs(seed)), draw, heldout, 0.0, 5e-3)
+
+
+def nats(logits: Array, labels: Array) -> Array:
+    """Mean cross-entropy."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def optimizer(steps: int, peak: float) -> optax.GradientTransformation:
+    """The same for everybody: AdamW under a norm clip, 5 % warm-up, cosine to 5 %."""
+    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, max(1, steps // 20), steps, 0.05 * peak)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=0.01))
+
+
+def jitted(function: Callable) -> Callable:
+    """`jax.jit` with the first two arguments donated."""
+    return jax.jit(function, donate_argnums=(0, 1))

@@ -1,0 +1,96 @@
+"""IDX files: the format of MNIST and of everything made to replace it (http://yann.lecun.com/exdb/mnist).
+
+A header of big-endian 32-bit words - a magic number, then each dimension - and the bytes, last dimension fastest.
+"""
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from snap_jax.data.imageset import Images
+from snap_jax.errors import UsageError
+
+_BYTES = 0x08  # third byte of the magic number: unsigned bytes; the fourth is the number of dimensions
+_PARTS = {"train": "train", "heldout": "t10k"}
+_KINDS = {"images": 3, "labels": 1}
+
+
+def load_idx(name: str, folder: Path) -> Images:
+    """Read the four files of an MNIST-like data set: `train-images-idx3-ubyte`, ..., each packed (`.gz`) or not.
+
+    Raises:
+      UsageError: a file is missing, torn, of another kind, or does not fit the others; the message names it.
+    """
+    found = {part: tuple(_read(name, folder, prefix, kind) for kind in _KINDS) for part, prefix in _PARTS.items()}
+    for part, (images, labels) in found.items():
+        if len(images) != len(labels):
+            raise UsageError(
+                f"data={name!r}: {_PARTS[part]}-images has {len(images)} images but {_PARTS[part]}-labels has "
+                f"{len(labels)} labels: download both again, from one place"
+            )
+    (images, labels), (heldout, answers) = found["train"], found["heldout"]
+    classes = 1 + max(int(a.max(initial=0)) for a in (labels, answers))
+    notes = (f"held out the {len(heldout):,} images of t10k",)
+    return Images(
+        name,
+        images[..., None],
+        labels.astype(np.int32),
+        heldout[..., None],
+        answers.astype(np.int32),
+        classes,
+        notes,
+    )
+
+
+def _read(name: str, folder: Path, prefix: str, kind: str) -> UInt8[np.ndarray, "..."]:
+    path = _find(name, folder, prefix, kind)
+    try:
+        return read_idx(path, dimensions=_KINDS[kind])
+    except UsageError as error:
+        raise UsageError(f"data={name!r}: {error}") from error
+
+
+def _find(name: str, folder: Path, prefix: str, kind: str) -> Path:
+    stem = f"{prefix}-{kind}-idx{_KINDS[kind]}-ubyte"
+    for candidate in (stem, f"{stem}.gz", stem.replace("-idx", ".idx"), stem.replace("-idx", ".idx") + ".gz"):
+        if (folder / candidate).is_file():
+            return folder / candidate
+    raise UsageError(f"data={name!r}: no file {stem} or {stem}.gz in {folder.absolute()}: put the four IDX files there")
+
+
+def read_idx(path: Path, *, dimensions: int) -> UInt8[np.ndarray, "..."]:
+    """The array in one IDX file of unsigned bytes.
+
+    Args:
+      path: the file; unpacked first if it ends in `.gz`.
+      dimensions: how many the array must have.
+
+    Raises:
+      UsageError: it cannot be read or unpacked, is of another kind, or holds fewer or more bytes than it says.
+    """
+    data, header = _unpacked(path), 4 + 4 * dimensions
+    if len(data) < header:
+        raise UsageError(f"{path} is cut short: {len(data)} bytes, not even a header of {header}: download it again")
+    magic, *shape = struct.unpack(f">{1 + dimensions}I", data[:header])
+    if magic != (wanted := _BYTES << 8 | dimensions):
+        raise UsageError(f"{path} starts with {magic:#010x}, not {wanted:#010x}: give an IDX{dimensions} file of bytes")
+    if len(data) - header != math.prod(shape):
+        what = "is cut short" if len(data) - header < math.prod(shape) else "is too long"
+        raise UsageError(
+            f"{path} {what}: {len(data) - header:,} bytes for shape {tuple(shape)}, not {math.prod(shape):,}: "
+            "download it again"
+        )
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if path.suffix == ".gz" else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"cannot read {path} ({error}): download it again") from error

@@ -1,0 +1,124 @@
+"""Innovation: only what the receiver cannot work out by itself needs to cross.
+
+Law: `restore(prepare(x))` is `x` as long as nothing is lost in between and both ends are as they were made: a change to
+an orthonormal basis and back. Both ends then learn apart, each on its own chip; nothing of them crosses.
+
+Sender:   `z = (x - mean) A - P(context)`, `A` `[features, dims]`.
+Receiver: `y = (z' + P'(context)) B + mean'`, `B` `[dims, features]`, where `z'` is what arrived.
+
+`context` is what both sides hold anyway, or what is sent to both and counted: token ids for a language model.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from snap_jax.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Innovation:
+    """What is learned around a codec.
+
+    Attributes:
+      dims: numbers sent for each vector of features.
+      taps: how many of the latest tokens predict what is sent; 0 predicts nothing and needs no context.
+      vocabulary: how many tokens there are.
+      hidden: width of the predictor.
+
+    Raises:
+      UsageError: for dims below 1, negative taps.
+    """
+
+    dims: int
+    taps: int = 0
+    vocabulary: int = 256
+    hidden: int = 128
+
+    def __post_init__(self):
+        if self.dims < 1 or self.taps < 0:
+            raise UsageError(f"Innovation: dims={self.dims}, taps={self.taps}: use dims >= 1 and taps >= 0")
+
+
+class Predictor(nnx.Module):
+    """`P(tokens) = relu(sum_j E_j[token_{t-j}] + b) W`: the latest `taps` tokens, one look-up each; W starts at zero.
+
+    >>> Predictor(Innovation(dims=3, taps=2), rngs=nnx.Rngs(0))(jnp.zeros((1, 5), jnp.int32)).shape
+    (1, 5, 3)
+    """
+
+    def __init__(self, size: Innovation, *, rngs: nnx.Rngs):
+        table = (size.taps, size.vocabulary, size.hidden)
+        self.embeddings = nnx.Param(jax.random.normal(rngs.params(), table) / size.taps**0.5)
+        self.bias = nnx.Param(jnp.zeros(size.hidden))
+        self.output = nnx.Param(jnp.zeros((size.hidden, size.dims)))
+
+    def __call__(self, tokens: Int[Array, "batch time"]) -> Float[Array, "batch time dims"]:
+        """What is to be expected at each token."""
+        tables = self.embeddings[...]
+        held = sum(tables[lag][_delayed(tokens, lag)] for lag in range(len(tables)))
+        return jax.nn.relu(held + self.bias[...]) @ self.output[...]
+
+
+def _delayed(tokens: Int[Array, "batch time"], lag: int) -> Int[Array, "batch time"]:
+    return jnp.pad(tokens, ((0, 0), (lag, 0)))[:, : tokens.shape[1]]
+
+
+class Sender(nnx.Module):
+    """`z = (x - mean) A - P(context)`."""
+
+    def __init__(self, features: int, size: Innovation, *, rngs: nnx.Rngs):
+        self.mean = nnx.Param(jnp.zeros(features))
+        self.basis = nnx.Param(orthonormal(features, size.dims))
+        if size.taps:
+            self.predictor = Predictor(size, rngs=rngs)
+        self.predicts = size.taps > 0
+
+    def __call__(self, x: Float[Array, "... features"], context: Array | None = None) -> Float[Array, "... dims"]:
+        """What is to be sent of `x`."""
+        z = (x - self.mean[...]) @ self.basis[...]
+        return z - self.predictor(_needed(context)) if self.predicts else z
+
+
+class Receiver(nnx.Module):
+    """`y = (z + P(context)) B + mean`."""
+
+    def __init__(self, features: int, size: Innovation, *, rngs: nnx.Rngs):
+        self.mean = nnx.Param(jnp.zeros(features))
+        self.basis = nnx.Param(orthonormal(features, size.dims).T)
+        if size.taps:
+            self.predictor = Predictor(size, rngs=rngs)
+        self.predicts = size.taps > 0
+
+    def __call__(self, z: Float[Array, "... dims"], context: Array | None = None) -> Float[Array, "... features"]:
+        """What stands for the tensor of which `z` arrived."""
+        z = z + self.predictor(_needed(context)) if self.predicts else z
+        return z @ self.basis[...] + self.mean[...]
+
+
+def orthonormal(features: int, dims: int) -> Float[Array, "features dims"]:
+    """Orthonormal columns: the identity where `dims == features`, else the slowest cosines (DCT-II).
+
+    >>> basis = orthonormal(8, 3)
+    >>> bool(jnp.allclose(basis.T @ basis, jnp.eye(3), atol=1e-6))
+    True
+
+    Raises:
+      UsageError: for more columns than rows.
+    """
+    if dims > features:
+        raise UsageError(f"orthonormal: dims={dims} of {features} features: use at most as many")
+    if dims == features:
+        return jnp.eye(features)
+    place, wave = jnp.arange(features)[:, None] + 0.5, jnp.arange(dims)
+    waves = jnp.cos(jnp.pi * place * wave / features) * (2 / features) ** 0.5
+    return waves.at[:, 0].multiply(0.5**0.5)
+
+
+def _needed(context: Array | None) -> Array:
+    if context is None:
+        raise UsageError("Boundary: its predictor was given no context: pass context=tokens, or use taps=0")
+    return context

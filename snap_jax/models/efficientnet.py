@@ -1,0 +1,242 @@
+"""EfficientNet: inverted bottlenecks, squeeze-excitation, compound scaling (Tan & Le 2019, arXiv:1905.11946).
+
+Each block: `x + project(gate * act(depthwise(act(expand(x)))))`, with a norm after each convolution; no shortcut where
+the shape changes. Without the paper's dropout and stochastic depth, which only regularise.
+Law: the parameters of B0 to B4 are as many as the published ones.
+
+With `ticks`, neurons fire in place of SiLU. The stream stays real (its bottlenecks are linear), so what reads spikes is
+the depthwise convolution and, scaled by the gate, the projection; the gate itself is a rate and stays dense.
+"""
+
+import dataclasses
+import math
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from snap_jax.errors import UsageError
+from snap_jax.models.convolution import conv, norm
+from snap_jax.models.spiking import Activation, average, repeat
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Blocks of one kind.
+
+    Attributes:
+      kernel: size of the depthwise convolution.
+      expand: hidden channels over incoming ones.
+      width: outgoing channels, a multiple of 8.
+      stride: of the first block.
+      blocks: how many.
+    """
+
+    kernel: int
+    expand: int
+    width: int
+    stride: int
+    blocks: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """Compound scaling: factors of width and depth, and pixels along each side of the image."""
+
+    width: float
+    depth: float
+    pixels: int
+
+
+# Table 1 of the paper.
+B0 = (
+    Stage(3, 1, 16, 1, 1),
+    Stage(3, 6, 24, 2, 2),
+    Stage(5, 6, 40, 2, 2),
+    Stage(3, 6, 80, 2, 3),
+    Stage(5, 6, 112, 1, 3),
+    Stage(5, 6, 192, 2, 4),
+    Stage(3, 6, 320, 1, 1),
+)
+
+# `efficientnet_params` of the authors' github.com/tensorflow/tpu/models/official/efficientnet/efficientnet_builder.py
+SCALINGS = {
+    "b0": Scaling(1.0, 1.0, 224),
+    "b1": Scaling(1.0, 1.1, 240),
+    "b2": Scaling(1.1, 1.2, 260),
+    "b3": Scaling(1.2, 1.4, 300),
+    "b4": Scaling(1.4, 1.8, 380),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The size of the model; the default is B0.
+
+    Attributes:
+      stages: kinds of blocks, in order. One stage of stride 1 as wide as the stem makes a stream of one shape, as a
+        pipeline over chips needs it.
+      stem: channels of the first convolution, a multiple of 8.
+      stem_stride: its stride; 1 for images of 8 to 32 pixels.
+      features: what the head reads, a multiple of 8.
+      classes: of the head.
+      channels: of an image.
+      ticks: how long spiking neurons run; 0 for SiLU.
+
+    Raises:
+      UsageError: a number that makes no network.
+    """
+
+    stages: tuple[Stage, ...] = B0
+    stem: int = 32
+    stem_stride: int = 2
+    features: int = 1280
+    classes: int = 1000
+    channels: int = 3
+    ticks: int = 0
+
+    def __post_init__(self):
+        numbers = [n for stage in self.stages for n in dataclasses.astuple(stage)]
+        if not numbers or min(*numbers, self.stem, self.stem_stride, self.features, self.classes, self.channels) < 1:
+            raise UsageError(f"efficientnet.{self}: use 1 or more of everything, in one stage or more")
+        if self.ticks < 0:
+            raise UsageError(f"efficientnet.Config: ticks={self.ticks}: use 0 for dense activations, or more")
+
+
+def efficientnet(variant: str, *, classes: int = 1000, channels: int = 3, ticks: int = 0) -> Config:
+    """B0 to B4: B0 with its widths and depths scaled; images should have `SCALINGS[variant].pixels` a side.
+
+    Raises:
+      UsageError: no such variant.
+
+    >>> [stage.blocks for stage in efficientnet("b4").stages]
+    [2, 4, 4, 6, 6, 8, 2]
+    """
+    if variant not in SCALINGS:
+        raise UsageError(f"efficientnet: variant={variant!r}: use one of {', '.join(SCALINGS)}")
+    scaling = SCALINGS[variant]
+    stages = tuple(
+        dataclasses.replace(s, width=scaled(s.width, scaling.width), blocks=math.ceil(s.blocks * scaling.depth))
+        for s in B0
+    )
+    stem, features = scaled(32, scaling.width), scaled(1280, scaling.width)
+    return Config(stages, stem, features=features, classes=classes, channels=channels, ticks=ticks)
+
+
+def scaled(width: int, factor: float) -> int:
+    """`width * factor` to the nearest multiple of 8 that takes away at most a tenth.
+
+    >>> scaled(24, 1.1), scaled(40, 1.2), scaled(16, 1.2)
+    (24, 48, 24)
+    """
+    wanted = width * factor
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * wanted else rounded
+
+
+class ConvNorm(nnx.Module):
+    """A convolution and the norm behind it."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        rngs: nnx.Rngs,
+        *,
+        stride: int = 1,
+        depthwise: bool = False,
+        scale: float = 1.0,
+    ):
+        self.conv = conv(inputs, outputs, size, stride=stride, groups=inputs if depthwise else 1, rngs=rngs)
+        self.norm = norm(outputs, scale=scale, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch h2 w2 outputs"]:
+        """`norm(conv(x))`."""
+        return self.norm(self.conv(x))
+
+
+class Gate(nnx.Module):
+    """Squeeze-excitation (Hu et al. 2018): `sigmoid(up(silu(down(mean of x over the image)))) * x`."""
+
+    def __init__(self, width: int, squeezed: int, rngs: nnx.Rngs):
+        self.down = nnx.Linear(width, squeezed, rngs=rngs)
+        self.up = nnx.Linear(squeezed, width, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch h w width"]) -> Float[Array, "batch h w width"]:
+        """`x`, each channel as open as the image as a whole asks for."""
+        gate = jax.nn.sigmoid(self.up(jax.nn.silu(self.down(x.mean((1, 2))))))
+        return x * gate[:, None, None, :]
+
+
+class Block(nnx.Module):
+    """An inverted bottleneck, "MBConv"; with a shortcut, it starts as the identity."""
+
+    def __init__(self, inputs: int, stage: Stage, stride: int, ticks: int, rngs: nnx.Rngs):
+        hidden = inputs * stage.expand
+        self.act = Activation(ticks, jax.nn.silu)
+        self.shortcut = stride == 1 and inputs == stage.width
+        self.expand = ConvNorm(inputs, hidden, 1, rngs) if stage.expand > 1 else None
+        self.depthwise = ConvNorm(hidden, hidden, stage.kernel, rngs, stride=stride, depthwise=True)
+        self.gate = Gate(hidden, max(1, inputs // 4), rngs)  # `se0.25` in the authors' builder
+        self.project = ConvNorm(hidden, stage.width, 1, rngs, scale=0.0 if self.shortcut else 1.0)
+
+    def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch h2 w2 outputs"]:
+        """The stream after this block."""
+        hidden = self.act(self.expand(x)) if self.expand else x
+        branch = self.project(self.gate(self.act(self.depthwise(hidden))))
+        return x + branch if self.shortcut else branch
+
+
+class EfficientNet(nnx.Module):
+    """The whole model, or with `blocks` the part of it that one die holds.
+
+    >>> config = Config(stages=(Stage(3, 4, 16, 1, 2),), stem=16, stem_stride=1, features=32, classes=10, channels=1)
+    >>> model = EfficientNet(config, rngs=nnx.Rngs(0))
+    >>> jax.eval_shape(model, jnp.zeros((2, 8, 8, 1))).shape
+    (2, 10)
+    """
+
+    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+        self.ticks, self.channels = config.ticks, config.channels
+        self.act = Activation(config.ticks, jax.nn.silu)
+        self.stem = ConvNorm(config.channels, config.stem, 3, rngs, stride=config.stem_stride)
+        self.blocks = nnx.List(_blocks(config, rngs))
+        self.norm_out = ConvNorm(config.stages[-1].width, config.features, 1, rngs)
+        self.head = nnx.Linear(config.features, config.classes, rngs=rngs)
+
+    def enter(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "ticks_batch h w features"]:
+        """Images -> stream; with ticks, the same current at each.
+
+        Raises:
+          UsageError: if the images do not have the channels of the config.
+        """
+        if images.shape[-1] != self.channels:
+            raise UsageError(
+                f"EfficientNet.enter: images of shape {images.shape}, channels={self.channels}: "
+                "make the last axis that long"
+            )
+        return self.act(repeat(self.stem(images), self.ticks))
+
+    def body(self, x: Float[Array, "ticks_batch h w features"]) -> Float[Array, "ticks_batch h2 w2 features2"]:
+        """The stream through all blocks held here."""
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def leave(self, x: Float[Array, "ticks_batch h w features"]) -> Float[Array, "batch classes"]:
+        """Stream -> logits, averaged over ticks."""
+        return self.head(average(self.act(self.norm_out(x)).mean((1, 2)), self.ticks))
+
+    def __call__(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch classes"]:
+        """Logits of the class, on one chip."""
+        return self.leave(self.body(self.enter(images)))
+
+
+def _blocks(config: Config, rngs: nnx.Rngs) -> list[Block]:
+    blocks, inputs = [], config.stem
+    for stage in config.stages:
+        for i in range(stage.blocks):
+            blocks.append(Block(inputs, stage, stage.stride if i == 0 else 1, config.ticks, rngs))
+            inputs = stage.width
+    return blocks

@@ -1,0 +1,156 @@
+"""MS-ResNet: a residual network whose shortcut carries membranes, never spikes (Hu et al. 2021, arXiv:2112.08954).
+
+`x = norm(conv(image))`; each block adds `norm(conv(act(norm(conv(act(x))))))` to the stream; `logits = head(mean(
+act(norm(x))))`. The stream is real-valued, so the identity goes straight through; what reads activations, with `ticks`
+spikes, are all convolutions but the first and, where the shape changes, the one of size 1 in the shortcut.
+Law: an image's logits do not depend on the other images of its batch, so neither microbatches nor chips change them.
+"""
+
+import dataclasses
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from snap_jax.errors import UsageError
+from snap_jax.models.convolution import conv, norm
+from snap_jax.models.spiking import Activation, average, repeat
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The size of the model.
+
+    Attributes:
+      stages: blocks of each stage.
+      width: channels of the first stage, a multiple of 8.
+      classes: of the head.
+      channels: of an image.
+      stem: `small` is a 3x3 convolution, for images of 8 to 64 pixels; `large` 7x7 by 2 and a 3x3 max-pool by 2.
+      downsample: whether each stage after the first halves the image and doubles the width; without, the stream has
+        one shape everywhere, as a pipeline over chips needs it.
+      ticks: how long spiking neurons run; 0 for ReLU.
+
+    Raises:
+      UsageError: a number that makes no network.
+    """
+
+    stages: tuple[int, ...] = (2, 2, 2, 2)
+    width: int = 64
+    classes: int = 10
+    channels: int = 1
+    stem: str = "small"
+    downsample: bool = True
+    ticks: int = 0
+
+    def __post_init__(self):
+        if not self.stages or min(*self.stages, self.width, self.classes, self.channels) < 1:
+            raise UsageError(f"{self}: use 1 or more of everything, in one stage or more")
+        if self.stem not in ("small", "large"):
+            raise UsageError(f"resnet.Config: stem={self.stem!r}: use 'small' or 'large'")
+        if self.ticks < 0:
+            raise UsageError(f"resnet.Config: ticks={self.ticks}: use 0 for dense activations, or more")
+
+
+def resnet18(
+    *,
+    classes: int = 1000,
+    width: int = 64,
+    channels: int = 3,
+    stem: str = "large",
+    ticks: int = 0,
+) -> Config:
+    """MS-ResNet-18: eight blocks in four stages.
+
+    >>> resnet18(classes=10).stages
+    (2, 2, 2, 2)
+    """
+    return Config((2, 2, 2, 2), width, classes, channels, stem, ticks=ticks)
+
+
+class Stem(nnx.Module):
+    """Image -> stream."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        self.large = config.stem == "large"
+        size, stride = (7, 2) if self.large else (3, 1)
+        self.conv = conv(config.channels, config.width, size, stride=stride, rngs=rngs)
+        self.norm = norm(config.width, rngs=rngs)
+
+    def __call__(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch h w features"]:
+        """The stream the first block reads."""
+        x = self.norm(self.conv(images))
+        return nnx.max_pool(x, (3, 3), (2, 2), "SAME") if self.large else x
+
+
+class Block(nnx.Module):
+    """`shortcut(x) + norm(conv(act(norm(conv(act(x))))))`; the last norm starts at zero, so depth costs nothing."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, ticks: int, rngs: nnx.Rngs):
+        self.act = Activation(ticks)
+        self.conv1, self.norm1 = conv(inputs, outputs, 3, stride=stride, rngs=rngs), norm(outputs, rngs=rngs)
+        self.conv2, self.norm2 = conv(outputs, outputs, 3, rngs=rngs), norm(outputs, scale=0.0, rngs=rngs)
+        self.project = stride != 1 or inputs != outputs
+        if self.project:
+            self.conv0, self.norm0 = conv(inputs, outputs, 1, stride=stride, rngs=rngs), norm(outputs, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch h2 w2 outputs"]:
+        """The stream after this block."""
+        branch = self.norm2(self.conv2(self.act(self.norm1(self.conv1(self.act(x))))))
+        return branch + (self.norm0(self.conv0(x)) if self.project else x)
+
+
+class ResNet(nnx.Module):
+    """The whole model, or with `blocks` the part of it that one die holds.
+
+    The stream is `[batch, h, w, width]`, with ticks `[ticks * batch, h, w, width]`.
+
+    >>> model = ResNet(Config(stages=(1, 1), width=16), rngs=nnx.Rngs(0))
+    >>> model.enter(jnp.zeros((2, 8, 8, 1))).shape, model(jnp.zeros((2, 8, 8, 1))).shape
+    ((2, 8, 8, 16), (2, 10))
+    """
+
+    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+        self.ticks, self.channels = config.ticks, config.channels
+        self.act = Activation(config.ticks)
+        self.stem = Stem(config, rngs)
+        self.blocks = nnx.List(_blocks(config, rngs))
+        width = config.width * 2 ** (len(config.stages) - 1) if config.downsample else config.width
+        self.norm_out = norm(width, rngs=rngs)
+        self.head = nnx.Linear(width, config.classes, rngs=rngs)
+
+    def enter(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "ticks_batch h w features"]:
+        """Images -> stream; with ticks, the same current at each.
+
+        Raises:
+          UsageError: if the images do not have the channels of the config.
+        """
+        if images.shape[-1] != self.channels:
+            raise UsageError(
+                f"ResNet.enter: images of shape {images.shape}, channels={self.channels}: make the last axis that long"
+            )
+        return repeat(self.stem(images), self.ticks)
+
+    def body(self, x: Float[Array, "ticks_batch h w features"]) -> Float[Array, "ticks_batch h2 w2 features2"]:
+        """The stream through all blocks held here."""
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def leave(self, x: Float[Array, "ticks_batch h w features"]) -> Float[Array, "batch classes"]:
+        """Stream -> logits, averaged over ticks."""
+        return self.head(average(self.act(self.norm_out(x)).mean((1, 2)), self.ticks))
+
+    def __call__(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch classes"]:
+        """Logits of the class, on one chip."""
+        return self.leave(self.body(self.enter(images)))
+
+
+def _blocks(config: Config, rngs: nnx.Rngs) -> list[Block]:
+    blocks, inputs = [], config.width
+    for stage, count in enumerate(config.stages):
+        outputs = config.width * 2**stage if config.downsample else config.width
+        for i in range(count):
+            halve = config.downsample and stage > 0 and i == 0
+            blocks.append(Block(inputs, outputs, 2 if halve else 1, config.ticks, rngs))
+            inputs = outputs
+    return blocks

@@ -1,0 +1,143 @@
+"""Transformer: a decoder as in Llama (Touvron et al. 2023), with the squared ReLU of Primer (So et al. 2021).
+
+`x = embed(token)`; each block adds causal attention and an MLP to the stream; `logits = head(norm(x))`.
+Law: no token sees its future, and attention sees distances only: `rotate(q, t) . rotate(k, s)` depends on `t - s`.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from snap_jax.errors import UsageError
+from snap_jax.models.neurons import feed, hidden
+from snap_jax.tensor_parallel import Region, Whole
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The size of the model.
+
+    Attributes:
+      layers: blocks.
+      width: size of the residual stream.
+      heads: of attention; each of even size width / heads.
+      vocabulary: 256 for bytes.
+      expansion: hidden size of the MLP over the width.
+      ticks: 0 for floats; else what enters attention and MLP, and the hidden layer, are spikes over so many ticks.
+    """
+
+    layers: int = 4
+    width: int = 128
+    heads: int = 4
+    vocabulary: int = 256
+    expansion: int = 4
+    ticks: int = 0
+
+    def __post_init__(self):
+        if self.width % (2 * self.heads):
+            raise UsageError(
+                f"transformer.Config: heads={self.heads} of even size do not divide width={self.width}: "
+                "use a divisor of width / 2"
+            )
+
+
+def rotate(x: Float[Array, "batch time heads size"], base: float = 10_000.0) -> Float[Array, "batch time heads size"]:
+    """Rotary positions: token t turns the pair `(x_i, x_{i + size/2})` by `t / base^{2i/size}` (Su et al. 2021).
+
+    >>> y = rotate(jnp.ones((1, 2, 1, 2)))
+    >>> [f"{turned:.3f}" for turned in y[0, 1, 0]]  # cos 1 - sin 1, cos 1 + sin 1
+    ['-0.301', '1.382']
+    """
+    half = x.shape[-1] // 2
+    angle = jnp.arange(x.shape[1])[:, None, None] * base ** (-jnp.arange(half) / half)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    a, b = x[..., :half], x[..., half:]
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+class Attention(nnx.Module):
+    """Mixes along time: causal attention of several heads."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        width, heads = config.width, (config.heads, config.width // config.heads)
+        self.feed = feed(width, config.ticks)
+        self.query, self.key, self.value = (
+            nnx.LinearGeneral(width, heads, use_bias=False, rngs=rngs) for _ in range(3)
+        )
+        self.output = nnx.LinearGeneral(
+            heads, width, axis=(-2, -1), use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs
+        )
+        self.region: Region = Whole(width)
+
+    def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
+        """What attention adds to the stream."""
+        x = self.region.enter(self.feed(x))
+        q, k, v = rotate(self.query(x)), rotate(self.key(x)), self.value(x)
+        return self.region.leave(self.output(jax.nn.dot_product_attention(q, k, v, is_causal=True)))
+
+
+class MLP(nnx.Module):
+    """Mixes channels: squared ReLU, or neurons that spike."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        width, wide = config.width, config.width * config.expansion
+        self.feed = feed(width, config.ticks)
+        self.up = nnx.Linear(width, wide, use_bias=False, rngs=rngs)
+        self.hidden = hidden(wide, config.ticks)
+        self.down = nnx.Linear(wide, width, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        self.region: Region = Whole(width)
+
+    def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
+        """What the MLP adds to the stream."""
+        x = self.region.enter(self.feed(x))
+        return self.region.leave(self.down(self.hidden(self.up(x))))
+
+
+class Block(nnx.Module):
+    """`x + attention(norm(x))`, then `x + mlp(norm(x))`."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        self.norm1, self.norm2 = (nnx.RMSNorm(config.width, rngs=rngs) for _ in range(2))
+        self.attention = Attention(config, rngs)
+        self.mlp = MLP(config, rngs)
+
+    def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
+        """The stream after this block."""
+        x = x + self.attention(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Transformer(nnx.Module):
+    """The whole model, or with `blocks` the part of it that one die holds.
+
+    >>> model = Transformer(Config(layers=2, width=16, heads=2), rngs=nnx.Rngs(0))
+    >>> model(jnp.zeros((1, 8), jnp.int32)).shape
+    (1, 8, 256)
+    """
+
+    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+        self.embed = nnx.Embed(config.vocabulary, config.width, rngs=rngs)
+        self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
+        self.norm_out = nnx.RMSNorm(config.width, rngs=rngs)
+        self.head = nnx.Linear(config.width, config.vocabulary, use_bias=False, rngs=rngs)
+
+    def enter(self, tokens: Int[Array, "batch time"]) -> Float[Array, "batch time width"]:
+        """Tokens -> stream."""
+        return self.embed(tokens)
+
+    def body(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
+        """The stream through all blocks held here."""
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def leave(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time vocabulary"]:
+        """Stream -> logits."""
+        return self.head(self.norm_out(x))
+
+    def __call__(self, tokens: Int[Array, "batch time"]) -> Float[Array, "batch time vocabulary"]:
+        """Logits of the next token, on one chip."""
+        return self.leave(self.body(self.enter(tokens)))

@@ -1,0 +1,235 @@
+"""Tensor parallelism: the work of a layer divided over chips, whose partial results meet as spikes.
+
+Law: with dense links a divided model has the loss and the gradient of the whole one, to float rounding; with coded
+links what leaves a region is `lax.psum(codec.quantize(partial))`, and weights and thresholds learn from that.
+
+Weights that make features are split by output ("column"), those that bring them back by input ("row"); in between
+every chip works on its own features, and nothing crosses (Shoeybi et al. 2019, arXiv:1909.08053). So a `Region` of a
+model has two ends: at `enter` goes in what all chips hold alike, at `leave` their partial sums are added.
+"""
+
+import abc
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float, PyTree
+
+from snap_jax import collectives
+from snap_jax._jax import as_varying, varying_axes
+from snap_jax.codecs import Codec
+from snap_jax.errors import UsageError
+from snap_jax.nn import Boundary
+
+AXIS = "tensor"
+T = TypeVar("T")
+
+# How the kernels of a region are split: each dimension named here is divided over the chips.
+_OUTPUTS, _INPUTS = PartitionSpec(None, AXIS), PartitionSpec(AXIS)
+_SPLIT = {
+    ("attention", "query", "kernel"): _OUTPUTS,  # by heads
+    ("attention", "key", "kernel"): _OUTPUTS,
+    ("attention", "value", "kernel"): _OUTPUTS,
+    ("attention", "output", "kernel"): _INPUTS,
+    ("mlp", "up", "kernel"): _OUTPUTS,
+    ("mlp", "hidden", "log_threshold"): _INPUTS,
+    ("mlp", "down", "kernel"): _INPUTS,
+    ("time_mix", "receptance", "kernel"): _OUTPUTS,  # by heads
+    ("time_mix", "key", "kernel"): _OUTPUTS,
+    ("time_mix", "value", "kernel"): _OUTPUTS,
+    ("time_mix", "gate", "kernel"): _OUTPUTS,
+    ("time_mix", "decay"): _INPUTS,
+    ("time_mix", "bonus"): _INPUTS,
+    ("time_mix", "norm", "scale"): _INPUTS,
+    ("time_mix", "norm", "bias"): _INPUTS,
+    ("time_mix", "output", "kernel"): _INPUTS,
+    ("channel_mix", "key", "kernel"): _OUTPUTS,
+    ("channel_mix", "hidden", "log_threshold"): _INPUTS,
+    ("channel_mix", "value", "kernel"): _INPUTS,
+}
+
+
+class Region(nnx.Module):
+    """A part of a model whose work may be divided over chips.
+
+    Attributes:
+      features: size of the last axis of what comes out.
+    """
+
+    features: int
+
+    @abc.abstractmethod
+    def enter(self, tree: T) -> T:
+        """What goes in: activations or parameters that all chips hold alike."""
+
+    @abc.abstractmethod
+    def leave(self, partial: Float[Array, "... features"]) -> Float[Array, "... features"]:
+        """What comes out, the sum over chips of what each has made of its share."""
+
+
+class Whole(Region):
+    """A region on one chip: nothing is divided.
+
+    >>> region = Whole(2)
+    >>> region.leave(region.enter(jnp.ones(2))).tolist()
+    [1.0, 1.0]
+    """
+
+    def __init__(self, features: int):
+        self.features = features
+
+    def enter(self, tree):
+        """The same."""
+        return tree
+
+    def leave(self, partial):
+        """The same: it is the sum already."""
+        return partial
+
+
+class Divided(Region):
+    """A region whose chips, along the mesh axis `tensor`, each do their share; partial sums leave as spikes.
+
+    `leave` is a coded `psum`; its transpose is free. `enter` is free; its transpose, the sum of what each chip has to
+    say about what went in, is coded by `grad_codec`, and so is that of gradients of thresholds.
+
+    Args:
+      features: size of the last axis of what comes out.
+      codec: how partial sums leave; `None` sends floats. Its threshold is where learning starts, one for each feature,
+        the same on all chips. Spikes that do not add up (bf16, absmax) are decoded, added and coded again.
+      grad_codec: how cotangents are summed; `None` sends floats.
+    """
+
+    def __init__(self, features: int, codec: Codec | None, grad_codec: Codec | None):
+        self.features = features
+        self.boundary = Boundary(codec, features, grad_codec=grad_codec)
+
+    def enter(self, tree):
+        """The same; its cotangents are added as `grad_codec` says."""
+        return spread(tree, AXIS, self.boundary.grad_codec)
+
+    def leave(self, partial):
+        """The coded sum over chips."""
+        with jax.named_scope("boundary"):
+            return total(partial, AXIS, self.boundary.codec, self.boundary.grad_codec)
+
+
+def spread(tree: T, axis_name: str, grad_codec: Codec | None) -> T:
+    """Arrays that are the same on all chips, typed varying; moves nothing. Their cotangents are summed, coded.
+
+    Args:
+      tree: pytree of float arrays; those that vary over the axis already are left alone.
+      axis_name: mesh axis.
+      grad_codec: how the cotangents travel, each 1/n of them as their sum once more if its spikes do not add up;
+        `None` sends them as they are.
+    """
+
+    @jax.custom_vjp
+    def copy(x: Array) -> Array:
+        return as_varying(x, (axis_name,))
+
+    def backward(_: None, cotangent: Array) -> tuple[Array]:
+        with jax.named_scope("boundary"):
+            return (collectives.psum(cotangent, axis_name, codec=grad_codec, recode=_recoder(grad_codec)),)
+
+    copy.defvjp(lambda x: (copy(x), None), backward)
+
+    def one(x: Array) -> Array:
+        if grad_codec is None or axis_name in varying_axes(x):
+            return as_varying(x, (axis_name,))
+        return copy(x)
+
+    return jax.tree.map(one, tree)
+
+
+def total(
+    partial: Float[Array, "..."], axis_name: str, codec: Codec | None, grad_codec: Codec | None
+) -> Float[Array, "..."]:
+    """`lax.psum(codec.quantize(partial), axis_name)`, coded; gradients of thresholds are summed as `grad_codec` says.
+
+    Args:
+      partial: on each chip its own.
+      axis_name: mesh axis.
+      codec: how to send it; thresholds the same on all chips. `None` sends it as it is.
+      grad_codec: how gradients of thresholds travel; `None` sends them as they are.
+    """
+    recode = _recoder(codec)
+    if codec is None or grad_codec is None:
+        return collectives.psum(partial, axis_name, codec=codec, recode=recode)
+
+    @jax.custom_vjp
+    def send(local: Codec, shared: Codec, x: Array) -> Array:
+        return collectives.psum(x, axis_name, codec=shared, recode=recode)
+
+    def forward(local: Codec, shared: Codec, x: Array) -> tuple[Array, Any]:
+        return send(local, shared, x), (local, shared, x)
+
+    def backward(saved: Any, cotangent: Array) -> tuple[Codec, Codec, Array]:
+        local, shared, x = saved
+        _, pull = jax.vjp(lambda codec, x: codec.quantize(x), local, x)
+        by_local, by_x = pull(as_varying(cotangent, (axis_name,)))
+        return by_local, jax.tree.map(jnp.zeros_like, shared), by_x
+
+    send.defvjp(forward, backward)
+    return send(spread(codec, axis_name, grad_codec), codec, as_varying(partial, (axis_name,)))
+
+
+def _recoder(codec: Codec | None) -> Codec | None:
+    """For the second half of a sum: none if spikes add up, else the same code again."""
+    return None if codec is None or codec.encoding.summable else codec
+
+
+def divide(model: T, chips: int, codec: Codec | None, grad_codec: Codec | None = None) -> T:
+    """A copy of a model each of whose regions is `Divided`, with a boundary and thresholds of its own.
+
+    Its parameters are those of the model, whole, and the thresholds; `shard_map` gives each chip its part if told
+    `in_specs=specs(params)`. Only there can it be called.
+
+    Args:
+      model: with regions, as `models.transformer` and `models.rwkv`.
+      chips: of the mesh axis `tensor`.
+      codec: how partial sums leave a region; `None` sends floats.
+      grad_codec: how cotangents leave it at the other end; `None` sends them as they are.
+
+    Raises:
+      UsageError: if there is a weight that cannot be divided evenly.
+    """
+    part: Any = nnx.clone(model)
+    jax.tree.map_with_path(lambda path, leaf: _require_even(path, leaf, chips), nnx.state(part))
+    modules = dict(nnx.iter_modules(part))
+    for path, module in modules.items():
+        if isinstance(module, Region):
+            setattr(modules[path[:-1]], str(path[-1]), Divided(module.features, codec, grad_codec))
+        if isinstance(module, nnx.GroupNorm):  # of heads: a chip has some of them
+            module.num_groups //= chips
+    return part
+
+
+def specs(params: PyTree, *leading: str | None) -> PyTree:
+    """For each parameter how it lies on the mesh, as a `PartitionSpec`; `leading` are axes before its own.
+
+    >>> specs({"attention": {"query": {"kernel": jnp.ones((8, 2, 4))}}, "head": jnp.ones((8, 256))})
+    {'attention': {'query': {'kernel': P(None, 'tensor')}}, 'head': P()}
+    """
+    return jax.tree.map_with_path(lambda path, _: PartitionSpec(*leading, *_spec(path)), params)
+
+
+def _names(path: tuple) -> tuple[str, ...]:
+    names = tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+    return names[:-1] if names[-1] == "value" else names  # of an nnx.Param
+
+
+def _spec(path: tuple) -> PartitionSpec:
+    names = _names(path)
+    return next((split for end, split in _SPLIT.items() if names[-len(end) :] == end), PartitionSpec())
+
+
+def _require_even(path: tuple, leaf: Array, chips: int) -> None:
+    for size, axis in zip(leaf.shape, _spec(path), strict=False):
+        if axis and size % chips:
+            raise UsageError(
+                f"divide: {chips} chips do not divide {'.'.join(_names(path))} of shape {leaf.shape}, "
+                f"{size} of it: use a divisor of {size}"
+            )
