@@ -1,4 +1,4 @@
-"""One run of a frontier: dense for a fifth of the steps, then boundaries, calibrated and learned; quality and wire bits.
+"""One run of a frontier: dense for a fifth of the steps, then with learned boundaries; quality against wire bits.
 
 Every method goes through `run` with the same data, steps, optimizer and calibration. `wire_bits` are those of the
 payloads of held-out batches, headers and the rungs taken included, an element of the stream that is cut; tokens that
@@ -24,6 +24,7 @@ from snap_jax.calibrate import calibrate, fit_wire
 from snap_jax.innovation import Innovation
 from snap_jax.nn import Boundary
 from snap_jax.specs import parse_link, unit_normal_threshold
+from snap_jax.wires import Wire
 
 _WIRE = Rans(ratio=1.02, least=1 / 64)
 _MEASURED_EVERY = 20  # steps
@@ -117,8 +118,8 @@ def _boundaries(point: Point, task: tasks.Task, net: Any) -> list[Boundary]:
     around = Innovation(point.dims, point.taps) if point.dims else None
     rngs, grad = nnx.Rngs(point.seed + 1000), parse_link(point.grad)
     batches = [task.batch(point.seed, 10**6 + i) for i in range(4)]
-    stack = lambda arrays: None if arrays[0] is None else jnp.concatenate(arrays)
-    inputs, context = stack([b[0] for b in batches]), stack([b[2] for b in batches])
+    inputs = jnp.concatenate([inputs for inputs, _, _ in batches])
+    context = jnp.concatenate([tokens for _, _, tokens in batches]) if task.context_bits else None
     streams = jax.jit(lambda net, x: tasks.Cut(net, [])(x, None)[2])(net, inputs)
     boundaries = []
     for x in streams:
@@ -157,15 +158,15 @@ def _fit(model: tasks.Cut, task: tasks.Task, point: Point, teacher: Any, first: 
             multipliers = pressure.update(multipliers, bits * excess, progress)
         return jax.tree.map(jnp.add, params, updates), state, multipliers, own, bits
 
-    state, excess, fitted = optimizer.init(params), jnp.ones(()), model
+    state, excess, wires = optimizer.init(params), jnp.ones(()), _wires(model)
     for index in range(first, last):
         batch = task.batch(point.seed, index)
         progress = jnp.float32((index - first) / (last - first))
         params, state, multipliers, own, bits = step(params, state, multipliers, batch, excess, progress)
         if pressure is not None and index % _MEASURED_EVERY == 0:
             if index in _fitted_at(first, last):
-                fitted = _with_learned_book(nnx.merge(graph, params), task, point)
-            excess = _excess(_with_wires_of(fitted, nnx.merge(graph, params)), batch)
+                wires = _wires(_with_learned_book(nnx.merge(graph, params), task, point))
+            excess = _excess(_with_wires(nnx.merge(graph, params), wires), batch)
         if index % 100 == 99:
             say(f"step {index + 1}: {float(own):.3f} nats, bits {np.round(bits, 2)}, price {np.round(multipliers, 3)}")
     nnx.update(model, params)
@@ -202,9 +203,13 @@ def _with_learned_book(model: tasks.Cut, task: tasks.Task, point: Point) -> task
     return model
 
 
-def _with_wires_of(fitted: tasks.Cut, model: tasks.Cut) -> tasks.Cut:
-    for theirs, boundary in zip(fitted.boundaries, model.boundaries, strict=True):
-        boundary.set_wire(theirs.codec.wire)
+def _wires(model: tasks.Cut) -> list[Wire]:
+    return [boundary.codec.wire for boundary in model.boundaries if boundary.codec is not None]
+
+
+def _with_wires(model: tasks.Cut, wires: Sequence[Wire]) -> tasks.Cut:
+    for boundary, wire in zip(model.boundaries, wires, strict=True):
+        boundary.set_wire(wire)
     return model
 
 
@@ -223,8 +228,7 @@ def measure(model: tasks.Cut, task: tasks.Task, point: Point) -> dict:
         right += float((logits.argmax(-1) == labels).sum())
         count += labels.size
         bits, entropy, rate = bits + 8 * float(nbytes.sum()), entropy + float(entropies.sum()), float(rates.mean())
-        vectors = inputs.size if context is not None or point.task == "text" else inputs.size  # one a token or pixel
-        elements += vectors * task.width * (point.blocks - 1)
+        elements += inputs.size * task.width * (point.blocks - 1)  # a vector a token or pixel
     extra = task.context_bits if point.taps else 0.0
     return {
         "nats": nats / count,
@@ -246,7 +250,8 @@ def sweep(points: Sequence[Point], file: Path, say: Callable[[str], None] = prin
             line = run(point, say)
             with file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line | {"jax": jax.__version__}) + "\n")
-            say(f"    {line['bits_per_byte']:.4f} bits/byte, {line['accuracy']:.2f} %, {line['wire_bits']:.3f} wire bits")
+            quality = f"{line['bits_per_byte']:.4f} bits/byte, {line['accuracy']:.2f} %"
+            say(f"    {quality}, {line['wire_bits']:.3f} wire bits")
     return [line for point in points if (line := find(point, load(file))) is not None]
 
 

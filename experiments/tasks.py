@@ -1,6 +1,6 @@
 """The two tasks of the experiments: text for an RWKV, digits for an MS-ResNet; each cut behind every block.
 
-Law 2 lets one device stand for many: where a tensor would cross, `Boundary.__call__` shows what the other side would see.
+Law 2 lets one device stand for many: where a tensor would cross, a boundary shows what the other side would see.
 """
 
 import dataclasses
@@ -101,7 +101,9 @@ def digits(width: int = 32, blocks: int = 4, batch: int = 64) -> Task:
     count = len(data.heldout_labels)
     rows = [np.arange(i, min(i + batch, count)) for i in range(0, count, batch)]
     heldout = tuple(ready(data.heldout_images[r], data.heldout_labels[r]) for r in rows)
-    return Task(f"digits{width}", width, lambda seed: resnet.ResNet(size, rngs=nnx.Rngs(seed)), draw, heldout, 0.0, 5e-3)
+    return Task(
+        f"digits{width}", width, lambda seed: resnet.ResNet(size, rngs=nnx.Rngs(seed)), draw, heldout, 0.0, 5e-3
+    )
 
 
 def nats(logits: Array, labels: Array) -> Array:

@@ -25,13 +25,13 @@ class Crossing(NamedTuple):
     Attributes:
       bits: entropy of the spikes per channel, bits an element of what the model sent (`codelength.bits_per_element`).
       rate: share of the elements that fire.
-      count: spikes an element.
+      spikes: how many an element fires.
       log_threshold: mean over channels.
     """
 
     bits: Float[Array, "*boundaries"]
     rate: Float[Array, "*boundaries"]
-    count: Float[Array, "*boundaries"]
+    spikes: Float[Array, "*boundaries"]
     log_threshold: Float[Array, "*boundaries"]
 
 
@@ -73,8 +73,8 @@ class Pressure(abc.ABC):
 class Budget(Pressure):
     """Bits an element, met by dual ascent: `m' = m exp(speed clip(measured / target - 1, -1, 1))`, loss `m R`.
 
-    The multiplier m of a boundary works on the differentiable code length R and is driven by what the wire took, so that
-    headers, rungs and an estimate that is off are all inside the budget. The target comes down geometrically from
+    The multiplier m of a boundary works on the differentiable code length R and is driven by what the wire took, so
+    that headers, rungs and an estimate that is off are all inside the budget. The target comes down geometrically from
     `start` times the budget during the first `anneal` of the run.
 
     Attributes:
@@ -164,7 +164,7 @@ class L1(Pressure):
 
     def loss(self, state, seen):
         """`weight mean|s|`."""
-        return state + self.weight * seen.count
+        return state + self.weight * seen.spikes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,8 +60,8 @@ def fit_wire(boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... ch
     if counts:
         book = frequencies.fit(np.concatenate(counts))
         for boundary in boundaries:
-            assert boundary.codec is not None
-            boundary.set_wire(dataclasses.replace(boundary.codec.wire, learned=book))  # pyright: ignore[reportCallIssue]
+            if boundary.codec is not None and isinstance(boundary.codec.wire, Rans):
+                boundary.set_wire(dataclasses.replace(boundary.codec.wire, learned=book))
 
 
 def learned_step(z: Float[Array, "n channels"], limit: int) -> Float[Array, " channels"]:

@@ -5,7 +5,6 @@ element, which no wire that codes channel by channel can beat and `Rans` reaches
 the code lengths themselves: a spike that becomes a rarer symbol costs more.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Num

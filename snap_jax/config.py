@@ -91,6 +91,11 @@ class Config:
         return min(self.width, self.dims or math.ceil(0.375 * self.budget * self.width)) if self.budget else self.width
 
     @property
+    def share(self) -> float:
+        """Numbers that cross for each element of the stream."""
+        return self.sent_dims / self.width
+
+    @property
     def context_bits(self) -> float:
         """Bits an element for the tokens that predict: 8 a vector."""
         return 8 / self.width if self.budget and self.taps else 0.0
@@ -112,8 +117,8 @@ def _check_budget(config: Config) -> None:
         raise UsageError(f"budget={config.budget}: use bits an element, such as 0.75, or 0 for none")
     if config.budget and config.budget <= config.context_bits:
         raise UsageError(
-            f"budget={config.budget} does not pay for the tokens that predict, {config.context_bits:.3g} bits an element: "
-            "use a larger one, or --taps 0"
+            f"budget={config.budget} does not pay for the tokens that predict, {config.context_bits:.3g} bits an "
+            "element: use a larger one, or --taps 0"
         )
     if config.budget and not any(wire in config.sent_link for wire in ("+rans", "+ladder", "+events")):
         raise UsageError(

@@ -1,7 +1,7 @@
 """Freezing: channels and ticks that do not earn their bits leave the wire for good.
 
-Law: a frozen boundary gives, bit for bit, what the silenced one gave; its payload is smaller, and smaller in the compiled
-program, since what is frozen has no place in it.
+Law: a frozen boundary gives, bit for bit, what the silenced one gave; its payload is smaller, in the compiled program
+too, since what is frozen has no place in it.
 """
 
 import dataclasses

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PyTree
 from snap_jax import collectives
 from snap_jax._jax import as_varying, varying_axes
 from snap_jax.codecs import Codec
+from snap_jax.encodings import Count
 from snap_jax.innovation import Innovation, Receiver, Sender
 from snap_jax.telemetry import Telemetry, observe
 from snap_jax.thresholds import handshake
@@ -69,13 +70,16 @@ class Boundary(nnx.Module):
         if self._template is None or self._template.encoding.threshold is None:
             return self._template
         threshold = jnp.exp(self.log_threshold[...])
-        encoding = self._template.encoding.with_threshold(threshold if self.live is None else threshold[..., jnp.asarray(self.live)])
+        encoding = self._template.encoding.with_threshold(
+            threshold if self.live is None else threshold[..., jnp.asarray(self.live)]
+        )
         return dataclasses.replace(self._template, encoding=encoding)
 
     def lower_limit(self, limit: int) -> None:
         """Lets an element fire at most `limit` spikes from now on; for a `Count`."""
         assert self._template is not None
-        encoding = dataclasses.replace(self._template.encoding, limit=limit)  # pyright: ignore[reportCallIssue]
+        assert isinstance(self._template.encoding, Count)
+        encoding = dataclasses.replace(self._template.encoding, limit=limit)
         self._template = nnx.static(dataclasses.replace(self._template, encoding=encoding))
 
     def set_wire(self, wire: Wire) -> None:

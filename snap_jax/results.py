@@ -12,11 +12,13 @@ from snap_jax.telemetry import Telemetry
 from snap_jax.traffic import Traffic
 
 
-def wire_section(traffic: Traffic, chips: int, elements: int, seen: Telemetry | None = None) -> dict:
+def wire_section(
+    traffic: Traffic, chips: int, elements: int, seen: Telemetry | None = None, share: float = 1.0
+) -> dict:
     """Bytes that crossed the boundaries in one step, by direction and boundary, and what the spikes were like.
 
     `bits_per_element = 8 * forward bytes / elements that crossed forward`. Messages of idle ticks count on both sides:
-    the program sends them. `elements` cross forward in one step; `seen` is what left each die.
+    the program sends them. `share` is that of `spike_statistics`. `elements` cross forward in one step; `seen` is what left each die.
     """
     crossing = traffic.where(lambda t: "boundary" in t.path)
     forward = _bytes(crossing, "forward")
@@ -33,13 +35,14 @@ def wire_section(traffic: Traffic, chips: int, elements: int, seen: Telemetry | 
     if (rates := seen.firing_rate) is not None and (entropies := seen.entropy_bits) is not None:
         for boundary, rate, entropy in zip(section["by_boundary"], rates, entropies, strict=False):
             boundary |= {"firing_rate": float(rate), "entropy_bits": float(entropy)}
-    return section | spike_statistics(seen)
+    return section | spike_statistics(seen, share)
 
 
-def spike_statistics(seen: Telemetry) -> dict:
+def spike_statistics(seen: Telemetry, share: float = 1.0) -> dict:
     """What crossed the boundaries, from what left each die; nothing crosses behind the last. Means over boundaries.
 
-    `sent_bits_per_element` are payload bits of the rungs taken, for microbatches only.
+    `sent_bits_per_element` are payload bits of the rungs taken, for microbatches only. `share` is how many numbers are
+    sent for each element of the stream; bits are those an element of the stream.
     """
     senders = seen[:-1]
     if not senders.elements.size:
@@ -47,8 +50,8 @@ def spike_statistics(seen: Telemetry) -> dict:
     rates, entropies = senders.firing_rate, senders.entropy_bits
     return {
         "firing_rate": None if rates is None else float(rates.mean()),
-        "entropy_bits_per_element": None if entropies is None else float(entropies.mean()),
-        "sent_bits_per_element": float(senders.bits_per_element.mean()),
+        "entropy_bits_per_element": None if entropies is None else share * float(entropies.mean()),
+        "sent_bits_per_element": share * float(senders.bits_per_element.mean()),
     }
 
 

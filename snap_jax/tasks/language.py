@@ -69,9 +69,7 @@ class Task:
             return seen, gradient
 
         die, whole = PartitionSpec(AXIS), PartitionSpec()
-        shard = jax.shard_map(
-            both, mesh=self.mesh, in_specs=(die, whole, die), out_specs=((whole, die), die)
-        )
+        shard = jax.shard_map(both, mesh=self.mesh, in_specs=(die, whole, die), out_specs=((whole, die), die))
         return shard(params, tokens, state)
 
     def evaluate(

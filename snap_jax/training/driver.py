@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 from snap_jax.config import Config, command
 from snap_jax.errors import UsageError
 from snap_jax.results import cost_section, environment, wire_section
+from snap_jax.telemetry import Telemetry
 from snap_jax.traffic import Traffic, trace_compiled
 from snap_jax.training import checkpoints, directory
 from snap_jax.training.directory import how_to_resume
@@ -78,12 +79,21 @@ def _complete(run: Run, state: TrainState) -> dict:
 def _result(run: Run, params: PyTree, traffic: Traffic) -> dict:
     sections, seen = run.job.conclude(params, run.out)
     return sections | {
-        "wire": wire_section(traffic, run.config.chips, run.elements, seen),
+        "wire": _wire(run, traffic, seen),
         "cost": cost_section(traffic, run.config.chips),
         "command": f"{command(run.config)} --out {run.out}",
         "config": dataclasses.asdict(run.config) | {"grad_link": run.config.backward_link},
         "versions": environment(),
     }
+
+
+def _wire(run: Run, traffic: Traffic, seen: Telemetry) -> dict:
+    """Under a budget, besides, what was asked for and what it came to, the tokens that predict included."""
+    section = wire_section(traffic, run.config.chips, run.elements, seen, run.config.share)
+    if not run.config.budget or "sent_bits_per_element" not in section:
+        return section
+    total = section["sent_bits_per_element"] + run.config.context_bits
+    return section | {"budget": run.config.budget, "budget_bits_per_element": total}
 
 
 def _history(run: Run, state: TrainState) -> dict:

@@ -83,7 +83,7 @@ class Language:
         """Multipliers that follow what the wire took, bits an element of the stream."""
         if self.task.pressure is None:
             return extra
-        measured = seen.bits_per_element * (self.config.sent_dims / self.config.width)
+        measured = seen.bits_per_element * self.config.share
         return {"pressure": self.task.pressure.update(extra["pressure"], measured, progress)}
 
     def not_finite(self, params: PyTree, batch: Array) -> Array:
@@ -137,7 +137,9 @@ def prepare(config: Config) -> Language:
         params = weights_of(Path(config.init_from), config, task.graph, params)
     if pressure is not None:
         sample = text.batch(corpus.train, step=2**31, seed=config.seed, batch=32, window=config.window)
-        params = language.calibrated(task, params, jnp.asarray(sample.astype(np.int32)), bits=pressure.target(0.0).item())
+        params = language.calibrated(
+            task, params, jnp.asarray(sample.astype(np.int32)), bits=pressure.target(0.0).item()
+        )
     params = jax.device_put(params, NamedSharding(die_mesh, PartitionSpec(language.AXIS)))
     return Language(config, corpus, heldout, task, params)
 

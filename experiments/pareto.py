@@ -1,0 +1,155 @@
+"""Question: what does a bit on the wire buy, for spikes and for everything they are held against.
+
+    python -m experiments.pareto                          # what is not yet in runs/pareto.jsonl, then the tables
+    python -m experiments.pareto --task digits --part 1/2 # a share, so that two processes can divide the work
+    python -m experiments.pareto --show                   # tables of what is there
+
+Every point: the same data, steps, optimizer, learned-step initialisation and calibration; see `experiments.frontier`.
+"""
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.frontier import Point, find, load, sweep
+
+FILE = Path("runs/pareto.jsonl")
+STEPS = {"text": 600, "digits": 500}
+BUDGETS = (0.5, 1.0, 1.5, 2.0, 3.0)
+SEEDS = (0, 1, 2)
+DIMS = {  # what a search at seed 0 found best (`search`): of `width` 64 and 32
+    "text": {0.5: 16, 1.0: 24, 1.5: 32, 2.0: 40, 3.0: 56},
+    "digits": {0.5: 8, 1.0: 12, 1.5: 16, 2.0: 24, 3.0: 32},
+}
+
+
+def spikes(task: str, bits: float, **changes) -> Point:
+    """Ours."""
+    taps = 4 if task == "text" else 0
+    return Point(
+        **{"task": task, "method": "spikes", "bits": bits, "dims": DIMS[task][bits], "taps": taps, "steps": STEPS[task]}
+        | changes
+    )
+
+
+def bottlenecks(task: str, budget: float, **changes) -> list[Point]:
+    """Learned bottlenecks with learned-step integers of 4, 3, 2 and 6 bits that take just the budget."""
+    width = {"text": 64, "digits": 32}[task]
+    fits = [(bits, int(budget * width / bits)) for bits in (4, 3, 2, 6)]
+    return [
+        Point(**{"task": task, "method": "integer", "bits": bits, "dims": dims, "steps": STEPS[task]} | changes)
+        for bits, dims in fits
+        if 1 <= dims <= width
+    ]
+
+
+def others(task: str, seed: int = 0) -> list[Point]:
+    """Dense, bf16, integers with learned step and absmax, top-k."""
+    steps = STEPS[task]
+    links = ("bf16", "int8:absmax", "int4:absmax", "int3:absmax", "int2:absmax", "topk:0.05", "topk:0.1", "topk:0.25")
+    return [
+        Point(task, "dense", seed=seed, steps=steps),
+        *(Point(task, "integer", bits=bits, seed=seed, steps=steps) for bits in (2, 3, 4, 8)),
+        *(Point(task, link, seed=seed, steps=steps) for link in links),
+    ]
+
+
+def first_pass(task: str) -> tuple[list[Point], list[Point]]:
+    """Seed 0 of everything: what is likely to be best at some budget, and the rest."""
+    ours = [spikes(task, bits) for bits in BUDGETS]
+    rivals = [bottlenecks(task, bits) for bits in BUDGETS]
+    dense, *plain = others(task)
+    likely = [dense, *ours, *(points[0] for points in rivals), *plain[:3]]
+    return likely, [*(point for points in rivals for point in points[1:]), *plain[3:]]
+
+
+def repeats(task: str, lines: Sequence[dict]) -> list[Point]:
+    """More seeds of dense, of ours, and of the best rival at each budget."""
+    points = []
+    for seed in SEEDS[1:]:
+        points += [Point(task, "dense", seed=seed, steps=STEPS[task])]
+        for bits in BUDGETS:
+            points += [spikes(task, bits, seed=seed)]
+            best = best_rival(task, bits, lines)
+            points += [_again(best, seed)] if best else []
+    return points
+
+
+def best_rival(task: str, budget: float, lines: Sequence[dict]) -> dict | None:
+    """Of all that is not spikes and takes at most 2 % more than the budget, the best at seed 0."""
+    fit = [
+        line
+        for line in lines
+        if line["task"] == task
+        and line["method"] not in ("spikes", "dense")
+        and line["seed"] == 0
+        and line["taps"] == 0
+        and line["steps"] == STEPS[task]
+        and line["width"] == 0
+        and line["grad"] == "dense"
+        and line["wire_bits"] <= 1.02 * budget
+    ]
+    return min(fit, key=lambda line: line["nats"], default=None)
+
+
+def _again(line: dict, seed: int) -> Point:
+    return Point(**{name: line[name] for name in Point.__dataclass_fields__} | {"seed": seed})
+
+
+def table(task: str, lines: Sequence[dict]) -> str:
+    """Mean and spread over seeds: ours and the best rival at each budget, and how the loss against dense compares."""
+    dense = [line for seed in SEEDS if (line := find(Point(task, "dense", seed=seed, steps=STEPS[task]), lines))]
+    base = statistics.mean(line["nats"] for line in dense)
+    rows = [
+        f"dense: {_spread(dense)}",
+        "",
+        "| budget | spikes: wire bits | quality | best rival | wire bits | quality | loss, spikes / rival |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for bits in BUDGETS:
+        ours = [line for seed in SEEDS if (line := find(spikes(task, bits, seed=seed), lines))]
+        rival = best_rival(task, bits, lines)
+        theirs = [line for seed in SEEDS if rival and (line := find(_again(rival, seed), lines))]
+        if not ours or not theirs or rival is None:
+            continue
+        mean = [statistics.mean(line["nats"] for line in group) - base for group in (ours, theirs)]
+        name = f"{rival['method']} {rival['bits'] or ''}" + (f" x {rival['dims']} dims" if rival["dims"] else "")
+        rows.append(
+            f"| {bits} | {_bits(ours)} | {_spread(ours)} | {name} | {_bits(theirs)} | {_spread(theirs)} | "
+            f"{mean[0] / mean[1]:.2f} |"
+        )
+    return "\n".join(rows)
+
+
+def _bits(lines: Sequence[dict]) -> str:
+    return f"{statistics.mean(line['wire_bits'] for line in lines):.3f}"
+
+
+def _spread(lines: Sequence[dict]) -> str:
+    key = "bits_per_byte" if lines[0]["task"].startswith("text") else "nats"
+    values = [line[key] for line in lines]
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    unit = "bits/byte" if key == "bits_per_byte" else "nats"
+    right = statistics.mean(line["accuracy"] for line in lines)
+    return f"{statistics.mean(values):.4f}{spread} {unit}" + ("" if unit == "bits/byte" else f", {right:.2f} %")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=("text", "digits"), action="append")
+    parser.add_argument("--part", default="1/1", help="which share of the points, such as 1/2")
+    parser.add_argument("--show", action="store_true", help="only show what is there")
+    parser.add_argument("--file", type=Path, default=FILE)
+    asked = parser.parse_args()
+    share, shares = map(int, asked.part.split("/"))
+    for task in asked.task or ("text", "digits"):
+        if not asked.show:
+            for points in first_pass(task):
+                sweep(points[share - 1 :: shares], asked.file)
+                sweep(repeats(task, load(asked.file))[share - 1 :: shares], asked.file)
+        print(f"\n## {task}\n\n{table(task, load(asked.file))}")
+
+
+if __name__ == "__main__":
+    main()

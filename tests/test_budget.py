@@ -1,0 +1,229 @@
+"""Budgets: code lengths are entropies, multipliers rest where the wire meets the budget, what is frozen is gone."""
+
+import dataclasses
+import itertools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import snap_jax as snap
+from snap_jax import codelength, mesh, training
+from snap_jax.budget import L1, Budget, Crossing, Penalty, RaiseThreshold, TargetRate, crossing
+from snap_jax.calibrate import calibrate, fit_wire
+from snap_jax.config import Config
+from snap_jax.freezing import freeze, idle_channels, most_spikes, silence
+from snap_jax.innovation import Innovation
+from snap_jax.models import rwkv, stages
+from snap_jax.nn import Boundary
+from snap_jax.tasks import language
+from snap_jax.traffic import trace_compiled
+
+SIZE = rwkv.Config(layers=4, width=16, heads=2, chunk=8)
+
+
+def sample(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+
+
+@pytest.mark.parametrize("encoding", [snap.Ternary(1.0), snap.Count(3, 0.5), snap.Integer(4, 0.4), snap.Rate(4, 2.0)])
+def test_code_length_is_the_entropy_of_each_channel(encoding):
+    x = sample(4000, 3) * jnp.array([0.3, 1.0, 2.0])
+    spikes = np.asarray(encoding.spikes(x))
+    shares = [np.unique(channel, return_counts=True)[1] / 4000 for channel in spikes.T]
+    entropy = np.mean([-(p * np.log2(p)).sum() for p in shares])
+    assert float(codelength.bits_per_element(encoding, x)) == pytest.approx(entropy, abs=0.01)
+
+
+def test_code_length_falls_along_its_gradient_in_input_and_threshold():
+    x = sample(500, 4)
+    bits = lambda x, t: codelength.bits_per_element(snap.Count(7, t), x)
+    before, (dx, dt) = jax.value_and_grad(bits, argnums=(0, 1))(x, jnp.full(4, 0.4))
+    assert float(bits(x - 200 * dx, jnp.full(4, 0.4))) < float(before)
+    assert float(bits(x, jnp.full(4, 0.4) - 0.05 * jnp.sign(dt))) < float(before)
+    assert (np.asarray(dt) < 0).all()  # a larger threshold costs less
+
+
+def test_a_multiplier_rests_where_the_wire_meets_the_budget():
+    """A wire that takes 3 / (1 + m) bits has its one fixed point at m = 3 / 0.75 - 1 = 3."""
+    budget, m = Budget(0.75, start=1.0), jnp.array([0.01, 9.0])
+    for _ in range(2000):
+        m = budget.update(m, 3 / (1 + m), 1.0)
+    np.testing.assert_allclose(m, 3.0, rtol=1e-3)
+
+
+def test_a_group_shares_one_multiplier():
+    budget = Budget(1.0, groups=((0, 2),), start=1.0)
+    m = budget.update(budget.init(3), jnp.array([0.5, 1.0, 1.5]), 1.0)
+    np.testing.assert_allclose(m, budget.first, rtol=1e-6)  # 0 and 2 meet it together, 1 by itself
+
+
+def test_pressures_are_what_their_names_say():
+    seen, none = Crossing(*jnp.array([[2.0], [0.5], [0.75], [-1.0]])), jnp.zeros(1)
+    assert Budget(1.0).loss(jnp.array([0.1]), seen) == pytest.approx(0.2)
+    assert Penalty(0.1).loss(none, seen) == pytest.approx(0.2)
+    assert L1(0.1).loss(none, seen) == pytest.approx(0.075)
+    assert TargetRate(0.2, 10.0).loss(none, seen) == pytest.approx(10 * 0.3**2)
+    assert RaiseThreshold(0.1).loss(none, seen) == pytest.approx(0.1)
+    np.testing.assert_array_equal(Penalty(0.1).update(none, jnp.array([9.0]), 0.5), none)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Budget(0.0), "bits_per_element=0.0"),
+        (lambda: Budget(float("nan")), "bits_per_element=nan"),
+        (lambda: Budget(1.0, start=0.5), "start=0.5"),
+        (lambda: Budget(1.0, groups=((0, 1), (1,))), "one group only"),
+        (lambda: Config(budget=-1.0), "budget=-1.0"),
+        (lambda: Config(budget=0.06), "does not pay for the tokens"),
+        (lambda: Config(budget=1.0, link="int4"), r"add \+rans"),
+        (lambda: Innovation(dims=0), "dims=0"),
+        (lambda: Boundary(None, 4, around=Innovation(9)), "dims=9 of 4"),
+        (lambda: Boundary(None, 4, around=Innovation(4, taps=1))(jnp.ones((1, 2, 4))), "pass context=tokens"),
+        (lambda: freeze([Boundary(snap.Codec(snap.Ternary()), 2)], [0, 1]), "all 2 channels"),
+        (lambda: silence(Boundary(None, 2), [0]), "no threshold to raise"),
+    ],
+)
+def test_what_cannot_be_raises_and_says_so(make, message):
+    with pytest.raises(snap.UsageError, match=message):
+        make()
+
+
+def test_a_boundary_that_keeps_all_dims_and_has_no_codec_changes_nothing():
+    x, tokens = sample(2, 5, 8), jnp.arange(10).reshape(2, 5)
+    boundary = Boundary(None, 8, around=Innovation(8, taps=3))
+    np.testing.assert_allclose(boundary(x, tokens), x, atol=1e-6)
+    calibrate(boundary, x, tokens, bits=1.0)
+    np.testing.assert_allclose(boundary(x, tokens), x, atol=1e-5)
+
+
+def test_calibration_finds_the_bits_and_the_directions_that_matter():
+    directions = np.linalg.qr(np.asarray(sample(8, 8, seed=1)))[0]
+    x = (sample(3000, 2, seed=2) * jnp.array([5.0, 2.0])) @ jnp.asarray(directions[:, :2].T) + 3.0
+    boundary = Boundary(snap.Codec(snap.Count(15)), 8, around=Innovation(2))
+    calibrate(boundary, x, bits=1.0)
+    assert float(codelength.bits_per_element(boundary.codec.encoding, boundary.prepare(x))) * 2 / 8 == pytest.approx(
+        1.0, rel=0.05
+    )
+    overlap = np.abs(np.asarray(boundary.sender.basis[...]).T @ directions[:, :2])
+    np.testing.assert_allclose(overlap, np.eye(2), atol=0.05)
+    spread = float(jnp.mean((boundary(x) - x) ** 2))
+    assert spread < 0.5 * float(jnp.mean((x - x.mean(0)) ** 2))
+
+
+def test_a_learned_book_takes_fewer_bits_and_is_exact():
+    boundary = Boundary(snap.Codec(snap.Count(15, 0.5), snap.Rans(ratio=1.02)), 6)
+    x = jnp.asarray(np.random.default_rng(0).gamma(1.0, size=(2000, 6)), jnp.float32)
+    before = boundary.codec.encode(x).size
+    fit_wire([boundary], [x])
+    payload = boundary.codec.encode(x)
+    assert payload.size < 0.97 * before
+    decoded = boundary.codec.decode(payload, shape=x.shape, dtype=x.dtype)
+    np.testing.assert_array_equal(decoded, boundary.codec.quantize(x))
+    entropy = float(codelength.bits_per_element(boundary.codec.encoding, x))
+    assert payload.size * 8 / x.size < 1.06 * entropy + 0.05
+
+
+def two_boundaries():
+    boundaries = [Boundary(snap.Codec(snap.Count(7, 0.4)), 8, around=Innovation(6)) for _ in range(2)]
+    for i, boundary in enumerate(boundaries):
+        boundary.log_threshold[...] += jnp.where(jnp.arange(6) >= 4, 6.0, 0.1 * i)  # the last two never fire
+    return boundaries
+
+
+def test_frozen_channels_and_ticks_leave_the_wire_and_nothing_else_changes():
+    boundaries, x = two_boundaries(), sample(64, 8)
+    sent = [boundary.prepare(x) for boundary in boundaries]
+    before = [boundary(x) for boundary in boundaries]
+    idle, limit = idle_channels(boundaries, sent, least_rate=0.0), most_spikes(boundaries, sent)
+    payload = boundaries[0].codec.payload_bytes((64, 6))
+    assert idle == (4, 5)
+    frozen = freeze(boundaries, idle, limit=limit)
+    assert frozen.channels == (6, 4)
+    assert frozen.limit == (7, limit)
+    for boundary, expected in zip(boundaries, before, strict=True):
+        np.testing.assert_array_equal(boundary(x), expected)
+    smaller = boundaries[0].codec.payload_bytes((64, boundaries[0].sent_channels))
+    assert smaller <= payload * 4 / 6 + 1
+    with pytest.raises(snap.UsageError, match="frozen already"):
+        freeze(boundaries, [0])
+
+
+def test_frozen_channels_are_gone_from_the_compiled_program():
+    def moved(boundary):
+        run = lambda x: boundary.ppermute(x, "die", [(0, 1), (1, 0)])
+        fn = jax.jit(jax.shard_map(run, mesh=mesh.make({"die": 2}), in_specs=P("die"), out_specs=P("die")))
+        x = sample(64, 8)
+        return fn(x), trace_compiled(fn.lower(x).compile(), mesh.make({"die": 2})).sent_bytes
+
+    boundary = two_boundaries()[0]
+    silence(boundary, [4, 5])
+    silent, many = moved(boundary)
+    freeze([boundary], [4, 5])
+    frozen, few = moved(boundary)
+    np.testing.assert_array_equal(silent, frozen)
+    assert (many, few) == (2 * (32 * 6 * 4 // 8 + 1), 2 * (32 * 4 * 4 // 8 + 1))  # 15 levels in 4 bits, and the header
+
+
+def innovative(chips, pressure=None):
+    die_mesh = mesh.make({"die": chips})
+    codec, around = snap.Codec(snap.Count(7, 0.5)), Innovation(8, taps=2, hidden=12)
+    task, params = language.build(SIZE, die_mesh, codec, None, seed=0, around=around, pressure=pressure)
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 256, (4, 2, 17)), jnp.int32)
+    params = language.calibrated(task, params, tokens.reshape(8, 17), bits=1.0)
+    return task, jax.device_put(params, NamedSharding(die_mesh, P("die"))), tokens
+
+
+def test_a_pipeline_of_innovations_computes_what_one_chip_computes():
+    """Value and gradient, both ends of every boundary too; the receiving end lives on the next die."""
+    task, params, tokens = innovative(4, Penalty(0.3))
+    (loss, _), gradient = jax.jit(task.pressed_loss_and_gradient)(params, tokens, jnp.zeros(4))
+    model, boundaries = stages.join(task.graph, jax.tree.map(np.asarray, params))
+
+    def on_one_chip(model, boundaries):
+        rows = tokens.reshape(8, -1)
+        ids, x, pressed = rows[:, :-1], model.enter(rows[:, :-1]), 0.0
+        for block, boundary in zip(model.blocks, boundaries, strict=True):
+            x = block(x)
+            if boundary is not boundaries[-1]:
+                parts = boundary.prepare(x, ids).reshape(4, 2, 16, 8)
+                bits = jnp.stack([crossing(boundary.codec.encoding, z).bits for z in parts])
+                pressed += 0.3 * bits.mean() * 8 / SIZE.width
+                x = boundary(x, ids)
+        logits = jax.nn.log_softmax(model.leave(x))
+        own = -jnp.take_along_axis(logits, rows[:, 1:, None], -1).mean()
+        return own + pressed, own
+
+    (_, own), (by_model, by_boundary) = jax.jit(jax.value_and_grad(on_one_chip, argnums=(0, 1), has_aux=True))(
+        model, nnx.List(boundaries)
+    )
+    assert float(loss) == pytest.approx(float(own), rel=1e-5)
+    ours_model, ours = stages.join(task.graph, jax.tree.map(np.asarray, gradient))
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=5e-5)
+    jax.tree.map(close, nnx.state(ours_model), nnx.state(by_model))
+    for mine, theirs in itertools.islice(zip(ours, by_boundary, strict=True), 3):
+        jax.tree.map(close, nnx.state(mine), nnx.state(theirs))
+
+
+def test_a_budget_is_met_from_the_command_line_alone(tmp_path):
+    """Words at random: there is always more to know of the stream than the budget lets through."""
+    words = np.random.default_rng(0).integers(97, 117, (4000, 5), dtype=np.uint8)
+    words[:, 4] = ord(" ")
+    (tmp_path / "text.txt").write_bytes(words.tobytes())
+    config = Config(
+        data=str(tmp_path / "text.txt"), budget=1.5, taps=1, chips=2, layers=2, width=32, heads=2, window=32, batch=16,
+        microbatches=2, steps=200,
+    )  # fmt: skip
+    result = training.train(config, tmp_path / "run")
+    assert config.context_bits == 8 / 32
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    sent = np.mean([line["sent_bits_per_element"] for line in lines[-4:]])
+    assert sent + config.context_bits == pytest.approx(1.5, rel=0.05)
+    assert result["wire"]["budget_bits_per_element"] == pytest.approx(1.5, rel=0.05)
+    assert dataclasses.replace(config, budget=0.0).share == 1.0
