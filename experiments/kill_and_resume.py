@@ -35,15 +35,17 @@ class Experiment:
       kills: how often.
       longest_s: a kill comes at most so long after the start, or after the first step.
       seed: of the moments.
+      steps: of the run; enough that it is not done before the last kill.
       flags: of the run.
     """
 
     kills: int = 20
     longest_s: float = 6.0
     seed: int = 0
+    steps: int = 1500
     flags: str = (
         "--link count:2 --layers 2 --chips 2 --width 16 --heads 2 --window 32 --batch 4 --microbatches 2 "
-        "--steps 1500 --save-every 3 --ema 0.99 --accumulate 2 --heldout-bytes 4096"
+        "--save-every 3 --ema 0.99 --accumulate 2 --heldout-bytes 4096"
     )
 
 
@@ -51,8 +53,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=Experiment.kills)
     parser.add_argument("--seed", type=int, default=Experiment.seed)
-    asked = parser.parse_args()
-    experiment = Experiment(kills=asked.kills, seed=asked.seed)
+    parser.add_argument("--steps", type=int, default=Experiment.steps)
+    experiment = Experiment(**vars(parser.parse_args()))
     with tempfile.TemporaryDirectory() as folder:
         compare(experiment, Path(folder))
 
@@ -78,10 +80,11 @@ def compare(experiment: Experiment, folder: Path) -> None:
 
 def started(experiment: Experiment, out: Path, folder: Path) -> subprocess.Popen:
     """The command line; compiled programs are kept, so that a resumed run compiles nothing twice."""
-    command = [sys.executable, "-m", "snap_jax", "train", "language", *experiment.flags.split(), "--resume"]
+    command = [sys.executable, "-m", "snap_jax", "train", "language", *experiment.flags.split()]
+    command += ["--steps", str(experiment.steps), "--out", str(out), "--resume"]
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "programs"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1"}
     with (folder / "log").open("ab") as log:
-        return subprocess.Popen([*command, "--out", str(out)], stdout=log, stderr=log, env=os.environ | cache)
+        return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | cache)
 
 
 def wait(process: subprocess.Popen) -> None:

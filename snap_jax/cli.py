@@ -90,7 +90,8 @@ def price(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what Orbax reports over pages we say in one line
+    for chatty in ("absl", "asyncio"):  # what Orbax reports there over pages, of a full disk say, we say in one line
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     commands = {"demo": demo, "train": train, "report": compare, "cost": price}
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="snap-jax", description=_ABOUT, args=arguments)

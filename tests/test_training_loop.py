@@ -165,18 +165,26 @@ def test_a_damaged_checkpoint_is_not_used(run_of_40, tmp_path, damage, why):
 
 
 def test_no_good_checkpoint_at_all(tmp_path):
+    """None; the first cut short, from which a run begins again; and two that were once good."""
     assert checkpoints.last_good(tmp_path / "checkpoints") == (None, [])
     (tmp_path / "10").mkdir()
-    with pytest.raises(UsageError, match=r"no checkpoint is whole \(checkpoint 10 is not used: .*--overwrite"):
+    none, notes = checkpoints.last_good(tmp_path)
+    assert none is None
+    assert notes == ["checkpoint 10 is not used: it has no manifest: saving was cut short"]
+    checkpoints.drop_newer(tmp_path, None)
+    assert list(tmp_path.iterdir()) == []
+    for step in ("10", "20"):
+        (tmp_path / step).mkdir()
+        (tmp_path / step / "manifest.json").write_text("{")
+    with pytest.raises(UsageError, match=r"no checkpoint is whole \(checkpoint 20 is not used: .*--overwrite"):
         checkpoints.last_good(tmp_path)
 
 
-def test_a_checkpoint_of_another_shape_is_refused(run_of_40):
+def test_a_checkpoint_of_another_state_is_refused(run_of_40):
     out, state = run_of_40
-    for params in ({"v": jnp.zeros(2)}, {"w": jnp.zeros(3)}):
-        other = dataclasses.replace(state, params=params)
-        with pytest.raises(UsageError, match=r"40 does not hold the state of this run \(.*\): start again with"):
-            checkpoints.restore(out / "checkpoints" / "40", other)
+    other = dataclasses.replace(state, params={"v": jnp.zeros(2)})
+    with pytest.raises(UsageError, match=r"40 does not hold the state of this run \(.*\): start again with"):
+        checkpoints.restore(out / "checkpoints" / "40", other)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -274,16 +282,18 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     message = r"^train: cannot write to .*: no space left; all .* still there: make room, then go on with: X$"
     with pytest.raises(UsageError, match=message), full_disk_explained(tmp_path, "X"):
         fitted(CONFIG, tmp_path / "other")
+    with pytest.raises(UsageError, match=message), full_disk_explained(tmp_path, "X"):
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing ... [os_error_code='28']")  # as TensorStore says it
     with pytest.raises(OSError, match="Permission"), full_disk_explained(tmp_path, "X"):
         raise OSError(errno.EACCES, "Permission denied")
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 256 kB."""
+    """A file system of 4 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
     if os.getuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root can mount a small file system")
     yield folder
@@ -291,7 +301,7 @@ def small_disk(tmp_path):
 
 
 def test_a_disk_that_is_really_full_loses_nothing(small_disk):
-    """Three checkpoints of four numbers fit; then something else fills the disk."""
+    """Three checkpoints of a few numbers fit; then something else fills the disk."""
 
     def fill(progress):
         if progress.step == 30:

@@ -3,6 +3,8 @@
 Law: what `restore` gives is, bit for bit, what `save` was given; if a disk or a hand changed it since, it is not used.
 """
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from snap_jax.training import manifest
 from snap_jax.training.state import TrainState
 
 _KEPT = 3
+_BESIDE_ARRAYS = 2**20  # bytes; names, shapes and shardings of some hundred arrays take a tenth of it
 
 
 class Checkpoints:
@@ -34,11 +37,22 @@ class Checkpoints:
         self._manager.close()
 
     def save(self, step: int, state: TrainState, seconds: float) -> None:
-        """Copies the state now and writes it in the background; waits for the one before, if it is not done."""
+        """Copies the state now and writes it in the background; waits for the one before, if it is not done.
+
+        Raises:
+          OSError: if the disk is full.
+        """
         self.wait()
+        self._check_room(state)
         self._manager.save(step, args=ocp.args.StandardSave(state))  # pyright: ignore[reportCallIssue]
         self._unsigned[step] = {"seconds": seconds}
         self.latest = step
+
+    def _check_room(self, state: TrainState) -> None:
+        """Before Orbax begins: what its threads report of a full disk cannot all be caught."""
+        need = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _BESIDE_ARRAYS
+        if shutil.disk_usage(self._manager.directory).free < need:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def sign(self) -> None:
         """Writes the manifest of what has been saved since, if that is done."""
@@ -54,26 +68,31 @@ class Checkpoints:
 
 
 def last_good(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that is as it was saved, or `None` if there is none at all; and what is wrong with newer.
+    """The newest checkpoint that is as it was saved, `None` if none was ever finished; and what is wrong with newer.
 
     Raises:
-      UsageError: if there are some, and none is good.
+      UsageError: if there were some, and none is good.
     """
-    notes = []
+    faults: dict[Path, str] = {}
     for path in _all(folder):
-        fault = manifest.fault(path)
-        if not fault:
-            return path, notes
-        notes.append(f"checkpoint {path.name} is not used: {fault}")
-    if notes:
-        raise UsageError(f"{folder}: no checkpoint is whole ({'; '.join(notes)}): start again with --overwrite")
-    return None, notes
+        faults[path] = manifest.fault(path)
+        if not faults[path]:
+            return path, _notes(faults)
+    if faults and list(faults.values()) != [manifest.CUT_SHORT]:  # the very first may be cut short
+        raise UsageError(
+            f"{folder}: no checkpoint is whole ({'; '.join(_notes(faults))}): start again with --overwrite"
+        )
+    return None, _notes(faults)
 
 
-def drop_newer(folder: Path, good: Path) -> None:
-    """Deletes checkpoints of later steps than `good`: the run makes them again."""
+def _notes(faults: dict[Path, str]) -> list[str]:
+    return [f"checkpoint {path.name} is not used: {fault}" for path, fault in faults.items() if fault]
+
+
+def drop_newer(folder: Path, good: Path | None) -> None:
+    """Deletes checkpoints of later steps than `good`, or all: the run makes them again."""
     for path in _all(folder):
-        if int(path.name) > int(good.name):
+        if good is None or int(path.name) > int(good.name):
             shutil.rmtree(path)
 
 

@@ -36,9 +36,8 @@ def fit(run: Run, compiled: jax.stages.Compiled, state: TrainState, bits_per_ele
         Signals() as signals,
     ):
         book = _Book(run, metrics, saved, bits_per_element)
-        for done in range(int(state.step) + 1, run.config.steps + 1):
-            if _out_of_patience(run.config, state):
-                break
+        first = int(state.step) + 1
+        for done in () if _out_of_patience(run.config, state) else range(first, run.config.steps + 1):
             state, measured = compiled(state, batches_of(run.job, run.config, done - 1))
             stop = signals.received
             state = book.enter(done, state, measured, stop is not None)
@@ -46,6 +45,8 @@ def fit(run: Run, compiled: jax.stages.Compiled, state: TrainState, bits_per_ele
                 saved.wait()
                 go_on = how_to_resume(run.config, run.out)
                 raise Stopped(f"stopped by {stop.name} after step {done}, which is saved; go on with: {go_on}", stop)
+            if _is_evaluated(run.config, done) and _out_of_patience(run.config, state):
+                break
         saved.wait()
     return state
 
@@ -74,7 +75,7 @@ class _Book:
             self._check(done, state)
         if logged:
             state = self._log(done, state, measured)
-        if saved or (logged and _out_of_patience(config, state)):
+        if saved or (_is_evaluated(config, done) and _out_of_patience(config, state)):
             self.metrics.sync()
             self.saved.save(done, state, self.run.seconds)
         self.saved.sign()
@@ -94,7 +95,7 @@ class _Book:
             "seconds": run.seconds,
             "gradient_norm": float(measured.gradient_norm),
         } | spike_statistics(measured.seen, config.share)
-        if done % config.evaluate_every == 0 or done == config.steps:
+        if _is_evaluated(config, done):
             line |= run.job.watch(averaged(state, config.ema))
             state = _scored(state, line["heldout_bits"])
         self.metrics.write(line | {"bits_per_element": self.bits_per_element})
@@ -104,12 +105,14 @@ class _Book:
 
 def _scored(state: TrainState, heldout_bits: float) -> TrainState:
     """The state after one more evaluation; a NaN is no improvement."""
-    better = heldout_bits < float(state.best)
-    best = np.float32(heldout_bits if better else state.best)
-    stale = np.int32(0 if better else int(state.stale) + 1)
-    place = jax.tree.map(lambda a: a.sharding, (state.best, state.stale))
-    best, stale = jax.device_put((best, stale), place)
+    now, best = np.float32(heldout_bits), np.float32(state.best)
+    after = (now, np.int32(0)) if now < best else (best, np.int32(state.stale + 1))
+    best, stale = jax.device_put(after, (state.best.sharding, state.stale.sharding))
     return dataclasses.replace(state, best=best, stale=stale)
+
+
+def _is_evaluated(config: Config, step: int) -> bool:
+    return step % config.evaluate_every == 0 or step == config.steps
 
 
 def _out_of_patience(config: Config, state: TrainState) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from snap_jax.training.files import write_atomically
 
 NAME = "manifest.json"
+CUT_SHORT = "it has no manifest: saving was cut short"
 
 
 def write(folder: Path, facts: dict) -> None:
@@ -29,7 +30,7 @@ def fault(folder: Path) -> str:
     try:
         files = json.loads((folder / NAME).read_text(encoding="utf-8"))["files"]
     except FileNotFoundError:
-        return "it has no manifest: saving was cut short"
+        return CUT_SHORT
     except (ValueError, KeyError, TypeError) as error:
         return f"its manifest is damaged ({error})"
     if missing := sorted(set(files) - set(_files(folder))):

@@ -100,7 +100,7 @@ def take_up(
     if good is not None:
         state = checkpoints.restore(good, state)
         began -= manifest.facts(good)["seconds"]
-        checkpoints.drop_newer(out / "checkpoints", good)
+    checkpoints.drop_newer(out / "checkpoints", good)
     notes += [*_differences(known.versions), f"resumed at step {int(state.step)} of {config.steps}"]
     for note in notes:
         on_note(note)

@@ -18,6 +18,7 @@ from jaxtyping import Array, PyTree
 from snap_jax.config import Config
 from snap_jax.telemetry import Telemetry
 from snap_jax.training.job import Job
+from snap_jax.training.optimizers import clipped
 
 
 @tree_util.register_dataclass
@@ -116,7 +117,7 @@ def compile_step(
     def step(state: TrainState, batches: PyTree) -> tuple[TrainState, Measured]:
         (loss, seen), gradient = _loss_and_gradient(job, state, batches, config.accumulate)
         norm = optax.tree.norm(gradient)
-        new = _updated(state, gradient, optimizer, config.ema)
+        new = _updated(state, clipped(gradient, norm), optimizer, config.ema)
         extra = job.follow(state.extra, seen, state.step / config.steps)
         new = dataclasses.replace(new, extra=extra)
         finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(norm)
