@@ -3,6 +3,7 @@
 from snap_jax import cost as cost
 from snap_jax import membranes as membranes
 from snap_jax import mesh as mesh
+from snap_jax.budget import Budget as Budget
 from snap_jax.codecs import Codec as Codec
 from snap_jax.collectives import all_gather as all_gather
 from snap_jax.collectives import all_to_all as all_to_all
@@ -19,6 +20,7 @@ from snap_jax.encodings import Rate as Rate
 from snap_jax.encodings import Ternary as Ternary
 from snap_jax.encodings import TopK as TopK
 from snap_jax.errors import UsageError as UsageError
+from snap_jax.innovation import Innovation as Innovation
 from snap_jax.nn import Boundary as Boundary
 from snap_jax.traffic import Traffic as Traffic
 from snap_jax.traffic import Transfer as Transfer

@@ -18,15 +18,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from snap_jax import mesh
-from snap_jax.budget import Budget
 from snap_jax.config import Config
 from snap_jax.data import text
-from snap_jax.innovation import Innovation
 from snap_jax.models import rwkv
 from snap_jax.specs import parse_link
 from snap_jax.tasks import language
 from snap_jax.telemetry import Telemetry
-from snap_jax.training.transfer import weights_of
+from snap_jax.training.budgets import around_of, budget_of
+from snap_jax.training.transfer import inherits, weights_of
 
 _EVALUATED_AT_ONCE = (4, 8)  # microbatches, windows each
 
@@ -129,26 +128,19 @@ def prepare(config: Config) -> Language:
     die_mesh = mesh.make({language.AXIS: config.chips})
     size = rwkv.Config(config.layers, config.width, config.heads, chunk=math.gcd(config.window, 32))
     dtype = jnp.dtype("bfloat16") if config.compute == "bf16" else None
-    around, pressure = _under_budget(config)
+    around, pressure = around_of(config), budget_of(config)
     task, params = language.build(
         size, die_mesh, codec, grad_codec, seed=config.seed, dtype=dtype, around=around, pressure=pressure
     )
     if config.init_from:
         params = weights_of(Path(config.init_from), config, task.graph, params)
-    if pressure is not None:
+    if pressure is not None and not (config.init_from and inherits(Path(config.init_from), config)):
         sample = text.batch(corpus.train, step=2**31, seed=config.seed, batch=32, window=config.window)
         params = language.calibrated(
             task, params, jnp.asarray(sample.astype(np.int32)), bits=pressure.target(0.0).item()
         )
     params = jax.device_put(params, NamedSharding(die_mesh, PartitionSpec(language.AXIS)))
     return Language(config, corpus, heldout, task, params)
-
-
-def _under_budget(config: Config) -> tuple[Innovation | None, Budget | None]:
-    if not config.budget:
-        return None, None
-    around = Innovation(config.sent_dims, config.taps)
-    return around, Budget(config.budget - config.context_bits)
 
 
 def spread(windows: np.ndarray, most_bytes: int) -> np.ndarray:

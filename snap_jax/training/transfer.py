@@ -17,13 +17,14 @@ from snap_jax.models import rwkv, stages
 from snap_jax.nn import Boundary
 from snap_jax.specs import parse_link
 from snap_jax.training import checkpoints, manifest
+from snap_jax.training.budgets import around_of
 
 
 def weights_of(run: Path, config: Config, graph: nnx.GraphDef, fresh: PyTree) -> PyTree:
     """The weights of another run, stacked for the chips of `config`.
 
-    The blocks move to the die that holds their layer now. A boundary keeps its threshold where the other run had one
-    behind the same layer, in the same encoding; elsewhere it stays fresh.
+    The blocks move to the die that holds their layer now. A boundary keeps what it learned where the other run
+    had one behind the same layer, in the same encoding and with the same around it; elsewhere it stays fresh.
 
     Args:
       run: its directory; of an unfinished run the last checkpoint is taken.
@@ -44,28 +45,34 @@ def weights_of(run: Path, config: Config, graph: nnx.GraphDef, fresh: PyTree) ->
     return params
 
 
+def inherits(run: Path, config: Config) -> bool:
+    """Whether the boundaries of that run fit this one: the same encoding, and the same learned around it."""
+    return _fits(_config(run), config)
+
+
 def _inherited(source: Config, config: Config, theirs: list[Boundary], fresh: list[Boundary]) -> list[Boundary]:
-    if not _same_encoding(source, config):
+    if not _fits(source, config):
         return fresh
     behind = {(i + 1) * source.layers // source.chips: boundary for i, boundary in enumerate(theirs)}
     each = config.layers // config.chips
     for i, boundary in enumerate(fresh):
         other = behind.get((i + 1) * each)
-        if other is not None and other.codec is not None and other.codec.encoding.threshold is not None:
-            boundary.log_threshold = nnx.Param(other.log_threshold[...])
+        if other is not None:
+            nnx.update(boundary, nnx.state(other))
     return fresh
 
 
-def _same_encoding(source: Config, config: Config) -> bool:
-    ours, theirs = parse_link(config.link), parse_link(source.link)
-    return ours is not None and theirs is not None and ours.encoding == theirs.encoding
+def _fits(source: Config, config: Config) -> bool:
+    ours, theirs = parse_link(config.sent_link), parse_link(source.sent_link)
+    same_encoding = ours is not None and theirs is not None and ours.encoding == theirs.encoding
+    return same_encoding and around_of(source) == around_of(config)
 
 
 def _stacked(run: Path, source: Config) -> tuple[nnx.GraphDef, PyTree]:
     """The graph of a stage of that run, and its stacked parameters, on one device."""
     size = rwkv.Config(source.layers, source.width, source.heads, chunk=math.gcd(source.window, 32))
-    codec = parse_link(source.link)
-    boundaries = [Boundary(codec, source.width) for _ in range(source.chips)]
+    codec, around = parse_link(source.sent_link), around_of(source)
+    boundaries = [Boundary(codec, source.width, around=around) for _ in range(source.chips)]
     graph, like = stages.split(rwkv.RWKV(size, rngs=nnx.Rngs(0)), boundaries)
     final = run / "checkpoints" / "final"
     if final.is_dir() and not manifest.fault(final):
