@@ -12,7 +12,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.frontier import Point, find, load, sweep
+from experiments import plots
+from experiments.points import Point
+from experiments.sweeps import find, load, sweep
 
 FILE = Path("runs/pareto.jsonl")
 STEPS = {"text": 600, "digits": 500}
@@ -148,7 +150,10 @@ def main() -> None:
             for points in first_pass(task):
                 sweep(points[share - 1 :: shares], asked.file)
                 sweep(repeats(task, load(asked.file))[share - 1 :: shares], asked.file)
-        print(f"\n## {task}\n\n{table(task, load(asked.file))}")
+        lines = [line for line in load(asked.file) if line["task"] == task]
+        print(f"\n## {task}\n\n{table(task, lines)}")
+        quality, unit = ("bits_per_byte", "bits a byte") if task == "text" else ("nats", "nats an image")
+        plots.frontier(lines, task, quality, unit, asked.file.with_name(f"{task}.svg"))
 
 
 if __name__ == "__main__":

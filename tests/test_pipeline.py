@@ -12,7 +12,8 @@ from jax.sharding import PartitionSpec as P
 import snap_jax as snap
 from snap_jax import mesh
 from snap_jax.models import rwkv, stages
-from snap_jax.nn import Boundary, pipeline
+from snap_jax.nn import Boundary
+from snap_jax.pipelines import pipeline
 from snap_jax.specs import parse_link
 from snap_jax.tasks import language
 from snap_jax.traffic import trace_compiled

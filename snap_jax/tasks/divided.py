@@ -22,7 +22,8 @@ from snap_jax._jax import as_varying
 from snap_jax.codecs import Codec
 from snap_jax.errors import UsageError
 from snap_jax.models import stages
-from snap_jax.nn import Boundary, pipeline
+from snap_jax.nn import Boundary
+from snap_jax.pipelines import pipeline
 from snap_jax.tasks.layouts import DIE, Layout
 from snap_jax.telemetry import Telemetry
 

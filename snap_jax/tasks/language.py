@@ -20,7 +20,8 @@ from snap_jax.errors import UsageError
 from snap_jax.innovation import Innovation
 from snap_jax.models import rwkv, stages
 from snap_jax.models.precision import compute_in
-from snap_jax.nn import Boundary, pipeline
+from snap_jax.nn import Boundary
+from snap_jax.pipelines import pipeline
 from snap_jax.telemetry import Telemetry
 
 AXIS = "die"

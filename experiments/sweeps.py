@@ -1,0 +1,37 @@
+"""Sweeps: many points, a line of JSON each, in a file that can be added to at any time."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+
+from experiments.frontier import run
+from experiments.points import Point
+
+
+def sweep(points: Sequence[Point], file: Path, say: Callable[[str], None] = print) -> list[dict]:
+    """Runs what `file` does not hold yet; a line of JSON each, appended as it is done."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for number, point in enumerate(points):
+        if find(point, load(file)) is None:
+            say(f"[{number + 1}/{len(points)}] {point}")
+            line = run(point, say)
+            with file.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(line | {"jax": jax.__version__}) + "\n")
+            quality = f"{line['bits_per_byte']:.4f} bits/byte, {line['accuracy']:.2f} %"
+            say(f"    {quality}, {line['wire_bits']:.3f} wire bits")
+    return [line for point in points if (line := find(point, load(file))) is not None]
+
+
+def load(file: Path) -> list[dict]:
+    """The lines of a file; none if it is not there. A last line that was cut short is left out."""
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def find(point: Point, lines: Sequence[dict]) -> dict | None:
+    """The line of a point."""
+    wanted = dataclasses.asdict(point)
+    return next((line for line in lines if all(line.get(k) == v for k, v in wanted.items())), None)
