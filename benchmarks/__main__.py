@@ -1,10 +1,10 @@
-"""Runs every benchmark, or those named: `python -m benchmarks [pipeline] [codecs] [wires] [telemetry]`."""
+"""Runs every benchmark, or those named: `python -m benchmarks [pipeline] [codecs] [wires] [telemetry] [layouts]`."""
 
 import importlib.util
 import subprocess
 import sys
 
-ALL = ("pipeline", "codecs", "wires", "telemetry")
+ALL = ("pipeline", "codecs", "wires", "telemetry", "layouts")
 
 for name in sys.argv[1:] or ALL:
     if importlib.util.find_spec(f"benchmarks.{name}") is None:

@@ -9,6 +9,7 @@ model has two ends: at `enter` goes in what all chips hold alike, at `leave` the
 """
 
 import abc
+import dataclasses
 from typing import Any, TypeVar
 
 import jax
@@ -197,6 +198,7 @@ def divide(model: T, chips: int, codec: Codec | None, grad_codec: Codec | None =
       UsageError: if there is a weight that cannot be divided evenly.
     """
     part: Any = nnx.clone(model)
+    codec = _for_parts(codec, chips)
     jax.tree.map_with_path(lambda path, leaf: _require_even(path, leaf, chips), nnx.state(part))
     modules = dict(nnx.iter_modules(part))
     for path, module in modules.items():
@@ -214,6 +216,13 @@ def specs(params: PyTree, *leading: str | None) -> PyTree:
     {'attention': {'query': {'kernel': P(None, 'tensor')}}, 'head': P()}
     """
     return jax.tree.map_with_path(lambda path, _: PartitionSpec(*leading, *_spec(path)), params)
+
+
+def _for_parts(codec: Codec | None, chips: int) -> Codec | None:
+    """Its threshold starts smaller by `sqrt(chips)`: so much smaller are independent parts of a sum than the sum."""
+    if codec is None or codec.encoding.threshold is None:
+        return codec
+    return dataclasses.replace(codec, encoding=codec.encoding.with_threshold(codec.encoding.threshold / chips**0.5))
 
 
 def _names(path: tuple) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Transformer: a decoder as in Llama (Touvron et al. 2023), with the squared ReLU of Primer (So et al. 2021).
 
-`x = embed(token)`; each block adds causal attention and an MLP to the stream; `logits = head(norm(x))`.
+`x = norm(embed(token))`; each block adds causal attention and an MLP to the stream; `logits = head(norm(x))`.
 Law: no token sees its future, and attention sees distances only: `rotate(q, t) . rotate(k, s)` depends on `t - s`.
 """
 
@@ -120,13 +120,15 @@ class Transformer(nnx.Module):
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.embed = nnx.Embed(config.vocabulary, config.width, rngs=rngs)
+        # The stream starts at unit size, which is what links between dies expect.
+        self.norm_in = nnx.RMSNorm(config.width, rngs=rngs)
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
         self.norm_out = nnx.RMSNorm(config.width, rngs=rngs)
         self.head = nnx.Linear(config.width, config.vocabulary, use_bias=False, rngs=rngs)
 
     def enter(self, tokens: Int[Array, "batch time"]) -> Float[Array, "batch time width"]:
         """Tokens -> stream."""
-        return self.embed(tokens)
+        return self.norm_in(self.embed(tokens))
 
     def body(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
         """The stream through all blocks held here."""

@@ -1,0 +1,85 @@
+"""Layouts: what crosses in a step when four chips share batch, layers, or each layer; and what coding it costs in loss.
+
+Prediction. Data parallelism moves parameters, tensor parallelism activations twice a layer and direction, a pipeline
+activations once a die. Spikes of 3 bits forward and bf16 back should take about a third of floats in both of the
+latter; ternary gradients with 4-bit sums a tenth. Losses: one seed, few steps; only large differences mean anything.
+
+`python -m benchmarks.layouts [LAYOUT...]` runs all, or those named.
+"""
+
+import functools
+import sys
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from rich.console import Console
+from rich.table import Table
+
+import snap_jax as snap
+from benchmarks.timing import machine
+from snap_jax.data import text
+from snap_jax.models import transformer
+from snap_jax.specs import parse_link
+from snap_jax.tasks import divided
+from snap_jax.tasks.layouts import Layout, parse_layout
+
+CHIPS, STEPS, WINDOW, BATCH = 4, 150, 64, 16
+SIZE = transformer.Config(layers=2, width=64, heads=4)
+LAYOUTS = ("data", "tensor", "pipeline:2+tensor", "data:2+tensor", "data:2+pipeline")
+# 1.53 mean sizes is the best threshold for a ternary Gaussian (Max 1960, as in `snap_jax.membranes`).
+CODED = ("count:3", "bf16", snap.Codec(snap.Ternary(threshold=1.53), snap.Packed()))
+
+
+def main() -> None:
+    snap.mesh.emulate(CHIPS)
+    table = Table("layout", "links", "bytes a step, forward", "backward and gradients", "loss, nats a byte")
+    for spec in sys.argv[1:] or LAYOUTS:
+        for name, codecs in (("dense", ("dense", "dense", None)), ("coded", CODED)):
+            forward, backward, loss = learn(parse_layout(spec, CHIPS), *codecs)
+            table.add_row(spec, name, f"{forward:,}", f"{backward:,}", f"{loss:.3f}")
+    table.caption = (
+        f"transformer {SIZE.layers} x {SIZE.width}, {STEPS} steps of {BATCH} x {WINDOW} bytes, last 20 averaged"
+    )
+    console = Console()
+    console.print(f"[bold]Layouts[/bold]: {machine()}")
+    console.print(table)
+
+
+def learn(layout: Layout, link: str, grad_link: str, data_codec: snap.Codec | None) -> tuple[int, int, float]:
+    """Bytes forward and back of one step, and the loss at the end."""
+    model = transformer.Transformer(SIZE, rngs=nnx.Rngs(0))
+    codecs = parse_link(link), parse_link(grad_link)
+    task, params = divided.build(model, layout, *codecs, features=SIZE.width, data_codec=data_codec)
+    optimizer = task.with_average(optax.adam(3e-3))
+    state = optimizer.init(params)
+
+    def step(params, state, tokens):
+        loss, gradient = task.loss_and_gradient(params, tokens)
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    program = jax.jit(step).lower(params, state, batch(0)).compile()
+    losses = []
+    for index in range(STEPS):
+        params, state, loss = program(params, state, batch(index))
+        losses.append(float(loss))
+    traffic = snap.trace_compiled(program, task.mesh)
+    forward = traffic.where(lambda t: t.direction == "forward" and "boundary" in t.path).sent_bytes
+    return forward, traffic.sent_bytes - forward, sum(losses[-20:]) / 20
+
+
+@functools.cache
+def corpus() -> text.Corpus:
+    return text.load("stdlib")
+
+
+def batch(step: int) -> jax.Array:
+    """The same for every layout, as two microbatches."""
+    rows = text.batch(corpus().train, step=step, seed=0, batch=BATCH, window=WINDOW)
+    return jnp.asarray(rows.reshape(2, BATCH // 2, -1).astype("int32"))
+
+
+if __name__ == "__main__":
+    main()
