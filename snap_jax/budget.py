@@ -71,11 +71,11 @@ class Pressure(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Budget(Pressure):
-    """Bits an element, met by dual ascent: `m' = m + speed (|m| + first / 10) clip(measured / target - 1, -1, 1)`.
+    """Bits an element, met by dual ascent: `m' = m + speed (|m| + first / 2) clip(measured / target - 1, -1, 1)`.
 
     The multiplier m of a boundary works on the differentiable code length R, as `m R` in the loss, and is driven by
     what the wire took, so that headers, rungs and an estimate that is off are all inside the budget. It is that of an
-    equality: below zero, down to `-first`, it draws on bits that are paid for and not used, by finer thresholds.
+    equality: below zero, down to `-4 first`, it draws on bits that are paid for and not used, by finer thresholds.
     The target comes down geometrically from `start` times the budget during the first `anneal` of the run.
 
     Attributes:
@@ -99,7 +99,7 @@ class Budget(Pressure):
 
     bits_per_element: float
     groups: tuple[tuple[int, ...], ...] = ()
-    speed: float = 0.05
+    speed: float = 0.1
     first: float = 0.03
     start: float = 2.0
     anneal: float = 0.3
@@ -133,7 +133,7 @@ class Budget(Pressure):
     def update(self, state, measured, progress):
         """One step of dual ascent."""
         error = jnp.clip(self._shared(measured) / self.target(progress) - 1, -1, 1)
-        return jnp.clip(state + self.speed * (jnp.abs(state) + self.first / 10) * error, -self.first, 10.0)
+        return jnp.clip(state + self.speed * (jnp.abs(state) + self.first / 2) * error, -4 * self.first, 10.0)
 
     def _shared(self, measured: Array) -> Array:
         for group in self.groups:

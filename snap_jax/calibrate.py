@@ -77,6 +77,10 @@ def _set_basis(boundary: Boundary, rows: np.ndarray) -> None:
     mean = rows.mean(0)
     _, vectors = np.linalg.eigh(np.cov(rows.T))
     basis = jnp.asarray(vectors[:, ::-1][:, : boundary.channels].copy(), jnp.float32)
+    for end in (boundary.sender, boundary.receiver):
+        if end.predicts:  # what is predicted is turned with the basis
+            turned = boundary.receiver.basis[...] @ basis
+            end.predictor.output[...] = end.predictor.output[...] @ turned
     boundary.sender.basis[...], boundary.receiver.basis[...] = basis, basis.T
     for end in (boundary.sender, boundary.receiver):
         end.mean[...] = jnp.asarray(mean, jnp.float32)

@@ -17,7 +17,8 @@ class Config:
       data: `stdlib`, `enwik8`, or a path to text.
       link: what crosses from chip to chip, e.g. `dense`, `bf16`, `int4`, `count:3+packed`.
       budget: wire bits an element to train for, all included, e.g. 0.75; 0 sets none. Link is then `count:15+rans`
-        unless you name another, around it a basis, a mean and a prediction are learned (`innovation`).
+        unless you name another, around it a basis, a mean and a prediction are learned (`innovation`). Needs a trained
+        model to start from, `init_from`.
       dims: numbers sent for each vector under a budget; 0 takes 3/8 of the width for each bit of it.
       taps: tokens that predict what is sent under a budget; they are sent to every chip and count, 8 bits each.
       grad_link: the same for the way back; empty means dense for a dense link, else bf16.
@@ -119,6 +120,11 @@ def _check_budget(config: Config) -> None:
         raise UsageError(
             f"budget={config.budget} does not pay for the tokens that predict, {config.context_bits:.3g} bits an "
             "element: use a larger one, or --taps 0"
+        )
+    if config.budget and not config.init_from:
+        raise UsageError(
+            f"budget={config.budget}: boundaries are calibrated on what crosses a trained model: train one with "
+            "--link dense first, then give its --out as --init-from"
         )
     if config.budget and not any(wire in config.sent_link for wire in ("+rans", "+ladder", "+events")):
         raise UsageError(

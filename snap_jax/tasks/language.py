@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
@@ -199,7 +200,8 @@ def build(
 
 def calibrated(task: Task, params: PyTree, tokens: Int[Array, "batch time_plus_1"], *, bits: float) -> PyTree:
     """The parameters with every boundary calibrated on what would cross it of `tokens`, uncoded."""
-    model, boundaries = stages.join(task.graph, params)
+    on_host = jax.tree.map(lambda p: jnp.asarray(np.asarray(p)), params)  # off the mesh, on one device
+    model, boundaries = stages.join(task.graph, on_host)
     each = len(model.blocks) // len(boundaries)
     x = model.enter(tokens[:, :-1])
     for place, block in enumerate(model.blocks):

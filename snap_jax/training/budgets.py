@@ -11,7 +11,7 @@ from snap_jax.innovation import Innovation
 def around_of(config: Config) -> Innovation | None:
     """The basis, mean and prediction that are learned around the codec under a budget.
 
-    >>> around_of(Config(budget=1.0, width=64))
+    >>> around_of(Config(budget=1.0, width=64, init_from="runs/dense"))
     Innovation(dims=24, taps=4, vocabulary=256, hidden=128)
     """
     return Innovation(config.sent_dims, config.taps) if config.budget else None
@@ -20,7 +20,7 @@ def around_of(config: Config) -> Innovation | None:
 def budget_of(config: Config) -> Budget | None:
     """The budget of each boundary: what the tokens that predict leave of it.
 
-    >>> budget_of(Config(budget=1.0, width=64)).bits_per_element
+    >>> budget_of(Config(budget=1.0, width=64, init_from="runs/dense")).bits_per_element
     0.875
     """
     return Budget(config.budget - config.context_bits) if config.budget else None

@@ -23,6 +23,7 @@ from snap_jax.data import text
 from snap_jax.models import rwkv
 from snap_jax.specs import parse_link
 from snap_jax.tasks import language
+from snap_jax.tasks.language import calibrated
 from snap_jax.telemetry import Telemetry
 from snap_jax.training.budgets import around_of, budget_of
 from snap_jax.training.transfer import inherits, weights_of
@@ -134,11 +135,10 @@ def prepare(config: Config) -> Language:
     )
     if config.init_from:
         params = weights_of(Path(config.init_from), config, task.graph, params)
-    if pressure is not None and not (config.init_from and inherits(Path(config.init_from), config)):
-        sample = text.batch(corpus.train, step=2**31, seed=config.seed, batch=32, window=config.window)
-        params = language.calibrated(
-            task, params, jnp.asarray(sample.astype(np.int32)), bits=pressure.target(0.0).item()
-        )
+    if pressure is not None and not inherits(Path(config.init_from), config):
+        sample = text.batch(corpus.train, step=2**31, seed=config.seed, batch=16, window=config.window)
+        bits = float(pressure.target(0.0))
+        params = calibrated(task, params, jnp.asarray(sample.astype(np.int32)), bits=bits)
     params = jax.device_put(params, NamedSharding(die_mesh, PartitionSpec(language.AXIS)))
     return Language(config, corpus, heldout, task, params)
 
