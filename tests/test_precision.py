@@ -23,11 +23,13 @@ def config(tmp_path_factory):
 def test_the_stream_crosses_as_computed_and_gradients_are_f32(config, compute, stream):
     """One window of 8 bytes and 8 channels a microbatch."""
     job = training.prepare(dataclasses.replace(config, compute=compute, link="dense", grad_link="dense"))
-    crossing = jax.make_jaxpr(job.loss_and_gradient)(job.params, job.batch(0)).pretty_print(use_color=False)
+    crossing = jax.make_jaxpr(job.loss_and_gradient)(job.params, job.batch(0), job.extra()).pretty_print(
+        use_color=False
+    )
     sent = [line.split("=")[0] for line in crossing.splitlines() if " ppermute[" in line]
     assert len(sent) == 2  # forward and backward
     assert all(f":{stream}" in line for line in sent)
-    (loss, _), gradient = jax.eval_shape(job.loss_and_gradient, job.params, job.batch(0))
+    (loss, _), gradient = jax.eval_shape(job.loss_and_gradient, job.params, job.batch(0), job.extra())
     assert {leaf.dtype for leaf in jax.tree.leaves((loss, gradient))} == {np.dtype("float32")}
 
 
@@ -36,6 +38,6 @@ def test_the_loss_is_near(config):
     losses = []
     for compute in ("f32", "bf16"):
         job = training.prepare(dataclasses.replace(config, compute=compute))
-        losses.append(float(jax.jit(job.task.loss)(job.params, job.batch(0))))
+        losses.append(float(jax.jit(job.task.loss)(job.params, job.batch(0), job.extra())))
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)

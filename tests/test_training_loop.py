@@ -303,12 +303,15 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_really_full_loses_nothing(small_disk):
     """Three checkpoints of a few numbers fit; then something else fills the disk."""
 
+    signed = []
+
     def fill(progress):
         if progress.step == 30:
+            signed.append(checkpoints.last_good(small_disk / "run" / "checkpoints")[0])
             (small_disk / "other").write_bytes(bytes(shutil.disk_usage(small_disk).free))
 
     with pytest.raises(UsageError, match="no space left"), full_disk_explained(small_disk, "X"):
         fitted(changed(steps=100), small_disk / "run", on_progress=fill)
     good, _ = checkpoints.last_good(small_disk / "run" / "checkpoints")
     assert good is not None
-    assert good.name == "20"
+    assert int(good.name) >= int(signed[0].name) >= 10  # 20 may still have been on its way to the disk at step 30
