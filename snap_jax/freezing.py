@@ -56,32 +56,34 @@ def idle_channels(
     return tuple(int(c) for c in np.flatnonzero(np.max(rates, 0) <= least_rate))
 
 
-def freeze(boundaries: Sequence[Boundary], silent: Sequence[int], *, limit: int | None = None) -> Frozen:
-    """Takes `silent` channels off the wire of all boundaries, which are one program and so share what is left.
-
-    They are silenced first, so that nothing changes for the model, now or for other data.
+def freeze(boundaries: Sequence[Boundary], *, limit: int | None = None) -> Frozen:
+    """Takes channels that all boundaries silenced off the wire: one program has them, so they share what is left.
 
     Args:
       boundaries: changed in place.
-      silent: channels; at least one must be left.
       limit: most spikes an element may fire from now on, for `Count`: ticks above it are never sent.
 
     Raises:
       UsageError: if nothing would be left, channels are frozen already, or `limit` does not fit the encoding.
     """
-    first = boundaries[0]
-    live = tuple(c for c in range(first.channels) if c not in set(silent))
+    first, silent = boundaries[0], set.intersection(*map(_silenced, boundaries))
+    live = tuple(c for c in range(first.channels) if c not in silent)
     if not live:
         raise UsageError(f"freeze: all {first.channels} channels are silent: leave one, or drop the boundary")
     if first.live is not None:
         raise UsageError(f"freeze: {first.channels - len(first.live)} channels are frozen already: freeze once")
     before = _limit_of(first)
     for boundary in boundaries:
-        silence(boundary, silent)
         boundary.live = nnx.static(live)
         if limit is not None:
             _lower_limit(boundary, limit)
     return Frozen((first.channels, len(live)), None if before is None else (before, _limit_of(first) or before))
+
+
+def _silenced(boundary: Boundary) -> set[int]:
+    if boundary.codec is None or boundary.codec.encoding.threshold is None:
+        return set()
+    return {int(c) for c in np.flatnonzero(np.asarray(boundary.log_threshold[...]) >= _NEVER)}
 
 
 def most_spikes(boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... channels"]]) -> int:

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 
 from snap_jax.errors import UsageError
 from snap_jax.models.convolution import conv, norm
-from snap_jax.models.spiking import Activation, average, repeat
+from snap_jax.models.networks import VisionNetwork
+from snap_jax.models.spiking import Activation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +189,7 @@ class Block(nnx.Module):
         return x + branch if self.shortcut else branch
 
 
-class EfficientNet(nnx.Module):
+class EfficientNet(VisionNetwork):
     """The whole model, or with `blocks` the part of it that one die holds.
 
     >>> config = Config(stages=(Stage(3, 4, 16, 1, 2),), stem=16, stem_stride=1, features=32, classes=10, channels=1)
@@ -205,32 +206,9 @@ class EfficientNet(nnx.Module):
         self.norm_out = ConvNorm(config.stages[-1].width, config.features, 1, rngs)
         self.head = nnx.Linear(config.features, config.classes, rngs=rngs)
 
-    def enter(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "ticks_batch h w features"]:
-        """Images -> stream; with ticks, the same current at each.
-
-        Raises:
-          UsageError: if the images do not have the channels of the config.
-        """
-        if images.shape[-1] != self.channels:
-            raise UsageError(
-                f"EfficientNet.enter: images of shape {images.shape}, channels={self.channels}: "
-                "make the last axis that long"
-            )
-        return self.act(repeat(self.stem(images), self.ticks))
-
-    def body(self, x: Float[Array, "ticks_batch h w features"]) -> Float[Array, "ticks_batch h2 w2 features2"]:
-        """The stream through all blocks held here."""
-        for block in self.blocks:
-            x = block(x)
-        return x
-
-    def leave(self, x: Float[Array, "ticks_batch h w features"]) -> Float[Array, "batch classes"]:
-        """Stream -> logits, averaged over ticks."""
-        return self.head(average(self.act(self.norm_out(x)).mean((1, 2)), self.ticks))
-
-    def __call__(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch classes"]:
-        """Logits of the class, on one chip."""
-        return self.leave(self.body(self.enter(images)))
+    def enter(self, inputs: Float[Array, "batch height width channels"]) -> Float[Array, "ticks_batch h w features"]:
+        """Images -> stream, through the activation that an MS-ResNet leaves to its blocks."""
+        return self.act(super().enter(inputs))
 
 
 def _blocks(config: Config, rngs: nnx.Rngs) -> list[Block]:

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 
 from snap_jax.errors import UsageError
 from snap_jax.models.convolution import conv, norm
-from snap_jax.models.spiking import Activation, average, repeat
+from snap_jax.models.networks import VisionNetwork
+from snap_jax.models.spiking import Activation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Block(nnx.Module):
         return branch + (self.norm0(self.conv0(x)) if self.project else x)
 
 
-class ResNet(nnx.Module):
+class ResNet(VisionNetwork):
     """The whole model, or with `blocks` the part of it that one die holds.
 
     The stream is `[batch, h, w, width]`, with ticks `[ticks * batch, h, w, width]`.
@@ -117,32 +118,6 @@ class ResNet(nnx.Module):
         width = config.width * 2 ** (len(config.stages) - 1) if config.downsample else config.width
         self.norm_out = norm(width, rngs=rngs)
         self.head = nnx.Linear(width, config.classes, rngs=rngs)
-
-    def enter(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "ticks_batch h w features"]:
-        """Images -> stream; with ticks, the same current at each.
-
-        Raises:
-          UsageError: if the images do not have the channels of the config.
-        """
-        if images.shape[-1] != self.channels:
-            raise UsageError(
-                f"ResNet.enter: images of shape {images.shape}, channels={self.channels}: make the last axis that long"
-            )
-        return repeat(self.stem(images), self.ticks)
-
-    def body(self, x: Float[Array, "ticks_batch h w features"]) -> Float[Array, "ticks_batch h2 w2 features2"]:
-        """The stream through all blocks held here."""
-        for block in self.blocks:
-            x = block(x)
-        return x
-
-    def leave(self, x: Float[Array, "ticks_batch h w features"]) -> Float[Array, "batch classes"]:
-        """Stream -> logits, averaged over ticks."""
-        return self.head(average(self.act(self.norm_out(x)).mean((1, 2)), self.ticks))
-
-    def __call__(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch classes"]:
-        """Logits of the class, on one chip."""
-        return self.leave(self.body(self.enter(images)))
 
 
 def _blocks(config: Config, rngs: nnx.Rngs) -> list[Block]:

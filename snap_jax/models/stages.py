@@ -4,39 +4,15 @@ Law: `join(*split(model, boundaries))` gives back the very parameters of `model`
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from snap_jax.errors import UsageError
+from snap_jax.models.networks import Network
 from snap_jax.nn import Boundary
-
-
-@runtime_checkable
-class Model(Protocol):
-    """What a pipeline can hold: an entrance, blocks in a row, and an exit, `leave = head(norm_out(x))`.
-
-    `models.rwkv.RWKV` and `models.transformer.Transformer` are.
-    """
-
-    blocks: nnx.List
-    norm_out: Any  # modules; typed Any since attributes of a Protocol must match exactly
-    head: Any
-
-    def enter(self, tokens: Array) -> Array:
-        """Tokens -> stream."""
-        ...
-
-    def body(self, x: Array) -> Array:
-        """The stream through all blocks held here."""
-        ...
-
-    def leave(self, x: Array) -> Array:
-        """Stream -> logits."""
-        ...
 
 
 class Stage(nnx.Module):
@@ -46,12 +22,12 @@ class Stage(nnx.Module):
     travel, they make all dies the same program.
     """
 
-    def __init__(self, model: Model, boundary: Boundary):
+    def __init__(self, model: Network, boundary: Boundary):
         self.model = model
         self.boundary = boundary
 
 
-def split(model: Model, boundaries: Sequence[Boundary]) -> tuple[nnx.GraphDef, PyTree]:
+def split(model: Network, boundaries: Sequence[Boundary]) -> tuple[nnx.GraphDef, PyTree]:
     """One stage a boundary: the graph of a stage, and the parameters of all, stacked along a new first axis.
 
     Raises:
@@ -67,7 +43,7 @@ def split(model: Model, boundaries: Sequence[Boundary]) -> tuple[nnx.GraphDef, P
     return parts[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state for _, state in parts))
 
 
-def join(graph: nnx.GraphDef, stacked: PyTree) -> tuple[Model, list[Boundary]]:
+def join(graph: nnx.GraphDef, stacked: PyTree) -> tuple[Network, list[Boundary]]:
     """The model on one chip and its boundaries, from the stacked parameters of all stages."""
     count = jax.tree.leaves(stacked)[0].shape[0]
     stages = [nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], stacked)) for i in range(count)]
@@ -86,7 +62,7 @@ def _hand_receivers_on(boundaries: Sequence[Boundary], places: int) -> list[Boun
     return moved
 
 
-def _stage(model: Model, boundary: Boundary, first: int, count: int) -> Stage:
+def _stage(model: Network, boundary: Boundary, first: int, count: int) -> Stage:
     part = nnx.clone(model)
     part.blocks = nnx.List(list(part.blocks)[first : first + count])
     return Stage(part, boundary)

@@ -9,9 +9,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from snap_jax.errors import UsageError
+from snap_jax.models.networks import LanguageNetwork
 from snap_jax.models.neurons import feed, hidden
 from snap_jax.tensor_parallel import Region, Whole
 
@@ -110,7 +111,7 @@ class Block(nnx.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class Transformer(nnx.Module):
+class Transformer(LanguageNetwork):
     """The whole model, or with `blocks` the part of it that one die holds.
 
     >>> model = Transformer(Config(layers=2, width=16, heads=2), rngs=nnx.Rngs(0))
@@ -125,21 +126,3 @@ class Transformer(nnx.Module):
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
         self.norm_out = nnx.RMSNorm(config.width, rngs=rngs)
         self.head = nnx.Linear(config.width, config.vocabulary, use_bias=False, rngs=rngs)
-
-    def enter(self, tokens: Int[Array, "batch time"]) -> Float[Array, "batch time width"]:
-        """Tokens -> stream."""
-        return self.norm_in(self.embed(tokens))
-
-    def body(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
-        """The stream through all blocks held here."""
-        for block in self.blocks:
-            x = block(x)
-        return x
-
-    def leave(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time vocabulary"]:
-        """Stream -> logits."""
-        return self.head(self.norm_out(x))
-
-    def __call__(self, tokens: Int[Array, "batch time"]) -> Float[Array, "batch time vocabulary"]:
-        """Logits of the next token, on one chip."""
-        return self.leave(self.body(self.enter(tokens)))

@@ -22,6 +22,7 @@ from snap_jax._jax import as_varying
 from snap_jax.codecs import Codec
 from snap_jax.errors import UsageError
 from snap_jax.models import stages
+from snap_jax.models.networks import Network
 from snap_jax.nn import Boundary
 from snap_jax.pipelines import pipeline
 from snap_jax.tasks.layouts import DIE, Layout
@@ -173,7 +174,7 @@ def _observe(boundary: Boundary, stream: Array) -> Telemetry:
 
 
 def build(
-    model: stages.Model,
+    model: Network,
     layout: Layout,
     codec: Codec | None,
     grad_codec: Codec | None,
