@@ -57,9 +57,10 @@ def _boundaries(point: Point, task: tasks.Task, net: Any) -> list[Boundary]:
 
 def _fit(model: tasks.Cut, task: tasks.Task, point: Point, teacher: Any, first: int, last: int, say: Callable) -> None:
     graph, params = nnx.split(model)
+    params = jax.tree.map(lambda p: jax.lax.convert_element_type(p, p.dtype), params)  # a weak type would compile twice
     optimizer = tasks.optimizer(last - first, task.learning_rate)
     pressure = pressure_of(point, task.context_bits) if len(model.boundaries) else None
-    multipliers = pressure.init(len(model.boundaries)) if pressure else jnp.zeros(0)
+    multipliers = pressure.init(len(model.boundaries)) if pressure else jnp.zeros((0, 2))
 
     def loss(params, inputs, labels, context, multipliers):
         model = nnx.merge(graph, params)
@@ -93,7 +94,8 @@ def _fit(model: tasks.Cut, task: tasks.Task, point: Point, teacher: Any, first: 
                 wires = _wires(_with_learned_book(nnx.merge(graph, params), task, point))
             over = excess(_with_wires(nnx.merge(graph, params), wires), batch)
         if index % 100 == 99:
-            say(f"step {index + 1}: {float(own):.3f} nats, bits {np.round(bits, 2)}, price {np.round(multipliers, 3)}")
+            price = np.round(multipliers[:, 1], 3)
+            say(f"step {index + 1}: {float(own):.3f} nats, bits {np.round(bits, 2)}, price {price}")
     nnx.update(model, params)
     if pressure is not None:
         _with_learned_book(model, task, point)

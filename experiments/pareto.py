@@ -17,12 +17,13 @@ from experiments.points import Point
 from experiments.sweeps import find, load, sweep
 
 FILE = Path("runs/pareto.jsonl")
-STEPS = {"text": 600, "digits": 500}
+STEPS = {"text": 600, "digits": 500, "noisy": 500}
 BUDGETS = (0.5, 1.0, 1.5, 2.0, 3.0)
 SEEDS = (0, 1, 2)
-DIMS = {  # what a search at seed 0 found best (`search`): of `width` 64 and 32
+DIMS = {  # of `width` 64 and 32; fewer at fewer bits
     "text": {0.5: 12, 1.0: 24, 1.5: 32, 2.0: 40, 3.0: 56},
     "digits": {0.5: 8, 1.0: 12, 1.5: 16, 2.0: 24, 3.0: 32},
+    "noisy": {0.5: 8, 1.0: 12, 1.5: 16, 2.0: 24, 3.0: 32},
 }
 
 
@@ -37,7 +38,7 @@ def spikes(task: str, bits: float, **changes) -> Point:
 
 def bottlenecks(task: str, budget: float, **changes) -> list[Point]:
     """Learned bottlenecks with learned-step integers of 4, 3, 2 and 6 bits that take just the budget."""
-    width = {"text": 64, "digits": 32}[task]
+    width = {"text": 64, "digits": 32, "noisy": 32}[task]
     fits = [(bits, int(budget * width / bits)) for bits in (4, 3, 2, 6)]
     return [
         Point(**{"task": task, "method": "integer", "bits": bits, "dims": dims, "steps": STEPS[task]} | changes)
@@ -139,13 +140,13 @@ def _spread(lines: Sequence[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=("text", "digits"), action="append")
+    parser.add_argument("--task", choices=("text", "digits", "noisy"), action="append")
     parser.add_argument("--part", default="1/1", help="which share of the points, such as 1/2")
     parser.add_argument("--show", action="store_true", help="only show what is there")
     parser.add_argument("--file", type=Path, default=FILE)
     asked = parser.parse_args()
     share, shares = map(int, asked.part.split("/"))
-    for task in asked.task or ("text", "digits"):
+    for task in asked.task or ("text", "noisy", "digits"):
         if not asked.show:
             for points in first_pass(task):
                 sweep(points[share - 1 :: shares], asked.file)

@@ -14,7 +14,7 @@ class Point:
     """A method at one place of the frontier.
 
     Attributes:
-      task: `text` or `digits`.
+      task: `text`, `digits` or `noisy`.
       method: `dense`, `spikes`, `integer`, or a link spec such as `topk:0.1` or `int4:absmax`.
       bits: of `integer`; the budget of `spikes`, wire bits an element in all.
       dims: what the basis keeps; 0 is no basis, mean or prediction.
@@ -49,7 +49,7 @@ class Point:
 
 def task_of(point: Point) -> tasks.Task:
     """Data and model."""
-    make = {"text": tasks.language, "digits": tasks.digits}[point.task]
+    make = {"text": tasks.language, "digits": tasks.digits, "noisy": tasks.noisy}[point.task]
     return make(point.width, point.blocks) if point.width else make(blocks=point.blocks)
 
 

@@ -14,6 +14,8 @@ from experiments.points import Point
 def sweep(points: Sequence[Point], file: Path, say: Callable[[str], None] = print) -> list[dict]:
     """Runs what `file` does not hold yet; a line of JSON each, appended as it is done."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(file.parent / ".compiled"))  # seeds share their programs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     for number, point in enumerate(points):
         if find(point, load(file)) is None:
             say(f"[{number + 1}/{len(points)}] {point}")

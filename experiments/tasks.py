@@ -86,24 +86,34 @@ def language(width: int = 64, blocks: int = 4, window: int = 128, batch: int = 8
     )
 
 
+def noisy(width: int = 32, blocks: int = 4) -> Task:
+    """Digits under new noise at every step, half as large as they are: nothing to learn by heart."""
+    return digits(width, blocks, noise=0.5)
+
+
 @functools.lru_cache
-def digits(width: int = 32, blocks: int = 4, batch: int = 64) -> Task:
-    """The 8x8 digits of scikit-learn; quality in percent right, and nats."""
+def digits(width: int = 32, blocks: int = 4, batch: int = 64, noise: float = 0.0) -> Task:
+    """The 8x8 digits of scikit-learn; quality in percent right, and nats.
+
+    `noise` is its standard deviation, in those of the pixels; held-out images come under eight draws of it.
+    """
     data = images.load("digits")
     size = resnet.Config((blocks,), width=width, classes=data.classes, channels=1, downsample=False)
 
-    def ready(pixels: np.ndarray, labels: np.ndarray) -> tuple:
-        return jnp.asarray(images.normalise(data, pixels)), jnp.asarray(labels, jnp.int32), None
+    def ready(pixels: np.ndarray, labels: np.ndarray, *draw: int) -> tuple:
+        clean = images.normalise(data, pixels)
+        seen = clean + noise * np.random.default_rng(draw).standard_normal(clean.shape, np.float32) if noise else clean
+        return jnp.asarray(seen), jnp.asarray(labels, jnp.int32), None
 
     def draw(seed: int, step: int) -> tuple:
-        return ready(*images.batch(data, step=step, seed=seed, batch=batch))
+        return ready(*images.batch(data, step=step, seed=seed, batch=batch), seed, step)
 
     count = len(data.heldout_labels)
     rows = [np.arange(i, min(i + batch, count)) for i in range(0, count, batch)]
-    heldout = tuple(ready(data.heldout_images[r], data.heldout_labels[r]) for r in rows)
-    return Task(
-        f"digits{width}", width, lambda seed: resnet.ResNet(size, rngs=nnx.Rngs(seed)), draw, heldout, 0.0, 5e-3
-    )
+    draws = range(2**40, 2**40 + (8 if noise else 1))
+    heldout = tuple(ready(data.heldout_images[r], data.heldout_labels[r], d, r[0]) for d in draws for r in rows)
+    name = f"digits{width}" + (f"+{noise}" if noise else "")
+    return Task(name, width, lambda seed: resnet.ResNet(size, rngs=nnx.Rngs(seed)), draw, heldout, 0.0, 5e-3)
 
 
 def nats(logits: Array, labels: Array) -> Array:

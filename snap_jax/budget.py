@@ -9,6 +9,7 @@ a weight to be tuned by hand.
 
 import abc
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -52,30 +53,35 @@ def crossing(encoding: Encoding, x: Float[Array, "... channels"]) -> Crossing:
 
 
 class Pressure(abc.ABC):
-    """What is added to the loss so that less crosses. State: one number a boundary."""
+    """What is added to the loss so that less crosses. State: a row of two numbers a boundary; most leave it zero."""
 
-    def init(self, boundaries: int) -> Float[Array, " boundaries"]:
+    def init(self, boundaries: int) -> Float[Array, "boundaries 2"]:
         """The state before the first step."""
-        return jnp.zeros(boundaries)
+        return jnp.zeros((boundaries, 2))
 
     @abc.abstractmethod
-    def loss(self, state: Float[Array, "*boundaries"], seen: Crossing) -> Float[Array, "*boundaries"]:
+    def loss(self, state: Float[Array, "*boundaries 2"], seen: Crossing) -> Float[Array, "*boundaries"]:
         """What each boundary adds to the loss, nats a token or image."""
 
     def update(
-        self, state: Float[Array, " boundaries"], measured: Float[Array, " boundaries"], progress: Array | float
-    ) -> Float[Array, " boundaries"]:
+        self, state: Float[Array, "boundaries 2"], measured: Float[Array, " boundaries"], progress: Array | float
+    ) -> Float[Array, "boundaries 2"]:
         """The state after a step in which `measured` bits an element took the wire; `progress` in [0, 1] of the run."""
         return state
 
 
 @dataclasses.dataclass(frozen=True)
 class Budget(Pressure):
-    """Bits an element, met by dual ascent: `m' = m + speed (|m| + first / 2) clip(measured / target - 1, -1, 1)`.
+    """Bits an element, met by dual ascent with a damper.
 
-    The multiplier m of a boundary works on the differentiable code length R, as `m R` in the loss, and is driven by
-    what the wire took, so that headers, rungs and an estimate that is off are all inside the budget. It is that of an
-    equality: below zero, down to `-4 first`, it draws on bits that are paid for and not used, by finer thresholds.
+    `e = clip(measured / target - 1, -1, 1)`, `m' = m + speed (|m| + first / 2) e`, and
+    `price = m' + damping (|m'| + first / 2) e`.
+
+    The multiplier m of a boundary is driven by what the wire took, so that headers, rungs and an estimate that is off
+    are all inside the budget. It is that of an equality. A price above zero is paid for the differentiable code length
+    R, `price R` in the loss; one below, down to `-4 first`, draws on bits that are paid for and not used: by finer
+    thresholds alone, `-price mean(log threshold) / ln 2`, since a stream must not grow only to cost more. The damper
+    answers at once, before the multiplier has moved, and keeps the two from swinging about each other.
     The target comes down geometrically from `start` times the budget during the first `anneal` of the run.
 
     Attributes:
@@ -83,6 +89,7 @@ class Budget(Pressure):
       groups: boundaries that share one multiplier and one budget, e.g. `((0, 1, 2),)` for a model of three; empty: each
         boundary by itself.
       speed: relative change of a large multiplier in a step at an error of 100 %.
+      damping: the price over a large multiplier, less 1, at an error of 100 %.
       first: the multiplier before the first step, nats a bit.
       start: where the target starts, in budgets.
       anneal: share of the run in which the target comes down.
@@ -93,13 +100,14 @@ class Budget(Pressure):
     >>> budget = Budget(1.0, start=1.0)
     >>> state = budget.init(2)
     >>> above, below = budget.update(state, jnp.array([1.5, 0.5]), 1.0) / state
-    >>> bool(above > 1), bool(below < 1)
+    >>> bool((above > 1).all()), bool((below < 1).all())
     (True, True)
     """
 
     bits_per_element: float
     groups: tuple[tuple[int, ...], ...] = ()
     speed: float = 0.1
+    damping: float = 1.0
     first: float = 0.03
     start: float = 2.0
     anneal: float = 0.3
@@ -114,8 +122,8 @@ class Budget(Pressure):
             raise UsageError(f"Budget: groups={self.groups}: a boundary can be in one group only")
 
     def init(self, boundaries):
-        """`first` for each."""
-        return jnp.full(boundaries, self.first)
+        """`m = price = first` for each."""
+        return jnp.full((boundaries, 2), self.first)
 
     def target(self, progress: Array | float) -> Float[Array, "..."]:
         """Bits an element to aim at.
@@ -127,13 +135,19 @@ class Budget(Pressure):
         return self.bits_per_element * self.start**left
 
     def loss(self, state, seen):
-        """`m R`."""
-        return state * seen.bits
+        """`price R`; below zero, `-price mean(log threshold) / ln 2`."""
+        price = state[..., 1]
+        return jnp.where(price > 0, price * seen.bits, -price * seen.log_threshold / math.log(2))
 
     def update(self, state, measured, progress):
         """One step of dual ascent."""
         error = jnp.clip(self._shared(measured) / self.target(progress) - 1, -1, 1)
-        return jnp.clip(state + self.speed * (jnp.abs(state) + self.first / 2) * error, -4 * self.first, 10.0)
+        m = self._moved(state[:, 0], self.speed * error)
+        return jnp.stack([m, self._moved(m, self.damping * error)], -1)
+
+    def _moved(self, m: Array, by: Array) -> Array:
+        """By a share of its size."""
+        return jnp.clip(m + by * (jnp.abs(m) + self.first / 2), -4 * self.first, 10.0)
 
     def _shared(self, measured: Array) -> Array:
         for group in self.groups:
@@ -146,7 +160,7 @@ class Budget(Pressure):
 class Penalty(Pressure):
     """A fixed price a bit: `weight R`.
 
-    >>> Penalty(0.1).loss(jnp.zeros(()), Crossing(*jnp.array([2.0, 0.5, 0.7, 0.0]))).item()
+    >>> Penalty(0.1).loss(jnp.zeros(2), Crossing(*jnp.array([2.0, 0.5, 0.7, 0.0]))).item()
     0.20000000298023224
     """
 
@@ -154,7 +168,7 @@ class Penalty(Pressure):
 
     def loss(self, state, seen):
         """`weight R`."""
-        return state + self.weight * seen.bits
+        return state[..., 0] + self.weight * seen.bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +179,7 @@ class L1(Pressure):
 
     def loss(self, state, seen):
         """`weight mean|s|`."""
-        return state + self.weight * seen.spikes
+        return state[..., 0] + self.weight * seen.spikes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +191,7 @@ class TargetRate(Pressure):
 
     def loss(self, state, seen):
         """`weight (rate - target)^2`."""
-        return state + self.weight * (seen.rate - self.target) ** 2
+        return state[..., 0] + self.weight * (seen.rate - self.target) ** 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,4 +202,4 @@ class RaiseThreshold(Pressure):
 
     def loss(self, state, seen):
         """`-weight mean(log threshold)`."""
-        return state - self.weight * seen.log_threshold
+        return state[..., 0] - self.weight * seen.log_threshold
