@@ -50,5 +50,16 @@ def measure(model: tasks.Cut, task: tasks.Task, point: Point) -> dict:
         "wire_bits": bits / elements + extra,
         "entropy_bits": entropy / elements,
         "context_bits": extra,
+        "grad_bits": _grad_bits(model, task),
         "firing_rate": rate,
     }
+
+
+def _grad_bits(model: tasks.Cut, task: tasks.Task) -> float:
+    """Payload bits of the cotangent an element of the stream; 32 where no codec is given."""
+    inputs, _, context = task.heldout[0]
+    bits = []
+    for boundary, z in zip(model.boundaries, model(inputs, context)[1], strict=True):
+        codec = boundary.grad_codec
+        bits.append(32 * z.size if codec is None else 8 * codec.payload_bytes(z.shape))
+    return sum(bits) / (inputs.size * task.width * len(bits)) if bits else 32.0

@@ -8,9 +8,11 @@ Every point: the same data, steps, optimizer, learned-step initialisation and ca
 """
 
 import argparse
+import dataclasses
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments import plots
 from experiments.points import Point
@@ -27,21 +29,19 @@ DIMS = {  # of `width` 64 and 32; fewer at fewer bits
 }
 
 
-def spikes(task: str, bits: float, **changes) -> Point:
+def spikes(task: str, bits: float, **changes: Any) -> Point:
     """Ours."""
     taps = 4 if task == "text" and bits >= 1 else 0  # below, the tokens would take a quarter of the budget
-    return Point(
-        **{"task": task, "method": "spikes", "bits": bits, "dims": DIMS[task][bits], "taps": taps, "steps": STEPS[task]}
-        | changes
-    )
+    point = Point(task, "spikes", bits, DIMS[task][bits], taps, steps=STEPS[task])
+    return dataclasses.replace(point, **changes: Any)
 
 
-def bottlenecks(task: str, budget: float, **changes) -> list[Point]:
+def bottlenecks(task: str, budget: float, **changes: Any) -> list[Point]:
     """Learned bottlenecks with learned-step integers of 4, 3, 2 and 6 bits that take just the budget."""
     width = {"text": 64, "digits": 32, "noisy": 32}[task]
     fits = [(bits, int(budget * width / bits)) for bits in (4, 3, 2, 6)]
     return [
-        Point(**{"task": task, "method": "integer", "bits": bits, "dims": dims, "steps": STEPS[task]} | changes)
+        dataclasses.replace(Point(task, "integer", bits, dims, steps=STEPS[task]), **changes: Any)
         for bits, dims in fits
         if 1 <= dims <= width
     ]

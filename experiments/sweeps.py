@@ -1,5 +1,6 @@
 """Sweeps: many points, a line of JSON each, in a file that can be added to at any time."""
 
+import argparse
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
@@ -25,6 +26,17 @@ def sweep(points: Sequence[Point], file: Path, say: Callable[[str], None] = prin
             quality = f"{line['bits_per_byte']:.4f} bits/byte, {line['accuracy']:.2f} %"
             say(f"    {quality}, {line['wire_bits']:.3f} wire bits")
     return [line for point in points if (line := find(point, load(file))) is not None]
+
+
+def command(about: str | None, file: Path, points: Sequence[Point], table: Callable[[Sequence[dict]], str]) -> None:
+    """The command line of an experiment: runs what is missing, unless told to `--show`, and prints its table."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--show", action="store_true", help="only show what is there")
+    parser.add_argument("--file", type=Path, default=file)
+    asked = parser.parse_args()
+    if not asked.show:
+        sweep(points, asked.file)
+    print(table(load(asked.file)))
 
 
 def load(file: Path) -> list[dict]:

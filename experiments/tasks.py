@@ -15,6 +15,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array
 
+from snap_jax.codecs import Codec
 from snap_jax.data import images, text
 from snap_jax.models import resnet, rwkv
 from snap_jax.nn import Boundary
@@ -39,6 +40,15 @@ class Cut(nnx.Module):
                     coded = sent[-1] if boundary.codec is None else boundary.codec.quantize(sent[-1])
                     x = boundary.restore(coded, context)
         return self.net.leave(x), sent, streams
+
+
+def coded_back(codec: Codec | None, z: Array) -> Array:
+    """`z`; its cotangent goes back as `codec.quantize` of it, as behind `grad_codec=` of a collective."""
+    if codec is None:
+        return z
+    cross = jax.custom_vjp(lambda z: z)
+    cross.defvjp(lambda z: (z, None), lambda _, cotangent: (codec.quantize(cotangent),))
+    return cross(z)
 
 
 @dataclasses.dataclass(frozen=True)

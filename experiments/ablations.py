@@ -1,0 +1,59 @@
+"""Question: what did each ingredient buy, at one bit; and what does the same help do for the rivals.
+
+    python -m experiments.ablations          # what is not yet in runs/ablations.jsonl, then the table
+    python -m experiments.ablations --show   # table of what is there
+
+A setting whose bits are not one bit (a fixed price has to be found by hand) is to be read beside the frontier.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.pareto import bottlenecks, spikes
+from experiments.points import Point
+from experiments.sweeps import command, find
+
+FILE = Path("runs/ablations.jsonl")
+BITS = 1.0
+_LEFT = 0.875  # of one bit, where tokens predict: 8 bits a vector of 64
+
+
+def settings() -> dict[str, Point]:
+    """By name; the first is ours, each other differs in what it says."""
+    ours = spikes("text", BITS)
+    return {
+        "ours: basis of 24, 4 tokens predict": ours,
+        "no prediction": spikes("text", BITS, taps=0),
+        "one token predicts": spikes("text", BITS, taps=1),
+        "no basis, no mean, no prediction": spikes("text", BITS, dims=0, taps=0),
+        "all 64 dims": spikes("text", BITS, dims=64),
+        "at most one spike": spikes("text", BITS, limit=1),
+        "at most three": spikes("text", BITS, limit=3),
+        "dead zone 0.6": spikes("text", BITS, dead_zone=0.6),
+        "dead zone 0.7": spikes("text", BITS, dead_zone=0.7),
+        "budget comes down for half the run": spikes("text", BITS, anneal=0.5),
+        "half of the loss from the dense model": spikes("text", BITS, distill=0.5),
+        **{f"fixed price {w} nats a bit": spikes("text", BITS, pressure=f"penalty:{w}") for w in (0.03, 0.1)},
+        **{f"L1, {w} nats a spike": spikes("text", BITS, pressure=f"l1:{w}") for w in (0.05, 0.2)},
+        **{f"target rate {r}": spikes("text", BITS, pressure=f"rate:{r}") for r in (0.3, 0.6)},
+        **{f"thresholds raised, {w}": spikes("text", BITS, pressure=f"raise:{w}") for w in (0.03, 0.1)},
+        "int4 x 16 dims": bottlenecks("text", BITS)[0],
+        "int4 x 14 dims, 4 tokens predict": bottlenecks("text", _LEFT, taps=4)[0],
+        "int3 x 18 dims, 4 tokens predict": bottlenecks("text", _LEFT, taps=4)[1],
+    }
+
+
+def table(lines: Sequence[dict]) -> str:
+    """Wire bits and quality of each."""
+    rows = ["| setting | wire bits | bits/byte | against ours |", "|---|---|---|---|"]
+    found = {name: find(point, lines) for name, point in settings().items()}
+    ours = next(iter(found.values()))
+    for name, line in found.items():
+        if line and ours:
+            difference = line["bits_per_byte"] - ours["bits_per_byte"]
+            rows.append(f"| {name} | {line['wire_bits']:.3f} | {line['bits_per_byte']:.4f} | {difference:+.4f} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    command(__doc__, FILE, list(settings().values()), table)

@@ -1,0 +1,46 @@
+"""Question: how many bits does the way back need, and how little is enough in both directions together.
+
+    python -m experiments.backward          # what is not yet in runs/backward.jsonl, then the table
+    python -m experiments.backward --show   # table of what is there
+
+The cotangent of what was sent is quantized as `grad_codec=` of the collective would, its scale taken from the data.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.pareto import spikes
+from experiments.points import Point
+from experiments.sweeps import command, find
+
+FILE = Path("runs/backward.jsonl")
+LINKS = ("bf16", "int8:block32", "int4:block32", "int3:block32", "int2:block32", "topk:0.1")
+FORWARD = (1.0, 2.0, 3.0)
+_BOTH_BF16 = 32.0  # bits an element, there and back
+
+
+def all_points() -> list[Point]:
+    """Two bits forward and every way back; then the other budgets with the way back that costs least."""
+    dense = Point("text", "dense", steps=600)
+    several = [spikes("text", 2.0, grad=link) for link in LINKS]
+    return [dense, *several, *(spikes("text", bits, grad="int2:block32") for bits in FORWARD if bits != 2.0)]
+
+
+def table(lines: Sequence[dict]) -> str:
+    """Bits each way, and the loss against dense."""
+    base = find(all_points()[0], lines)
+    rows = ["| forward | back | bits forward | bits back | of bf16 both ways | bits/byte | loss |", "|" + "---|" * 7]
+    for point in all_points()[1:]:
+        line = find(point, lines)
+        if line and base:
+            both = line["wire_bits"] + line["grad_bits"]
+            loss = 100 * (line["nats"] / base["nats"] - 1)
+            rows.append(
+                f"| budget {point.bits} | {point.grad} | {line['wire_bits']:.2f} | {line['grad_bits']:.2f} | "
+                f"1/{_BOTH_BF16 / both:.1f} | {line['bits_per_byte']:.4f} | {loss:+.1f} % |"
+            )
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    command(__doc__, FILE, all_points(), table)
