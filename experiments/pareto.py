@@ -33,7 +33,7 @@ def spikes(task: str, bits: float, **changes: Any) -> Point:
     """Ours."""
     taps = 4 if task == "text" and bits >= 1 else 0  # below, the tokens would take a quarter of the budget
     point = Point(task, "spikes", bits, DIMS[task][bits], taps, steps=STEPS[task])
-    return dataclasses.replace(point, **changes: Any)
+    return dataclasses.replace(point, **changes)
 
 
 def bottlenecks(task: str, budget: float, **changes: Any) -> list[Point]:
@@ -41,7 +41,7 @@ def bottlenecks(task: str, budget: float, **changes: Any) -> list[Point]:
     width = {"text": 64, "digits": 32, "noisy": 32}[task]
     fits = [(bits, int(budget * width / bits)) for bits in (4, 3, 2, 6)]
     return [
-        dataclasses.replace(Point(task, "integer", bits, dims, steps=STEPS[task]), **changes: Any)
+        dataclasses.replace(Point(task, "integer", bits, dims, steps=STEPS[task]), **changes)
         for bits, dims in fits
         if 1 <= dims <= width
     ]
