@@ -32,11 +32,18 @@ def run(point: Point, say: Callable[[str], None] = lambda _: None) -> dict:
     dense = point.steps // 5
     net = task.build(point.seed)
     _fit(tasks.Cut(net, []), task, point, None, 0, dense, say)
-    teacher = nnx.clone(net) if point.distill else None
+    teacher = _dense(task, point, say) if point.distill else None
     boundaries = _boundaries(point, task, net) if point.method != "dense" or point.dims else []
     model = tasks.Cut(net, boundaries)
     _fit(model, task, point, teacher, dense, point.steps, say)
     return dataclasses.asdict(point) | measure(model, task, point) | {"seconds": round(time.monotonic() - began, 1)}
+
+
+def _dense(task: tasks.Task, point: Point, say: Callable[[str], None]) -> Any:
+    """The dense model after as many steps."""
+    net = task.build(point.seed)
+    _fit(tasks.Cut(net, []), task, point, None, 0, point.steps, say)
+    return net
 
 
 def _boundaries(point: Point, task: tasks.Task, net: Any) -> list[Boundary]:
@@ -60,7 +67,7 @@ def _fit(model: tasks.Cut, task: tasks.Task, point: Point, teacher: Any, first: 
     params = jax.tree.map(lambda p: jax.lax.convert_element_type(p, p.dtype), params)  # a weak type would compile twice
     optimizer = tasks.optimizer(last - first, task.learning_rate)
     pressure = pressure_of(point, task.context_bits) if len(model.boundaries) else None
-    multipliers = pressure.init(len(model.boundaries)) if pressure else jnp.zeros((0, 2))
+    multipliers = pressure.init(len(model.boundaries)) if pressure else jnp.zeros(0)
 
     def loss(params, inputs, labels, context, multipliers):
         model = nnx.merge(graph, params)
@@ -80,9 +87,11 @@ def _fit(model: tasks.Cut, task: tasks.Task, point: Point, teacher: Any, first: 
     def step(params, state, multipliers, batch, over, progress):
         (_, (own, bits)), gradient = jax.value_and_grad(loss, has_aux=True)(params, *batch, multipliers)
         updates, state = optimizer.update(gradient, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
         if pressure is not None:
             multipliers = pressure.update(multipliers, bits * over, progress)
-        return jax.tree.map(jnp.add, params, updates), state, multipliers, own, bits
+            _steer(params, pressure.steer(bits * over, progress))
+        return params, state, multipliers, own, bits
 
     state, over, wires = optimizer.init(params), jnp.ones(()), _wires(model)
     for index in range(first, last):
@@ -94,11 +103,18 @@ def _fit(model: tasks.Cut, task: tasks.Task, point: Point, teacher: Any, first: 
                 wires = _wires(_with_learned_book(nnx.merge(graph, params), task, point))
             over = excess(_with_wires(nnx.merge(graph, params), wires), batch)
         if index % 100 == 99:
-            price = np.round(multipliers[:, 1], 3)
+            price = np.round(multipliers, 3)
             say(f"step {index + 1}: {float(own):.3f} nats, bits {np.round(bits, 2)}, price {price}")
     nnx.update(model, params)
     if pressure is not None:
         _with_learned_book(model, task, point)
+
+
+def _steer(params: nnx.State, by: jax.Array) -> None:
+    """All thresholds of each boundary by so much, in place."""
+    for place, more in enumerate(by):
+        boundary = params["boundaries"][place]
+        boundary["log_threshold"] = jax.tree.map(lambda t, more=more: t + more, boundary["log_threshold"])
 
 
 def _crossings(boundaries: Sequence[Boundary], sent: Sequence[jax.Array], width: int) -> budget.Crossing:

@@ -9,7 +9,6 @@ a weight to be tuned by hand.
 
 import abc
 import dataclasses
-import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -53,35 +52,38 @@ def crossing(encoding: Encoding, x: Float[Array, "... channels"]) -> Crossing:
 
 
 class Pressure(abc.ABC):
-    """What is added to the loss so that less crosses. State: a row of two numbers a boundary; most leave it zero."""
+    """What is added to the loss so that less crosses. State: one number a boundary."""
 
-    def init(self, boundaries: int) -> Float[Array, "boundaries 2"]:
+    def init(self, boundaries: int) -> Float[Array, " boundaries"]:
         """The state before the first step."""
-        return jnp.zeros((boundaries, 2))
+        return jnp.zeros(boundaries)
 
     @abc.abstractmethod
-    def loss(self, state: Float[Array, "*boundaries 2"], seen: Crossing) -> Float[Array, "*boundaries"]:
+    def loss(self, state: Float[Array, "*boundaries"], seen: Crossing) -> Float[Array, "*boundaries"]:
         """What each boundary adds to the loss, nats a token or image."""
 
     def update(
-        self, state: Float[Array, "boundaries 2"], measured: Float[Array, " boundaries"], progress: Array | float
-    ) -> Float[Array, "boundaries 2"]:
+        self, state: Float[Array, " boundaries"], measured: Float[Array, " boundaries"], progress: Array | float
+    ) -> Float[Array, " boundaries"]:
         """The state after a step in which `measured` bits an element took the wire; `progress` in [0, 1] of the run."""
         return state
+
+    def steer(self, measured: Float[Array, " boundaries"], progress: Array | float) -> Float[Array, " boundaries"]:
+        """What to add to the logarithms of all thresholds of a boundary after that step."""
+        return jnp.zeros_like(measured)
 
 
 @dataclasses.dataclass(frozen=True)
 class Budget(Pressure):
-    """Bits an element, met by dual ascent with a damper.
+    """Bits an element, met by a hand on the thresholds and by dual ascent on a price.
 
-    `e = clip(measured / target - 1, -1, 1)`, `m' = m + speed (|m| + first / 2) e`, and
-    `price = m' + damping (|m'| + first / 2) e`.
+    `e = clip(measured / target - 1, -1, 1)`, `log threshold' = log threshold + grip e`, and
+    `m' = max(0, m + speed (m + first / 2) e)`, with `m R` in the loss, R the differentiable code length.
 
-    The multiplier m of a boundary is driven by what the wire took, so that headers, rungs and an estimate that is off
-    are all inside the budget. It is that of an equality. A price above zero is paid for the differentiable code length
-    R, `price R` in the loss; one below, down to `-4 first`, draws on bits that are paid for and not used: by finer
-    thresholds alone, `-price mean(log threshold) / ln 2`, since a stream must not grow only to cost more. The damper
-    answers at once, before the multiplier has moved, and keeps the two from swinging about each other.
+    Both are driven by what the wire took, so headers, rungs and an estimate that is off are all inside the budget. The
+    thresholds keep to it within some steps, from below as from above: bits that are paid for are used. What the
+    optimizer wants otherwise shows as an error that stays, and the price m grows until it wants no more: as in any
+    proportional-integral controller (Astrom and Hagglund 1995).
     The target comes down geometrically from `start` times the budget during the first `anneal` of the run.
 
     Attributes:
@@ -89,7 +91,7 @@ class Budget(Pressure):
       groups: boundaries that share one multiplier and one budget, e.g. `((0, 1, 2),)` for a model of three; empty: each
         boundary by itself.
       speed: relative change of a large multiplier in a step at an error of 100 %.
-      damping: the price over a large multiplier, less 1, at an error of 100 %.
+      grip: what a step adds to the logarithm of thresholds at an error of 100 %.
       first: the multiplier before the first step, nats a bit.
       start: where the target starts, in budgets.
       anneal: share of the run in which the target comes down.
@@ -100,14 +102,14 @@ class Budget(Pressure):
     >>> budget = Budget(1.0, start=1.0)
     >>> state = budget.init(2)
     >>> above, below = budget.update(state, jnp.array([1.5, 0.5]), 1.0) / state
-    >>> bool((above > 1).all()), bool((below < 1).all())
+    >>> bool(above > 1), bool(below < 1)
     (True, True)
     """
 
     bits_per_element: float
     groups: tuple[tuple[int, ...], ...] = ()
     speed: float = 0.1
-    damping: float = 1.0
+    grip: float = 0.1
     first: float = 0.03
     start: float = 2.0
     anneal: float = 0.3
@@ -122,8 +124,8 @@ class Budget(Pressure):
             raise UsageError(f"Budget: groups={self.groups}: a boundary can be in one group only")
 
     def init(self, boundaries):
-        """`m = price = first` for each."""
-        return jnp.full((boundaries, 2), self.first)
+        """`first` for each."""
+        return jnp.full(boundaries, self.first)
 
     def target(self, progress: Array | float) -> Float[Array, "..."]:
         """Bits an element to aim at.
@@ -135,19 +137,19 @@ class Budget(Pressure):
         return self.bits_per_element * self.start**left
 
     def loss(self, state, seen):
-        """`price R`; below zero, `-price mean(log threshold) / ln 2`."""
-        price = state[..., 1]
-        return jnp.where(price > 0, price * seen.bits, -price * seen.log_threshold / math.log(2))
+        """`m R`."""
+        return state * seen.bits
 
     def update(self, state, measured, progress):
         """One step of dual ascent."""
-        error = jnp.clip(self._shared(measured) / self.target(progress) - 1, -1, 1)
-        m = self._moved(state[:, 0], self.speed * error)
-        return jnp.stack([m, self._moved(m, self.damping * error)], -1)
+        return jnp.clip(state + self.speed * (state + self.first / 2) * self._error(measured, progress), 0.0, 10.0)
 
-    def _moved(self, m: Array, by: Array) -> Array:
-        """By a share of its size."""
-        return jnp.clip(m + by * (jnp.abs(m) + self.first / 2), -4 * self.first, 10.0)
+    def steer(self, measured, progress):
+        """`grip e`."""
+        return self.grip * self._error(measured, progress)
+
+    def _error(self, measured: Array, progress: Array | float) -> Array:
+        return jnp.clip(self._shared(measured) / self.target(progress) - 1, -1, 1)
 
     def _shared(self, measured: Array) -> Array:
         for group in self.groups:
@@ -160,7 +162,7 @@ class Budget(Pressure):
 class Penalty(Pressure):
     """A fixed price a bit: `weight R`.
 
-    >>> Penalty(0.1).loss(jnp.zeros(2), Crossing(*jnp.array([2.0, 0.5, 0.7, 0.0]))).item()
+    >>> Penalty(0.1).loss(jnp.zeros(()), Crossing(*jnp.array([2.0, 0.5, 0.7, 0.0]))).item()
     0.20000000298023224
     """
 
@@ -168,7 +170,7 @@ class Penalty(Pressure):
 
     def loss(self, state, seen):
         """`weight R`."""
-        return state[..., 0] + self.weight * seen.bits
+        return state + self.weight * seen.bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +181,7 @@ class L1(Pressure):
 
     def loss(self, state, seen):
         """`weight mean|s|`."""
-        return state[..., 0] + self.weight * seen.spikes
+        return state + self.weight * seen.spikes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +193,7 @@ class TargetRate(Pressure):
 
     def loss(self, state, seen):
         """`weight (rate - target)^2`."""
-        return state[..., 0] + self.weight * (seen.rate - self.target) ** 2
+        return state + self.weight * (seen.rate - self.target) ** 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,4 +204,4 @@ class RaiseThreshold(Pressure):
 
     def loss(self, state, seen):
         """`-weight mean(log threshold)`."""
-        return state[..., 0] - self.weight * seen.log_threshold
+        return state - self.weight * seen.log_threshold

@@ -54,44 +54,49 @@ def test_code_length_falls_along_its_gradient_in_input_and_threshold():
     assert (np.asarray(dt) < 0).all()  # a larger threshold costs less
 
 
-def test_a_multiplier_rests_where_the_wire_meets_the_budget():
-    """A wire that takes 3 / (1 + price) bits has its one fixed point at price = m = 3 / 0.75 - 1 = 3."""
-    budget, state = Budget(0.75, start=1.0), jnp.array([[0.01, 0.01], [9.0, 9.0]])
-    for _ in range(2000):
-        state = budget.update(state, 3 / (1 + state[:, 1]), 1.0)
-    np.testing.assert_allclose(state, 3.0, rtol=1e-3)
-
-
-def swing(budget: Budget) -> float:
-    """The largest error of the last fifth, of a wire whose bits fall slowly, at a speed that grows with the price."""
-    state, bits, errors = budget.init(1), jnp.array([2.0]), []
-    for _ in range(1000):
+def driven(budget: Budget, wants: float, steps: int) -> tuple[float, float]:
+    """Bits and price of a wire whose optimizer would spend `wants` bits more in a step, were they free; ends at 0.1."""
+    state, log_threshold = budget.init(1), jnp.zeros(1)
+    for _ in range(steps):
+        bits = 2.0 - log_threshold / np.log(2)
         state = budget.update(state, bits, 1.0)
-        bits = bits * (1 - 0.02 * jnp.clip(state[:, 1] / 0.1 - 1, -1, 1))
-        errors.append(abs(float(bits[0]) - 1))
-    return max(errors[-200:])
+        log_threshold = log_threshold + budget.steer(bits, 1.0) - wants * np.log(2) * (1 - state / 0.1)
+    return float(bits[0]), float(state[0])
 
 
-def test_the_damper_ends_the_swing_of_price_and_bits():
-    assert swing(Budget(1.0, start=1.0, damping=0.0)) > 0.1
-    assert swing(Budget(1.0, start=1.0)) < 0.02
+@pytest.mark.parametrize("bits", [1.0, 3.0])
+def test_thresholds_hold_the_budget_and_the_price_is_found_at_which_they_rest(bits):
+    """2 bits at first, so one budget is met from above and one from below."""
+    found, price = driven(Budget(bits, start=1.0), wants=0.005, steps=2000)
+    assert found == pytest.approx(bits, rel=1e-3)
+    assert price == pytest.approx(0.1, rel=1e-2)
+    soon, _ = driven(Budget(bits, start=1.0), wants=0.005, steps=60)
+    assert soon == pytest.approx(bits, rel=0.05)
+
+
+def test_a_price_never_pays_for_more_bits():
+    state = Budget(1.0, start=1.0).init(1)
+    for _ in range(200):
+        state = Budget(1.0, start=1.0).update(state, jnp.array([0.1]), 1.0)
+    assert float(state[0]) == 0.0
 
 
 def test_a_group_shares_one_multiplier():
     budget = Budget(1.0, groups=((0, 2),), start=1.0)
     state = budget.update(budget.init(3), jnp.array([0.5, 1.0, 1.5]), 1.0)
     np.testing.assert_allclose(state, budget.first, rtol=1e-6)  # 0 and 2 meet it together, 1 by itself
+    np.testing.assert_allclose(budget.steer(jnp.array([0.5, 1.0, 1.5]), 1.0), 0.0, atol=1e-6)
 
 
 def test_pressures_are_what_their_names_say():
-    seen, none = Crossing(*jnp.array([[2.0], [0.5], [0.75], [-1.0]])), jnp.zeros((1, 2))
-    assert Budget(1.0).loss(jnp.array([[9.0, 0.1]]), seen) == pytest.approx(0.2)
-    assert Budget(1.0).loss(jnp.array([[9.0, -0.1]]), seen) == pytest.approx(0.1 * -1.0 / np.log(2))
+    seen, none = Crossing(*jnp.array([[2.0], [0.5], [0.75], [-1.0]])), jnp.zeros(1)
+    assert Budget(1.0).loss(jnp.array([0.1]), seen) == pytest.approx(0.2)
     assert Penalty(0.1).loss(none, seen) == pytest.approx(0.2)
     assert L1(0.1).loss(none, seen) == pytest.approx(0.075)
     assert TargetRate(0.2, 10.0).loss(none, seen) == pytest.approx(10 * 0.3**2)
     assert RaiseThreshold(0.1).loss(none, seen) == pytest.approx(0.1)
     np.testing.assert_array_equal(Penalty(0.1).update(none, jnp.array([9.0]), 0.5), none)
+    np.testing.assert_array_equal(Penalty(0.1).steer(jnp.array([9.0]), 0.5), none)
 
 
 @pytest.mark.parametrize(
