@@ -60,10 +60,10 @@ def needed(losses: Sequence[tuple[float, float]], within: float = WITHIN) -> flo
 
 def row(width: int, blocks: int, lines: Sequence[dict]) -> str | None:
     """One size, if all of it is there."""
-    found = [find(point, lines) for point in points(width, blocks)]
-    dense, *coded = [line for line in found if line]
-    if len(coded) < len(BUDGETS):
+    found = [line for point in points(width, blocks) if (line := find(point, lines))]
+    if len(found) < 1 + len(BUDGETS):
         return None
+    dense, *coded = found
     losses = [(line["wire_bits"], line["nats"] / dense["nats"] - 1) for line in coded]
     shown = " | ".join(f"{100 * loss:+.1f} % @ {bits:.2f}" for bits, loss in losses)
     bits = needed(losses)

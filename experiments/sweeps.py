@@ -21,6 +21,7 @@ def sweep(points: Sequence[Point], file: Path, say: Callable[[str], None] = prin
         if find(point, load(file)) is None:
             say(f"[{number + 1}/{len(points)}] {point}")
             line = run(point, say)
+            _drop_torn_line(file)
             with file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line | {"jax": jax.__version__}) + "\n")
             quality = f"{line['bits_per_byte']:.4f} bits/byte, {line['accuracy']:.2f} %"
@@ -43,6 +44,13 @@ def load(file: Path) -> list[dict]:
     """The lines of a file; none if it is not there. A last line that was cut short is left out."""
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _drop_torn_line(file: Path) -> None:
+    """What a process that was killed left half written."""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    if text and not text.endswith("\n"):
+        file.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
 
 
 def find(point: Point, lines: Sequence[dict]) -> dict | None:
