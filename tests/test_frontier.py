@@ -82,7 +82,8 @@ def test_tables_of_the_other_experiments_hold_what_is_there():
     lines = [line(dense, 1.0, 0.0), line(ours, 1.02, 2.0, grad_bits=2.0)]
     assert "| 1/8.0 | " in backward.table(lines)
     assert "+2.0 %" in backward.table(lines)
-    sizes = [line(p, 1.0 + 0.04 / 2**i, float(i)) for i, p in enumerate(scaling.points(32, 4))]
+    nats = (1.0, 1.02, 1.01, 1.005)
+    sizes = [line(p, n, float(i)) for i, (p, n) in enumerate(zip(scaling.points(32, 4), nats, strict=True))]
     assert "| 3.00 |" not in scaling.tables([])
     assert scaling.tables(sizes).splitlines()[2].endswith("| 2.00 |")  # 2 % at one bit, 1 % at two
     settings = ablations.settings()
