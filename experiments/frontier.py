@@ -79,19 +79,20 @@ def _fit(model: tasks.Cut, task: tasks.Task, point: Point, teacher: Any, first: 
             soft = -(wanted * jax.nn.log_softmax(logits)).sum(-1).mean()
             total = (1 - point.distill) * own + point.distill * soft
         if pressure is None:
-            return total, (own, jnp.zeros(0))
+            return total, (own, None)
         seen = _crossings(model.boundaries, sent, task.width)
-        return total + pressure.loss(multipliers, seen).sum(), (own, seen.bits)
+        return total + pressure.loss(multipliers, seen).sum(), (own, seen)
 
     @tasks.jitted
     def step(params, state, multipliers, batch, over, progress):
-        (_, (own, bits)), gradient = jax.value_and_grad(loss, has_aux=True)(params, *batch, multipliers)
+        (_, (own, seen)), gradient = jax.value_and_grad(loss, has_aux=True)(params, *batch, multipliers)
         updates, state = optimizer.update(gradient, state, params)
         params = jax.tree.map(jnp.add, params, updates)
         if pressure is not None:
-            multipliers = pressure.update(multipliers, bits * over, progress)
-            _steer(params, pressure.steer(bits * over, progress))
-        return params, state, multipliers, own, bits
+            measured = seen.bits * over
+            multipliers = pressure.update(multipliers, measured, progress)
+            _steer(params, pressure.steer(measured, seen.saturation, progress))
+        return params, state, multipliers, own, jnp.zeros(0) if seen is None else seen.bits
 
     state, over, wires = optimizer.init(params), jnp.ones(()), _wires(model)
     for index in range(first, last):

@@ -40,7 +40,7 @@ class Point:
     width: int = 0
     blocks: int = 4
     pressure: str = "budget"
-    limit: int = 15
+    limit: int = 31
     grad: str = "dense"
     distill: float = 0.0
     anneal: float = 0.0

@@ -27,12 +27,15 @@ class Crossing(NamedTuple):
       rate: share of the elements that fire.
       spikes: how many an element fires.
       log_threshold: mean over channels.
+      saturation: how often the first and the last symbol occur, in shares of equally frequent symbols: from 1 on, a
+        finer threshold makes the spikes poorer, not richer.
     """
 
     bits: Float[Array, "*boundaries"]
     rate: Float[Array, "*boundaries"]
     spikes: Float[Array, "*boundaries"]
     log_threshold: Float[Array, "*boundaries"]
+    saturation: Float[Array, "*boundaries"]
 
 
 def crossing(encoding: Encoding, x: Float[Array, "... channels"]) -> Crossing:
@@ -40,7 +43,7 @@ def crossing(encoding: Encoding, x: Float[Array, "... channels"]) -> Crossing:
 
     >>> from snap_jax.encodings import Ternary
     >>> [round(v.item(), 2) for v in crossing(Ternary(1.0), jnp.array([[0.1], [2.0], [0.3], [-1.5]]))]
-    [1.5, 0.5, 0.5, 0.0]
+    [1.5, 0.5, 0.5, 0.0, 0.75]
     """
     threshold = 1.0 if encoding.threshold is None else encoding.threshold
     return Crossing(
@@ -48,6 +51,7 @@ def crossing(encoding: Encoding, x: Float[Array, "... channels"]) -> Crossing:
         codelength.firing_rate(encoding, x),
         codelength.spike_count(encoding, x),
         jnp.mean(jnp.log(jnp.asarray(threshold))),
+        codelength.saturation(encoding, x),
     )
 
 
@@ -68,7 +72,9 @@ class Pressure(abc.ABC):
         """The state after a step in which `measured` bits an element took the wire; `progress` in [0, 1] of the run."""
         return state
 
-    def steer(self, measured: Float[Array, " boundaries"], progress: Array | float) -> Float[Array, " boundaries"]:
+    def steer(
+        self, measured: Float[Array, " boundaries"], saturation: Float[Array, " boundaries"], progress: Array | float
+    ) -> Float[Array, " boundaries"]:
         """What to add to the logarithms of all thresholds of a boundary after that step."""
         return jnp.zeros_like(measured)
 
@@ -144,9 +150,10 @@ class Budget(Pressure):
         """One step of dual ascent."""
         return jnp.clip(state + self.speed * (state + self.first / 2) * self._error(measured, progress), 0.0, 10.0)
 
-    def steer(self, measured, progress):
-        """`grip e`."""
-        return self.grip * self._error(measured, progress)
+    def steer(self, measured, saturation, progress):
+        """`grip e`; down only while the spikes are not saturated."""
+        error = self._error(measured, progress)
+        return self.grip * jnp.where((error < 0) & (saturation >= 1), 0.0, error)
 
     def _error(self, measured: Array, progress: Array | float) -> Array:
         return jnp.clip(self._shared(measured) / self.target(progress) - 1, -1, 1)
@@ -162,7 +169,7 @@ class Budget(Pressure):
 class Penalty(Pressure):
     """A fixed price a bit: `weight R`.
 
-    >>> Penalty(0.1).loss(jnp.zeros(()), Crossing(*jnp.array([2.0, 0.5, 0.7, 0.0]))).item()
+    >>> Penalty(0.1).loss(jnp.zeros(()), Crossing(*jnp.array([2.0, 0.5, 0.7, 0.0, 0.1]))).item()
     0.20000000298023224
     """
 

@@ -73,3 +73,18 @@ def spike_count(encoding: Encoding, x: Float[Array, "... channels"]) -> Float[Ar
     1.25
     """
     return jnp.mean(jnp.abs(encoding.fire(x)[0]))
+
+
+def saturation(encoding: Encoding, x: Float[Array, "... channels"]) -> Float[Array, ""]:
+    """How often the first and the last symbol occur, over `2 / levels`, their share if all were as frequent.
+
+    >>> from snap_jax.encodings import Count
+    >>> saturation(Count(3, 1.0), jnp.array([[0.1], [2.0], [0.7], [-9.0]])).item()
+    0.875
+    """
+    symbols = encoding.symbols
+    if not symbols:
+        return jnp.zeros(())
+    spikes = lax.stop_gradient(encoding.fire(x)[0])
+    ends = (spikes == symbols[0]) | (spikes == symbols[-1])
+    return jnp.mean(ends.astype(jnp.float32)) * len(symbols) / 2

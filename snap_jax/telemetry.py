@@ -70,6 +70,14 @@ class Telemetry:
         return -jnp.sum(p * jnp.log2(jnp.where(p == 0, 1, p)), -1)
 
     @property
+    def saturation(self) -> Float[Array, "..."]:
+        """How often the first and the last symbol occur, over `2 / levels`; 0 where no spikes cross."""
+        if not self.symbols:
+            return jnp.zeros(self.elements.shape)
+        p = self._shares()
+        return jnp.asarray((p[..., 0] + p[..., -1]) * len(self.symbols) / 2)
+
+    @property
     def bits_per_element(self) -> Float[Array, "..."]:
         """`8 sent_bytes / elements`; NaN if nothing crossed."""
         return jnp.asarray(8 * self.sent_bytes / self.elements)

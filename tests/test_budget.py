@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax import codelength, mesh, training
+from snap_jax import codelength, mesh, telemetry, training
 from snap_jax.budget import L1, Budget, Crossing, Penalty, RaiseThreshold, TargetRate, crossing
 from snap_jax.calibrate import calibrate, fit_wire
 from snap_jax.config import Config
@@ -60,7 +60,7 @@ def driven(budget: Budget, wants: float, steps: int) -> tuple[float, float]:
     for _ in range(steps):
         bits = 2.0 - log_threshold / np.log(2)
         state = budget.update(state, bits, 1.0)
-        log_threshold = log_threshold + budget.steer(bits, 1.0) - wants * np.log(2) * (1 - state / 0.1)
+        log_threshold = log_threshold + budget.steer(bits, jnp.zeros(1), 1.0) - wants * np.log(2) * (1 - state / 0.1)
     return float(bits[0]), float(state[0])
 
 
@@ -81,22 +81,31 @@ def test_a_price_never_pays_for_more_bits():
     assert float(state[0]) == 0.0
 
 
+def test_thresholds_do_not_fall_where_that_makes_spikes_poorer():
+    """Of three symbols that are all as frequent, each has a third, and finer thresholds leave fewer zeros."""
+    even = jnp.array([[-2.0], [0.0], [2.0]])
+    assert float(codelength.saturation(snap.Ternary(1.0), even)) == pytest.approx(1.0)
+    assert float(telemetry.observe(snap.Codec(snap.Ternary(1.0)), even).saturation) == pytest.approx(1.0)
+    rule, measured = Budget(2.0, start=1.0), jnp.array([1.5, 1.5, 2.5])
+    np.testing.assert_allclose(rule.steer(measured, jnp.array([0.9, 1.0, 1.0]), 1.0), [-0.025, 0.0, 0.025], rtol=1e-5)
+
+
 def test_a_group_shares_one_multiplier():
     budget = Budget(1.0, groups=((0, 2),), start=1.0)
     state = budget.update(budget.init(3), jnp.array([0.5, 1.0, 1.5]), 1.0)
     np.testing.assert_allclose(state, budget.first, rtol=1e-6)  # 0 and 2 meet it together, 1 by itself
-    np.testing.assert_allclose(budget.steer(jnp.array([0.5, 1.0, 1.5]), 1.0), 0.0, atol=1e-6)
+    np.testing.assert_allclose(budget.steer(jnp.array([0.5, 1.0, 1.5]), jnp.zeros(3), 1.0), 0.0, atol=1e-6)
 
 
 def test_pressures_are_what_their_names_say():
-    seen, none = Crossing(*jnp.array([[2.0], [0.5], [0.75], [-1.0]])), jnp.zeros(1)
+    seen, none = Crossing(*jnp.array([[2.0], [0.5], [0.75], [-1.0], [0.1]])), jnp.zeros(1)
     assert Budget(1.0).loss(jnp.array([0.1]), seen) == pytest.approx(0.2)
     assert Penalty(0.1).loss(none, seen) == pytest.approx(0.2)
     assert L1(0.1).loss(none, seen) == pytest.approx(0.075)
     assert TargetRate(0.2, 10.0).loss(none, seen) == pytest.approx(10 * 0.3**2)
     assert RaiseThreshold(0.1).loss(none, seen) == pytest.approx(0.1)
     np.testing.assert_array_equal(Penalty(0.1).update(none, jnp.array([9.0]), 0.5), none)
-    np.testing.assert_array_equal(Penalty(0.1).steer(jnp.array([9.0]), 0.5), none)
+    np.testing.assert_array_equal(Penalty(0.1).steer(jnp.array([9.0]), none, 0.5), none)
 
 
 @pytest.mark.parametrize(
