@@ -42,8 +42,8 @@ class Batch(NamedTuple):
       labels: classes its logits are to name, `[micro, batch, ...]`.
     """
 
-    inputs: Array
-    labels: Int[Array, "micro batch ..."]
+    inputs: Array | np.ndarray
+    labels: Array | np.ndarray
 
 
 class Scores(NamedTuple):

@@ -56,8 +56,24 @@ class Divided(abc.ABC):
         return self.task.mesh
 
     @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """Changes when the data does."""
+
+    @abc.abstractmethod
     def batch(self, index: int) -> Batch:
         """One batch, by microbatch."""
+
+    @abc.abstractmethod
+    def batch_name(self, index: int) -> str:
+        """Where to find that batch again."""
+
+    @abc.abstractmethod
+    def watch(self, params: PyTree) -> dict:
+        """A quick look at held-out data."""
+
+    @abc.abstractmethod
+    def conclude(self, params: PyTree, out: Path) -> tuple[dict, Telemetry]:
+        """All held-out data: sections of `result.json`, and what left each die."""
 
     def extra(self) -> dict:
         """The multiplier of each die's budget."""
