@@ -133,8 +133,7 @@ class Task:
 
     def evaluate(self, params: PyTree, batch: Batch) -> tuple[Scores, Telemetry]:
         """How each row did, and what left each die, `[die]`."""
-        spec = Scores(self._row_spec, self._row_spec)
-        return self._shard(self._evaluate, params, (spec, PartitionSpec(DIE)))(params, batch)
+        return self._shard(self._evaluate, params, (self._row_spec, PartitionSpec(DIE)))(params, batch)
 
     def not_finite(self, params: PyTree, batch: Batch) -> Int[Array, " die"]:
         """How many numbers of the stream that leaves each die are NaN or infinite."""

@@ -187,7 +187,7 @@ def score(
         scores, batch = _evaluate(task, params, by_microbatch(read(np.resize(places, size)), at_once[0]))
         total += [float(np.asarray(each).reshape(-1)[: len(places)].sum()) for each in scores]
         seen.append(jax.tree.map(lambda a: np.asarray(a, np.int64), batch))
-    return Score(*total, functools.reduce(operator.add, seen))
+    return Score(float(total[0]), float(total[1]), functools.reduce(operator.add, seen))
 
 
 def by_microbatch(rows: Batch, count: int) -> Batch:
