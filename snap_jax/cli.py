@@ -9,18 +9,18 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from snap_jax import report, training
-from snap_jax.config import Config
+from snap_jax.config import Config, Settings, VisionConfig
 from snap_jax.cost import cli as cost_cli
 from snap_jax.errors import UsageError
 
-_DEFAULT = Config()
+_LANGUAGE, _VISION = Config(), VisionConfig()
 DEMO_LINKS = ("bf16", "int4", "count:3")
 
 _ABOUT = "Compressed collectives for JAX: train a model whose chips talk in spikes, and see what it saved."
@@ -44,25 +44,42 @@ def demo(out: Path = Path("runs/demo"), data: str = "stdlib", steps: int = 300, 
     _show(runs, out / "report.html", console)
 
 
-def train(
-    task: tyro.conf.Positional[Literal["language"]],
-    config: Annotated[Config, tyro.conf.arg(name="")] = _DEFAULT,
+def train() -> None:
+    """Train a model that is divided over emulated chips: `train language`, or `train vision`; --help behind either."""
+
+
+def language(
+    config: Annotated[Config, tyro.conf.arg(name="")] = _LANGUAGE,
     out: Path = Path("runs/language"),
     overwrite: bool = False,
     resume: bool = False,
 ) -> None:
-    """Train a model that is divided over emulated chips; `language` is an RWKV that predicts text byte by byte.
+    """Train an RWKV or a transformer to predict text byte by byte.
 
     Args:
-      task: what to learn.
       config: the run.
       out: directory for result.json, metrics.jsonl, TensorBoard's events, report.html and the checkpoints.
       overwrite: replace the run in that directory.
       resume: go on with the run in that directory, as if it had never been stopped.
     """
-    console = Console()
-    _train(config, out, console, overwrite=overwrite, resume=resume)
-    _show([out], out / "report.html", console)
+    _train_and_show(config, out, overwrite, resume)
+
+
+def vision(
+    config: Annotated[VisionConfig, tyro.conf.arg(name="")] = _VISION,
+    out: Path = Path("runs/vision"),
+    overwrite: bool = False,
+    resume: bool = False,
+) -> None:
+    """Train an MS-ResNet or an EfficientNet to tell pictures apart.
+
+    Args:
+      config: the run.
+      out: directory for result.json, metrics.jsonl, TensorBoard's events, report.html and the checkpoints.
+      overwrite: replace the run in that directory.
+      resume: go on with the run in that directory, as if it had never been stopped.
+    """
+    _train_and_show(config, out, overwrite, resume)
 
 
 def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("report.html")) -> None:
@@ -92,9 +109,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     for chatty in ("absl", "asyncio"):  # what Orbax reports there over pages, of a full disk say, we say in one line
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     commands = {"demo": demo, "train": train, "report": compare, "cost": price}
+    prog, about = "snap-jax", _ABOUT
+    if words[:1] == ["train"]:
+        commands, prog, about = {"language": language, "vision": vision}, "snap-jax train", train.__doc__
+        words = words[1:]
     try:
-        tyro.extras.subcommand_cli_from_dict(commands, prog="snap-jax", description=_ABOUT, args=arguments)
+        tyro.extras.subcommand_cli_from_dict(commands, prog=prog, description=about, args=words)
     except UsageError as error:
         print(f"snap-jax: {error}", file=sys.stderr)
         sys.exit(2)
@@ -106,7 +128,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _train(config: Config, out: Path, console: Console, *, overwrite: bool = False, resume: bool = False) -> None:
+def _train_and_show(config: Settings, out: Path, overwrite: bool, resume: bool) -> None:
+    console = Console()
+    _train(config, out, console, overwrite=overwrite, resume=resume)
+    _show([out], out / "report.html", console)
+
+
+def _train(config: Settings, out: Path, console: Console, *, overwrite: bool = False, resume: bool = False) -> None:
     columns = (
         TextColumn("{task.description}", style="bold"),
         BarColumn(bar_width=30),
@@ -115,10 +143,11 @@ def _train(config: Config, out: Path, console: Console, *, overwrite: bool = Fal
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(f"{config.link:>8}", total=config.steps, numbers="compiling", visible=False)
+        task = bar.add_task(f"{config.sent_link:>8}", total=config.steps, numbers="compiling", visible=False)
 
         def show(progress: training.Progress) -> None:
-            numbers = f"{progress.loss_bits:.3f} bits/byte  {progress.bits_per_element:.2f} bits/element"
+            sent = f"  {progress.bits_per_element:.2f} bits/element" if progress.bits_per_element else ""
+            numbers = f"{progress.loss_bits:.3f} bits/{config.unit}{sent}"
             known = not math.isnan(progress.loss_bits)
             bar.update(task, completed=progress.step, numbers=numbers if known else "compiling", visible=True)
 

@@ -7,18 +7,23 @@ A step computes one gradient a replica, stacked along a new first axis that lies
 the optax transformation that makes one of them, with membranes as its state.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PyTree
+from scipy import special
 
 from snap_jax.codecs import Codec
+from snap_jax.encodings import Count, Ternary
 from snap_jax.membranes import Feedback, error_feedback
 
 AXIS = "data"
+SCOPE = "gradients"  # of `jax.named_scope`, around what averages them
 
 
 def average(mesh: Mesh, codec: Codec, specs: Callable[[PyTree], PyTree]) -> optax.GradientTransformation:
@@ -42,7 +47,8 @@ def average(mesh: Mesh, codec: Codec, specs: Callable[[PyTree], PyTree]) -> opta
         return jax.jit(start)(params)
 
     def one(gradients: PyTree, state: Feedback) -> tuple[PyTree, Any]:
-        return feedback.update(jax.tree.map(lambda g: g[0], gradients), state)
+        with jax.named_scope(SCOPE):
+            return feedback.update(jax.tree.map(lambda g: g[0], gradients), state)
 
     def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, Any]:
         alone = specs(updates)
@@ -51,6 +57,32 @@ def average(mesh: Mesh, codec: Codec, specs: Callable[[PyTree], PyTree]) -> opta
         return mean(updates, state)
 
     return optax.GradientTransformation(init, update)
+
+
+def codec_for(link: Codec | None) -> Codec | None:
+    """How gradients are averaged where `link` is what crosses elsewhere; `None`, floats, if its spikes do not add up.
+
+    The same spikes on the same wire; their threshold counts in mean sizes, and is the best for a Gaussian, 1.53 for
+    `Ternary` and 0.82 for `Count(3)` (Max 1960: 1.224 and 0.651 standard deviations).
+
+    >>> from snap_jax.encodings import Integer, Ternary
+    >>> codec = codec_for(Codec(Ternary(threshold=0.1)))
+    >>> round(codec.encoding.threshold, 2), codec_for(Codec(Integer(bits=4)))
+    (1.53, None)
+    """
+    if link is None or not isinstance(link.encoding, Ternary | Count):
+        return None
+    limit = link.encoding.symbols.stop - 1
+    return dataclasses.replace(link, encoding=link.encoding.with_threshold(_best_step(limit)))
+
+
+def _best_step(limit: int) -> float:
+    """The step, in mean sizes, at which `clip(round(x / step), -limit, limit) step` is closest to a unit normal x."""
+    x = special.ndtri((np.arange(2000) + 0.5) / 2000)
+    steps = np.geomspace(0.01, 2.0, 1000)
+    spikes = np.clip(np.round(x / steps[:, None]), -limit, limit)
+    squares = np.square(spikes * steps[:, None] - x).mean(1)
+    return float(steps[squares.argmin()] / np.sqrt(2 / np.pi))
 
 
 def rows(specs: PyTree) -> PyTree:

@@ -1,40 +1,56 @@
-"""What a run measured: the sections of `result.json`."""
+"""What a run measured: the sections of `result.json`.
+
+Law: every byte of a section is a byte of the compiled program of the very step that ran.
+"""
 
 import importlib.metadata
 import os
 import platform
+from collections.abc import Callable, Mapping
 
 import jax
 
-from snap_jax import cost
-from snap_jax.tasks import language
+from snap_jax import cost, data_parallel, tensor_parallel
+from snap_jax.cost.topology import Topology
+from snap_jax.tasks.layouts import DIE
 from snap_jax.telemetry import Telemetry
 from snap_jax.traffic import Traffic
 
 
 def wire_section(
-    traffic: Traffic, chips: int, elements: int, seen: Telemetry | None = None, share: float = 1.0
+    traffic: Traffic, mesh: Mapping[str, int], elements: int, seen: Telemetry | None = None, share: float = 1.0
 ) -> dict:
-    """Bytes that crossed the boundaries in one step, by direction and boundary, and what the spikes were like.
+    """Bytes that crossed in one step, by direction and place, and what the spikes were like.
 
-    `bits_per_element = 8 * forward bytes / elements that crossed forward`. Messages of idle ticks count on both sides:
-    the program sends them. `elements` cross forward in one step; `seen` is what left each die; `share` is that of
-    `spike_statistics`.
+    Forward are the boundaries of a pipeline and the sums of tensor regions, backward their cotangents and the averages
+    of gradients over replicas. `bits_per_element = 8 * forward bytes / elements`: all bits that leave a chip forward,
+    thresholds and headers among them, over the elements that `lax` would have sent in their place, which for a sum over
+    n chips are 2 (n - 1) an element. So floats have 32, bf16 16, and `data` alone, which sends nothing forward, 0.
+    Messages of idle ticks count on both sides: the program sends them.
+
+    Args:
+      traffic: of one step.
+      mesh: sizes of its axes.
+      elements: that cross forward in one step.
+      seen: what left each die.
+      share: that of `spike_statistics`.
     """
     crossing = traffic.where(lambda t: "boundary" in t.path)
+    averages = traffic.where(lambda t: data_parallel.SCOPE in t.path.split("/"))
     forward = _bytes(crossing, "forward")
+    boundaries = _by_boundary(crossing, mesh.get(DIE, 1))
     section = {
         "forward_bytes_per_step": forward,
-        "backward_bytes_per_step": _bytes(crossing, "backward"),
+        "backward_bytes_per_step": _bytes(crossing, "backward") + averages.sent_bytes,
         "bits_per_element": 8 * forward / elements if elements else 0.0,
         "entropy_bits_per_element": None,
         "firing_rate": None,
-        "by_boundary": _by_boundary(crossing, chips),
+        "by_boundary": [*boundaries, *_by_collective(crossing, averages, mesh)],
     }
-    if seen is None or chips == 1:
+    if seen is None or not boundaries:
         return section
     if (rates := seen.firing_rate) is not None and (entropies := seen.entropy_bits) is not None:
-        for boundary, rate, entropy in zip(section["by_boundary"], rates, entropies, strict=False):
+        for boundary, rate, entropy in zip(boundaries, rates, entropies, strict=False):
             boundary |= {"firing_rate": float(rate), "entropy_bits": float(entropy)}
     return section | spike_statistics(seen, share)
 
@@ -60,36 +76,62 @@ def _bytes(traffic: Traffic, direction: str) -> int:
     return traffic.where(lambda t: t.direction == direction).sent_bytes
 
 
-def _by_boundary(crossing: Traffic, chips: int) -> list[dict]:
+def _by_boundary(crossing: Traffic, dies: int) -> list[dict]:
     """Every boundary is one pair of a permutation, all pairs carry the same."""
-    links = chips - 1
+    links, along = dies - 1, crossing.where(lambda t: DIE in t.axes)
     return [
-        {
-            "path": f"die {i} to die {i + 1}",
-            "forward_bytes": _bytes(crossing, "forward") // links,
-            "backward_bytes": _bytes(crossing, "backward") // links,
-            "firing_rate": None,
-            "entropy_bits": None,
-        }
+        _row(f"die {i} to die {i + 1}", _bytes(along, "forward") // links, _bytes(along, "backward") // links)
         for i in range(links)
     ]
 
 
-def systems(chips: int) -> dict[str, cost.System]:
-    """The systems every run is priced on: dies in a row, on three kinds of link."""
-    links = {
-        "UCIe standard package": cost.Chain(chips, cost.links.UCIE_STANDARD),
-        "PCIe 5 x16": cost.Chain(chips, cost.links.PCIE5),
-        "400G Ethernet": cost.Switch(chips, cost.links.ETHERNET_400G),
+def _by_collective(crossing: Traffic, averages: Traffic, mesh: Mapping[str, int]) -> list[dict]:
+    sums = crossing.where(lambda t: tensor_parallel.AXIS in t.axes and DIE not in t.axes)
+    found = []
+    if mesh.get(tensor_parallel.AXIS, 1) > 1:
+        found.append(_row("sums of tensor regions", _bytes(sums, "forward"), _bytes(sums, "backward")))
+    if mesh.get(data_parallel.AXIS, 1) > 1:
+        found.append(_row("gradients of replicas", 0, averages.sent_bytes))
+    return found
+
+
+def _row(path: str, forward: int, backward: int) -> dict:
+    return {
+        "path": path,
+        "forward_bytes": forward,
+        "backward_bytes": backward,
+        "firing_rate": None,
+        "entropy_bits": None,
     }
-    return {name: cost.System({language.AXIS: topology}, name=name) for name, topology in links.items()}
 
 
-def cost_section(traffic: Traffic, chips: int) -> dict:
+def systems(mesh: Mapping[str, int]) -> dict[str, cost.System]:
+    """The systems every run is priced on: dies in a row, others in rings, on three kinds of link.
+
+    >>> [type(axis).__name__ for axis in systems({"data": 2, "die": 4})["PCIe 5 x16"].axes.values()]
+    ['Chain', 'Chain']
+    """
+
+    def wired(link: cost.links.Link) -> Callable[[str, int], Topology]:
+        return lambda axis, size: cost.Chain(size, link) if axis == DIE or size == 2 else cost.Ring(size, link)
+
+    wiring = {
+        "UCIe standard package": wired(cost.links.UCIE_STANDARD),
+        "PCIe 5 x16": wired(cost.links.PCIE5),
+        "400G Ethernet": lambda axis, size: cost.Switch(size, cost.links.ETHERNET_400G),
+    }
+    shared = {axis: size for axis, size in mesh.items() if size > 1}
+    return {
+        name: cost.System({axis: wire(axis, size) for axis, size in shared.items()}, name=name)
+        for name, wire in wiring.items()
+    }
+
+
+def cost_section(traffic: Traffic, mesh: Mapping[str, int]) -> dict:
     """Energy and latency of one step's traffic on each system, `[low, high]`; null where a source is missing."""
-    if chips == 1:
+    if max(mesh.values()) == 1:
         return {}
-    return {name: _price(traffic, system) for name, system in systems(chips).items()}
+    return {name: _price(traffic, system) for name, system in systems(mesh).items()}
 
 
 def _price(traffic: Traffic, system: cost.System) -> dict:

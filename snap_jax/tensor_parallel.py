@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 # How the kernels of a region are split: each dimension named here is divided over the chips.
 _OUTPUTS, _INPUTS = PartitionSpec(None, AXIS), PartitionSpec(AXIS)
+_OUTPUTS_2D, _INPUTS_2D = PartitionSpec(None, None, None, AXIS), PartitionSpec(None, None, AXIS)  # of convolutions
 _SPLIT = {
     ("attention", "query", "kernel"): _OUTPUTS,  # by heads
     ("attention", "key", "kernel"): _OUTPUTS,
@@ -49,6 +50,10 @@ _SPLIT = {
     ("channel_mix", "key", "kernel"): _OUTPUTS,
     ("channel_mix", "hidden", "log_threshold"): _INPUTS,
     ("channel_mix", "value", "kernel"): _INPUTS,
+    ("conv1", "kernel"): _OUTPUTS_2D,
+    ("norm_inside", "scale"): _INPUTS,
+    ("norm_inside", "bias"): _INPUTS,
+    ("conv2", "kernel"): _INPUTS_2D,
 }
 
 
@@ -109,7 +114,8 @@ class Divided(Region):
 
     def enter(self, tree):
         """The same; its cotangents are added as `grad_codec` says."""
-        return spread(tree, AXIS, self.boundary.grad_codec)
+        with jax.named_scope("boundary"):
+            return spread(tree, AXIS, self.boundary.grad_codec)
 
     def leave(self, partial):
         """The coded sum over chips."""
@@ -189,7 +195,7 @@ def divide(model: T, chips: int, codec: Codec | None, grad_codec: Codec | None =
     `in_specs=specs(params)`. Only there can it be called.
 
     Args:
-      model: with regions, as `models.transformer` and `models.rwkv`.
+      model: with regions, as `models.transformer`, `models.rwkv` and `models.resnet`.
       chips: of the mesh axis `tensor`.
       codec: how partial sums leave a region; `None` sends floats.
       grad_codec: how cotangents leave it at the other end; `None` sends them as they are.
@@ -204,8 +210,8 @@ def divide(model: T, chips: int, codec: Codec | None, grad_codec: Codec | None =
     for path, module in modules.items():
         if isinstance(module, Region):
             setattr(modules[path[:-1]], str(path[-1]), Divided(module.features, codec, grad_codec))
-        if isinstance(module, nnx.GroupNorm):  # of heads: a chip has some of them
-            module.num_groups //= chips
+        if isinstance(module, nnx.GroupNorm) and AXIS in _spec_of((*map(str, path), "scale")):
+            _divide_groups(module, path, chips)
     return part
 
 
@@ -231,8 +237,21 @@ def _names(path: tuple) -> tuple[str, ...]:
 
 
 def _spec(path: tuple) -> PartitionSpec:
-    names = _names(path)
+    return _spec_of(_names(path))
+
+
+def _spec_of(names: tuple[str, ...]) -> PartitionSpec:
     return next((split for end, split in _SPLIT.items() if names[-len(end) :] == end), PartitionSpec())
+
+
+def _divide_groups(norm: nnx.GroupNorm, path: tuple, chips: int) -> None:
+    """Of heads, or of channels: a chip has some of them."""
+    if norm.num_groups % chips:
+        raise UsageError(
+            f"divide: {chips} chips do not divide the {norm.num_groups} groups of {'.'.join(map(str, path))}, of "
+            f"{norm.group_size} channels each: use a width of {norm.group_size * chips}, or fewer chips"
+        )
+    norm.num_groups //= chips
 
 
 def _require_even(path: tuple, leaf: Array, chips: int) -> None:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
@@ -21,8 +20,10 @@ from snap_jax.freezing import freeze, idle_channels, most_spikes, silence
 from snap_jax.innovation import Innovation
 from snap_jax.models import rwkv, stages
 from snap_jax.nn import Boundary
-from snap_jax.tasks import language
+from snap_jax.tasks import divided
+from snap_jax.tasks.layouts import Layout
 from snap_jax.traffic import trace_compiled
+from snap_jax.training.language import next_token
 
 SIZE = rwkv.Config(layers=4, width=16, heads=2, chunk=8)
 
@@ -207,18 +208,19 @@ def test_frozen_channels_are_gone_from_the_compiled_program():
 
 
 def innovative(chips, pressure=None):
-    die_mesh = mesh.make({"die": chips})
     codec, around = snap.Codec(snap.Count(7, 0.5)), Innovation(8, taps=2, hidden=12)
-    task, params = language.build(SIZE, die_mesh, codec, None, seed=0, around=around, pressure=pressure)
+    model, layout = rwkv.RWKV(SIZE, rngs=nnx.Rngs(0)), Layout(pipeline=chips)
+    task, params = divided.build(
+        model, layout, codec, None, features=SIZE.width, around=around, pressure=pressure, rngs=nnx.Rngs(1)
+    )
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 256, (4, 2, 17)), jnp.int32)
-    params = language.calibrated(task, params, tokens.reshape(8, 17), bits=1.0)
-    return task, jax.device_put(params, NamedSharding(die_mesh, P("die"))), tokens
+    return task, divided.calibrated(task, params, tokens.reshape(8, 17)[:, :-1], bits=1.0), tokens
 
 
 def test_a_pipeline_of_innovations_computes_what_one_chip_computes():
     """Value and gradient, both ends of every boundary too; the receiving end lives on the next die."""
     task, params, tokens = innovative(4, Penalty(0.3))
-    (loss, seen), gradient = jax.jit(task.pressed_loss_and_gradient)(params, tokens, jnp.zeros(4))
+    (loss, seen), gradient = jax.jit(task.pressed_loss_and_gradient)(params, next_token(tokens), jnp.zeros(4))
     fired = seen.firing_rate
     assert fired.min() == fired[3] == 0 < fired[:3].min()  # the last die has nobody to send to
     model, boundaries = stages.join(task.graph, jax.tree.map(np.asarray, params))

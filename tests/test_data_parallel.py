@@ -14,6 +14,7 @@ from snap_jax.models import stages
 from snap_jax.specs import parse_link
 from snap_jax.tasks import divided
 from snap_jax.tasks.layouts import Layout, parse_layout
+from snap_jax.training.language import next_token
 from tests.small_models import WIDTH, build, compiled, cross_entropy, run, tokens
 
 TERNARY = snap.Codec(snap.Ternary(threshold=1.5), snap.Packed())
@@ -35,7 +36,7 @@ def whole():
 @pytest.mark.parametrize(("spec", "chips"), [("data:2+tensor", 4), ("data:2+pipeline:2+tensor:2", 8)])
 def test_with_dense_links_every_layout_computes_what_one_chip_computes(whole, spec, chips):
     task, params = divide(parse_layout(spec, chips))
-    loss, gradient = run(task.loss_and_gradient, params, tokens(2, 4, 9))
+    loss, gradient = run(task.loss_and_gradient, params, next_token(tokens(2, 4, 9)))
     assert float(loss) == pytest.approx(whole[0], rel=1e-6)
     model, _ = stages.join(task.graph, jax.tree.map(np.asarray, gradient))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), nnx.state(model), whole[1])
@@ -46,7 +47,7 @@ def test_with_dense_links_every_layout_computes_what_one_chip_computes(whole, sp
 def test_rows_of_replicas_are_the_gradients_of_their_parts():
     task, params = divide(Layout(data=2), data_codec=TERNARY, layers=1)
     rows = tokens(1, 4, 9)
-    loss, gradient = run(task.loss_and_gradient, params, rows)
+    loss, gradient = run(task.loss_and_gradient, params, next_token(rows))
     both = compiled(jax.value_and_grad(cross_entropy), build("transformer"), rows[0, :2])
     parts = [both(build("transformer"), rows[0, i : i + 2]) for i in (0, 2)]
     assert float(loss) == pytest.approx(np.mean([float(part[0]) for part in parts]), rel=1e-6)
@@ -97,13 +98,13 @@ def test_a_coded_step_in_three_dimensions_sends_bytes_and_learns():
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, loss, seen
 
-    program = compiled(step, params, state, tokens(2, 4, 9))
+    program = compiled(step, params, state, next_token(tokens(2, 4, 9)))
     crossing = snap.trace_compiled(program, task.mesh).where(lambda t: np.prod(t.shape, dtype=int) > 1)
     assert {t.dtype for t in crossing} == {"uint8", "int32"}
     assert {axes for t in crossing for axes in t.axes} == {"data", "die", "tensor"}
     losses = []
     for _ in range(8):
-        params, state, loss, seen = program(params, state, tokens(2, 4, 9))
+        params, state, loss, seen = program(params, state, next_token(tokens(2, 4, 9)))
         losses.append(float(loss))
     assert losses[-1] < losses[0] - 0.1
     np.testing.assert_array_equal(seen.elements, [2 * 4 * 8 * WIDTH] * 2)  # of both replicas, for each die
@@ -112,12 +113,12 @@ def test_a_coded_step_in_three_dimensions_sends_bytes_and_learns():
 
 def test_evaluation_gives_every_window_its_nats(whole):
     task, params = divide(Layout(data=2, tensor=2))
-    nats, seen = run(task.evaluate, params, tokens(2, 4, 9))
+    (nats, _), seen = run(task.evaluate, params, next_token(tokens(2, 4, 9)))
     assert nats.shape == (2, 4)
     assert float(nats.sum()) / (2 * 4 * 8) == pytest.approx(whole[0], rel=1e-5)
     assert seen.elements == 2 * 4 * 8 * WIDTH
     task, params = divide(Layout(data=2, tensor=2), link="ternary")
-    assert jax.eval_shape(task.spikes, params, tokens(1, 4, 9)).shape == (1, 4, 8, WIDTH)
+    assert jax.eval_shape(task.spikes, params, next_token(tokens(1, 4, 9))).shape == (1, 4, 8, WIDTH)
 
 
 def test_mistakes_are_named():
@@ -136,4 +137,4 @@ def test_mistakes_are_named():
         divide(Layout(data=2), data_codec=parse_link("int8:absmax"))[0].with_average(optax.sgd(1.0))
     task, params = divide(Layout())
     with pytest.raises(snap.UsageError, match="floats cross these boundaries"):
-        jax.eval_shape(task.spikes, params, tokens(1, 4, 9))
+        jax.eval_shape(task.spikes, params, next_token(tokens(1, 4, 9)))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import lax
-from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
@@ -15,20 +14,21 @@ from snap_jax.models import rwkv, stages
 from snap_jax.nn import Boundary
 from snap_jax.pipelines import pipeline
 from snap_jax.specs import parse_link
-from snap_jax.tasks import language
+from snap_jax.tasks import divided
+from snap_jax.tasks.layouts import Layout
 from snap_jax.traffic import trace_compiled
+from snap_jax.training.language import next_token
 
 SIZE = rwkv.Config(layers=4, width=16, heads=2, chunk=8)
 
 
 def tokens(micro=4, batch=2, window=16):
-    return jnp.asarray(np.random.default_rng(0).integers(0, 256, (micro, batch, window + 1)), jnp.int32)
+    return next_token(np.random.default_rng(0).integers(0, 256, (micro, batch, window + 1)))
 
 
 def build(chips, link="dense", grad_link="dense"):
-    die_mesh = mesh.make({"die": chips})
-    task, params = language.build(SIZE, die_mesh, parse_link(link), parse_link(grad_link), seed=0)
-    return task, jax.device_put(params, NamedSharding(die_mesh, P("die")))
+    model, codecs = rwkv.RWKV(SIZE, rngs=nnx.Rngs(0)), (parse_link(link), parse_link(grad_link))
+    return divided.build(model, Layout(pipeline=chips), *codecs, features=SIZE.width)
 
 
 def loss_and_gradient(chips, link="dense", grad_link="dense"):
@@ -60,13 +60,13 @@ def test_coded_pipeline_computes_what_one_chip_computes_with_boundaries_that_qua
     model, whole_boundaries = stages.join(task.graph, jax.tree.map(np.asarray, params))
 
     def on_one_chip(model, whole_boundaries):
-        sequence = tokens().reshape(8, -1)
-        x = model.enter(sequence[:, :-1])
+        inputs, labels = (jnp.asarray(a).reshape(8, -1) for a in tokens())
+        x = model.enter(inputs)
         for block, boundary in zip(model.blocks, whole_boundaries, strict=True):
             x = block(x)
             x = boundary(x) if boundary is not whole_boundaries[-1] else x
         logits = jax.nn.log_softmax(model.leave(x))
-        return -jnp.take_along_axis(logits, sequence[:, 1:, None], -1).mean()
+        return -jnp.take_along_axis(logits, labels[..., None], -1).mean()
 
     expected, (by_model, by_boundary) = jax.jit(jax.value_and_grad(on_one_chip, argnums=(0, 1)))(
         model, nnx.List(whole_boundaries)
@@ -96,8 +96,9 @@ def test_bytes_are_those_the_codec_claims():
 
 def test_evaluation_counts_every_spike_once():
     task, params = build(4, "ternary")
-    nats, seen = jax.jit(task.evaluate)(params, tokens())
-    assert nats.shape == (4, 2)
+    (nats, correct), seen = jax.jit(task.evaluate)(params, tokens())
+    assert nats.shape == correct.shape == (4, 2)
+    assert (np.asarray(correct) <= 16).all()
     assert seen.counts.shape == (4, 3)
     np.testing.assert_array_equal(seen.counts.sum(-1), 4 * 2 * 16 * SIZE.width)
     np.testing.assert_array_equal(seen.elements, 4 * 2 * 16 * SIZE.width)

@@ -52,6 +52,9 @@ class Parabola:
     def extra(self) -> dict:
         return {}
 
+    def optimizer(self, rule):
+        return rule
+
     def follow(self, extra, seen, progress) -> dict:
         return extra
 

@@ -6,7 +6,9 @@ Law: parameters and their gradients stay float32; only what layers compute is ro
 import jax.numpy as jnp
 from flax import nnx
 
-_LAYERS = (nnx.Linear, nnx.Embed, nnx.LayerNorm, nnx.GroupNorm)
+_LAYERS = (
+    nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.Embed, nnx.LayerNorm, nnx.RMSNorm, nnx.GroupNorm
+)  # fmt: skip
 
 
 def compute_in(model: nnx.Module, dtype: jnp.dtype) -> None:

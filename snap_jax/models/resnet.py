@@ -15,6 +15,7 @@ from snap_jax.errors import UsageError
 from snap_jax.models.convolution import conv, norm
 from snap_jax.models.networks import VisionNetwork
 from snap_jax.models.spiking import Activation
+from snap_jax.tensor_parallel import Region, Whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,15 +89,17 @@ class Block(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, ticks: int, rngs: nnx.Rngs):
         self.act = Activation(ticks)
-        self.conv1, self.norm1 = conv(inputs, outputs, 3, stride=stride, rngs=rngs), norm(outputs, rngs=rngs)
+        self.conv1, self.norm_inside = conv(inputs, outputs, 3, stride=stride, rngs=rngs), norm(outputs, rngs=rngs)
         self.conv2, self.norm2 = conv(outputs, outputs, 3, rngs=rngs), norm(outputs, scale=0.0, rngs=rngs)
+        self.region: Region = Whole(outputs)
         self.project = stride != 1 or inputs != outputs
         if self.project:
             self.conv0, self.norm0 = conv(inputs, outputs, 1, stride=stride, rngs=rngs), norm(outputs, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch h2 w2 outputs"]:
         """The stream after this block."""
-        branch = self.norm2(self.conv2(self.act(self.norm1(self.conv1(self.act(x))))))
+        inside = self.act(self.norm_inside(self.conv1(self.region.enter(self.act(x)))))
+        branch = self.norm2(self.region.leave(self.conv2(inside)))
         return branch + (self.norm0(self.conv0(x)) if self.project else x)
 
 

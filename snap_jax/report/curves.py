@@ -37,8 +37,15 @@ def training(runs: Sequence[Run]) -> str:
     values = [value for curve in curves for _, value in curve.points] + list(lines.values())
     scale = Scale(min(values) * 0.96, max(values) * 1.02, _BOTTOM, _TOP, log=True)
     ends = [f"{runs[c.index].label} ends at {c.points[-1][1]:.3f}" for c in curves if c.kind == "dotted"]
-    label = "; ".join(["Bits per byte over training steps", *ends])
-    return _draw(label, curves, axis(scale, "bits per byte"), lines)
+    unit = _unit(runs)
+    label = "; ".join([f"{unit[0].upper()}{unit[1:]} over training steps", *ends])
+    return _draw(label, curves, axis(scale, unit), lines)
+
+
+def accuracy(runs: Sequence[Run]) -> str:
+    """Draw held-out accuracy over steps; "" if none was logged."""
+    curves = [Curve(i, _points(run, lambda log: log.accuracy), "dotted") for i, run in enumerate(runs)]
+    return _from_zero("Accuracy over training steps", curves, "held-out accuracy, %", "{:g}".format)
 
 
 def bits(runs: Sequence[Run]) -> str:
@@ -77,6 +84,11 @@ def thinned(points: Sequence[tuple[float, float]], most: int) -> Points:
 def _points(run: Run, pick: Callable[[Log], float | None]) -> Points:
     pairs = [(log.step, pick(log)) for log in run.logs]
     return thinned([(step, value) for step, value in pairs if value is not None and math.isfinite(value)], _MOST)
+
+
+def _unit(runs: Sequence[Run]) -> str:
+    units = {"bits per image" if run.metric == formats.ACCURACY else "bits per byte" for run in runs}
+    return units.pop() if len(units) == 1 else "bits"
 
 
 def _positive(points: Points) -> Points:

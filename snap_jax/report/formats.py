@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 NONE = "–"
+ACCURACY = "accuracy_percent"
 _PREFIXES = (
     (1e9, "G"),
     (1e6, "M"),
@@ -35,6 +36,24 @@ def whole(value: float) -> str:
 def quality(value: float) -> str:
     """Three decimals, which a held-out text of some 100 kB is just about good for."""
     return f"{value:.3f}"
+
+
+def measured(metric: str, value: float) -> str:
+    """Write a quality with its unit.
+
+    >>> measured("bits_per_byte", 2.0), measured("accuracy_percent", 98.3287)
+    ('2.000 bits per byte', '98.33 % accuracy')
+    """
+    return f"{value:.2f} % accuracy" if metric == ACCURACY else f"{quality(value)} {words(metric)}"
+
+
+def against(metric: str, value: float, reference: float) -> str:
+    """How far a quality is from another: points for an accuracy, else a ratio.
+
+    >>> against("bits_per_byte", 2.1, 2.0), against("accuracy_percent", 98.1, 98.6)
+    ('+5.0 %', '-0.50 points')
+    """
+    return f"{value - reference:+.2f} points" if metric == ACCURACY else change(value / reference)
 
 
 def short(value: float) -> str:

@@ -33,6 +33,8 @@ def _labels(runs: tuple[Run, ...]) -> list[str]:
     names: list[Callable[[Run], str]] = [
         lambda run: str(run.config.get("link", run.folder)),
         lambda run: f"{run.config.get('link', run.folder)} / {run.config.get('grad_link')}",
+        lambda run: f"{run.config.get('mode', 'hybrid')} {run.config.get('link', run.folder)}",
+        lambda run: f"{run.config.get('link', run.folder)}, {run.config.get('layout', 'pipeline')}",
         lambda run: f"{run.config.get('link', '')} ({run.folder})",
     ]
     for name in names:
@@ -78,6 +80,7 @@ def _run(path: Path, top: Fields) -> Run:
         order0=baselines.maybe_number("order0_bits_per_byte"),
         gzip=baselines.maybe_number("gzip_bits_per_byte"),
         command=top.maybe_text("command"),
+        majority=baselines.maybe_number("majority_class_percent"),
         logs=_logs(path / "metrics.jsonl"),
         spikes=_spikes(path / "spikes.npz"),
     )
@@ -116,6 +119,7 @@ def _log(fields: Fields) -> Log:
         fields.size("step"),
         fields.maybe_number("loss_bits"),
         fields.maybe_number("heldout_bits"),
+        fields.maybe_number("heldout_accuracy_percent"),
         fields.maybe_number("entropy_bits_per_element"),
         fields.maybe_number("firing_rate"),
         fields.maybe_numbers("threshold_mean"),

@@ -31,8 +31,19 @@ def _quality(runs: Sequence[Run]) -> list[Row]:
     for metric in dict.fromkeys(run.metric for run in runs):
         values = [run.value if run.metric == metric else None for run in runs]
         found.append(Row(group, formats.words(metric), _cells(values, formats.quality)))
-        found += _against(group, runs, values, formats.change)
+        found += _qualities_against(group, runs, metric, values)
     return [*found, Row(group, "predictions measured", _cells([run.n for run in runs], formats.whole))]
+
+
+def _qualities_against(group: str, runs: Sequence[Run], metric: str, values: Sequence[float | None]) -> list[Row]:
+    if metric != formats.ACCURACY:
+        return _against(group, runs, values, formats.change)
+    at = list(runs).index(densest(runs))
+    reference = values[at]
+    if len(runs) < 2 or reference is None:
+        return []
+    points = [None if i == at or v is None else v - reference for i, v in enumerate(values)]
+    return [Row(group, f"against {runs[at].label}, points", _cells(points, "{:+.2f}".format), minor=True)]
 
 
 def _wire(runs: Sequence[Run]) -> list[Row]:

@@ -33,11 +33,12 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Log:
-    """One line of `metrics.jsonl`; losses in bits per byte, entropy in bits per element."""
+    """One line of `metrics.jsonl`; losses in bits per byte or image, entropy in bits per element."""
 
     step: float
     loss_bits: float | None
     heldout_bits: float | None
+    accuracy: float | None
     entropy: float | None
     firing_rate: float | None
     thresholds: tuple[float, ...]
@@ -73,6 +74,7 @@ class Run:
     order0: float | None
     gzip: float | None
     command: str | None
+    majority: float | None
     logs: tuple[Log, ...]
     spikes: Spikes | None
 

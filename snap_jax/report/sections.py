@@ -6,7 +6,7 @@ from itertools import groupby
 
 from snap_jax.report import formats, svg
 from snap_jax.report.bars import bars
-from snap_jax.report.curves import bits, firing, thresholds, training
+from snap_jax.report.curves import accuracy, bits, firing, thresholds, training
 from snap_jax.report.raster import raster
 from snap_jax.report.rows import Row, rows
 from snap_jax.report.run import Run
@@ -37,8 +37,10 @@ def comparison(runs: Sequence[Run]) -> str:
 
 def crossing(runs: Sequence[Run]) -> str:
     """Draw what crosses, and what it costs in quality."""
-    close = f" Shaded: within 3 % of {densest(runs).label}." if len(runs) > 1 else ""
-    floor = "Down and left is better. Hollow: entropy, the floor for wires that code each element alone."
+    rises = densest(runs).metric == formats.ACCURACY
+    within, better = ("half a point", "Up") if rises else ("3 %", "Down")
+    close = f" Shaded: within {within} of {densest(runs).label}." if len(runs) > 1 else ""
+    floor = f"{better} and left is better. Hollow: entropy, the floor for wires that code each element alone."
     return _figures(
         "What crosses, and what it costs in quality",
         runs,
@@ -52,7 +54,8 @@ def learning(runs: Sequence[Run]) -> str:
     return _figures(
         "While they trained" if len(runs) > 1 else "While it trained",
         runs,
-        (training(runs), "Strong: held-out text. Faint: training text, neighbouring steps averaged."),
+        (training(runs), "Strong: held-out data. Faint: training data, neighbouring steps averaged."),
+        (accuracy(runs), "Share of held-out images whose class is named."),
         (bits(runs), "What a wire would send that codes each element alone, and perfectly."),
         (firing(runs), "Share of elements that cross as a spike, over all boundaries."),
         (thresholds(runs), "Learned with the model: a line for each boundary, numbered in order."),

@@ -8,6 +8,7 @@ from snap_jax.report.formats import shown
 from snap_jax.report.run import Run
 
 CLOSE = 1.03  # times the bits per byte of the densest run: about as good
+CLOSE_POINTS = 0.5  # of accuracy below that of the densest run: about as good
 
 
 def densest(runs: Sequence[Run]) -> Run:
@@ -23,7 +24,9 @@ def leanest(runs: Sequence[Run]) -> Run:
 
 
 def close(run: Run, reference: Run) -> bool:
-    """Whether a run is as good as another but for 3 %; only known of bits per byte."""
+    """Whether a run is as good as another but for 3 % of its bits per byte, or half a point of accuracy."""
+    if run.metric == reference.metric == formats.ACCURACY:
+        return run.value >= reference.value - CLOSE_POINTS
     return run.metric == reference.metric == "bits_per_byte" and run.value <= CLOSE * reference.value
 
 
@@ -62,8 +65,10 @@ def notes(runs: Sequence[Run]) -> list[str]:
     energies = [f"{system}, energy: {cost.energy_note}" for system, cost in priced if cost.energy_note]
     latencies = [f"{system}, latency: {cost.latency_note}" for system, cost in priced if cost.latency_note]
     gzip = _baseline("gzip -9", {run.label: run.gzip for run in runs})
+    majority = {run.majority for run in runs if run.majority is not None}
     return [
         *dict.fromkeys(energies + latencies),
+        *(f"the most frequent class of the held-out images: {shown(m, '{:.2f}'.format)} %" for m in sorted(majority)),
         *gzip,
         *_baseline("order-0 entropy", {r.label: r.order0 for r in runs}),
     ]
@@ -78,11 +83,13 @@ def _baseline(name: str, values: dict[str, float | None]) -> list[str]:
 
 
 def _measured(run: Run) -> str:
-    return f"{shown(run.value, formats.quality)} {formats.words(run.metric)}"
+    return shown(run.value, lambda value: formats.measured(run.metric, value))
 
 
 def _relative(run: Run, reference: Run) -> str:
     if run.metric != reference.metric or not reference.value:
         return ""
     against = shown(reference.value, formats.quality)
-    return f", {shown(run.value / reference.value, formats.change)} against {against}"
+    if not math.isfinite(run.value) or not math.isfinite(reference.value):
+        return f", against {against}"
+    return f", {formats.against(run.metric, run.value, reference.value)} against {against}"

@@ -22,8 +22,9 @@ def command(run: Run) -> str:
     """Write the command that makes a run again: the recorded one, else one with all settings as flags."""
     if run.command is not None:
         return run.command
-    flags = [word for key, value in run.config.items() for word in _flag(key.replace("_", "-"), value)]
-    return shlex.join(["snap-jax", "train", "language", *flags, "--out", run.folder])
+    settings = {key: value for key, value in run.config.items() if key != "task"}
+    flags = [word for key, value in settings.items() for word in _flag(key.replace("_", "-"), value)]
+    return shlex.join(["snap-jax", "train", str(run.config.get("task", "language")), *flags, "--out", run.folder])
 
 
 def _flag(name: str, value: Any) -> list[str]:

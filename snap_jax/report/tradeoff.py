@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from snap_jax.report import formats, svg
 from snap_jax.report.run import Run
 from snap_jax.report.scales import Axis, Scale, axis, octaves
-from snap_jax.report.sentences import CLOSE, densest
+from snap_jax.report.sentences import CLOSE, CLOSE_POINTS, densest
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 48.0, 392.0, 36.0, 232.0, 410.0, 274.0
 _LETTER = 7.2  # width of one, on average
@@ -36,6 +36,13 @@ def _positive(value: float | None) -> bool:
     return value is not None and math.isfinite(value) and value > 0
 
 
+def _close(reference: Run) -> float | None:
+    """The quality that is just about as good; `None` where that is not known of the metric."""
+    if reference.metric == formats.ACCURACY:
+        return reference.value - CLOSE_POINTS
+    return CLOSE * reference.value if _in_bits(reference) else None
+
+
 def _in_bits(run: Run) -> bool:
     return run.metric == "bits_per_byte"
 
@@ -46,7 +53,8 @@ def _x(runs: list[Run]) -> Axis:
 
 def _y(runs: list[Run], reference: Run) -> Axis:
     """Show differences between runs; the gzip line too if that does not crush them."""
-    values = [run.value for run in runs] + ([CLOSE * reference.value] if _in_bits(reference) else [])
+    close = _close(reference)
+    values = [run.value for run in runs] + ([] if close is None else [close])
     values = [value for value in values if math.isfinite(value)]
     room = (max(values) - min(values)) or abs(values[0]) or 1.0
     low, high = min(values) - 0.4 * room, max(values) + 0.4 * room
@@ -56,9 +64,10 @@ def _y(runs: list[Run], reference: Run) -> Axis:
 
 
 def _band(reference: Run, count: int, x: Axis, y: Axis) -> list[str]:
-    if count < 2 or not _in_bits(reference) or not math.isfinite(reference.value):
+    close = _close(reference)
+    if count < 2 or close is None or not math.isfinite(reference.value):
         return []
-    top, bottom = y.scale.at(CLOSE * reference.value), y.scale.at(reference.value)
+    bottom, top = sorted((y.scale.at(close), y.scale.at(reference.value)), reverse=True)
     return [svg.box(_LEFT, top, _RIGHT - _LEFT, bottom - top, "band")]
 
 

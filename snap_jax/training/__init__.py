@@ -8,7 +8,7 @@ from snap_jax.training.driver import train as train
 from snap_jax.training.job import Job as Job
 from snap_jax.training.language import evaluate as evaluate
 from snap_jax.training.language import microbatches_of as microbatches_of
-from snap_jax.training.language import prepare as prepare
+from snap_jax.training.prepare import prepare as prepare
 from snap_jax.training.runs import Progress as Progress
 from snap_jax.training.signals import Stopped as Stopped
 from snap_jax.training.state import TrainState as TrainState

@@ -4,22 +4,24 @@ Law: without a budget there is nothing around the codec and nothing presses.
 """
 
 from snap_jax.budget import Budget
-from snap_jax.config import Config
+from snap_jax.config import Settings
 from snap_jax.innovation import Innovation
 
 
-def around_of(config: Config) -> Innovation | None:
+def around_of(config: Settings) -> Innovation | None:
     """The basis, mean and prediction that are learned around the codec under a budget.
 
+    >>> from snap_jax.config import Config
     >>> around_of(Config(budget=1.0, width=64, init_from="runs/dense"))
     Innovation(dims=24, taps=4, vocabulary=256, hidden=128)
     """
-    return Innovation(config.sent_dims, config.taps) if config.budget else None
+    return Innovation(config.sent_dims, config.predicting) if config.budget else None
 
 
-def budget_of(config: Config) -> Budget | None:
+def budget_of(config: Settings) -> Budget | None:
     """The budget of each boundary: what the tokens that predict leave of it.
 
+    >>> from snap_jax.config import Config
     >>> budget_of(Config(budget=1.0, width=64, init_from="runs/dense")).bits_per_element
     0.875
     """

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from snap_jax.config import Config, command
+from snap_jax.config import Config, Settings, command, written_settings
 from snap_jax.errors import UsageError
 from snap_jax.results import environment
 from snap_jax.training import metrics
@@ -29,7 +29,7 @@ class Record:
     """What `run.json` says.
 
     Attributes:
-      config: fields of the `Config`.
+      config: the task, and the fields of its `Settings`.
       data: fingerprint of the data.
       versions: of what computes.
       resumed_at: the steps at which the run was taken up again.
@@ -43,9 +43,10 @@ class Record:
     notes: tuple[str, ...] = ()
 
 
-def how_to_resume(config: Config, out: Path) -> str:
+def how_to_resume(config: Settings, out: Path) -> str:
     """The command line that goes on.
 
+    >>> from snap_jax.config import Config
     >>> how_to_resume(Config(steps=10), Path("runs/a"))
     'snap-jax train language --steps 10 --out runs/a --resume'
     """
@@ -84,13 +85,15 @@ def continued(what: Record, step: int, notes: Sequence[str]) -> Record:
     return dataclasses.replace(what, resumed_at=(*what.resumed_at, step), notes=(*what.notes, *notes))
 
 
-def check_config(out: Path, what: Record, config: Config) -> None:
+def check_config(out: Path, what: Record, config: Settings) -> None:
     """Raises unless the run in `out` is the one that `config` asks for.
 
     Raises:
       UsageError: names the field and both values.
     """
-    for field in dataclasses.fields(Config):
+    if (task := what.config.get("task", Config.task)) != config.task:
+        raise UsageError(f"--resume: the run in {out} is `train {task}`, not {config.task}: give another --out")
+    for field in dataclasses.fields(config):
         theirs, ours = what.config.get(field.name, field.default), getattr(config, field.name)
         if theirs != ours and field.name not in _FREE:
             flag = f"--{field.name.replace('_', '-')} {shlex.quote(str(theirs))}"
@@ -100,7 +103,7 @@ def check_config(out: Path, what: Record, config: Config) -> None:
             )
 
 
-def check_data(out: Path, what: Record, config: Config, data: str) -> None:
+def check_data(out: Path, what: Record, config: Settings, data: str) -> None:
     """Raises unless the data is what the run in `out` began with.
 
     Raises:
@@ -113,7 +116,7 @@ def check_data(out: Path, what: Record, config: Config, data: str) -> None:
         )
 
 
-def claim(out: Path, config: Config, data: str, overwrite: bool) -> Record:
+def claim(out: Path, config: Settings, data: str, overwrite: bool) -> Record:
     """Makes `out` ready for a new run.
 
     Raises:
@@ -121,7 +124,7 @@ def claim(out: Path, config: Config, data: str, overwrite: bool) -> Record:
     """
     if not overwrite:
         _check_free(out)
-    new = Record(dataclasses.asdict(config), data, environment())
+    new = Record(written_settings(config), data, environment())
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in ("result.json", "run.json", metrics.NAME, "traffic.json", "spikes.npz", "report.html"):

@@ -4,14 +4,13 @@ Laws: wire bytes in the result are those of the compiled program of the very ste
 resumed ends with the very bits of one that was not.
 """
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 from jaxtyping import PyTree
 
-from snap_jax.config import Config, command
+from snap_jax.config import Settings, command, written_settings
 from snap_jax.errors import UsageError
 from snap_jax.results import cost_section, environment, wire_section
 from snap_jax.telemetry import Telemetry
@@ -25,7 +24,7 @@ from snap_jax.training.state import TrainState, averaged, compile_step
 
 
 def train(
-    config: Config,
+    config: Settings,
     out: Path,
     *,
     overwrite: bool = False,
@@ -66,7 +65,7 @@ def _complete(run: Run, state: TrainState) -> dict:
     run.on_progress(Progress(int(state.step), run.config.steps))
     step = compile_step(run.job, run.config, run.optimizer, state)
     traffic = trace_compiled(step, run.job.mesh)
-    bits = wire_section(traffic, run.config.chips, run.elements)["bits_per_element"]
+    bits = wire_section(traffic, run.job.mesh.shape, run.elements)["bits_per_element"]
     state = fit(run, step, state, bits)
     params = averaged(state, run.config.ema)
     write_atomically(run.out / "traffic.json", traffic.to_json())
@@ -80,16 +79,16 @@ def _result(run: Run, params: PyTree, traffic: Traffic) -> dict:
     sections, seen = run.job.conclude(params, run.out)
     return sections | {
         "wire": _wire(run, traffic, seen),
-        "cost": cost_section(traffic, run.config.chips),
+        "cost": cost_section(traffic, run.job.mesh.shape),
         "command": f"{command(run.config)} --out {run.out}",
-        "config": dataclasses.asdict(run.config) | {"grad_link": run.config.backward_link},
+        "config": written_settings(run.config) | {"link": run.config.sent_link, "grad_link": run.config.backward_link},
         "versions": environment(),
     }
 
 
 def _wire(run: Run, traffic: Traffic, seen: Telemetry) -> dict:
     """Under a budget, besides, what was asked for and what it came to, the tokens that predict included."""
-    section = wire_section(traffic, run.config.chips, run.elements, seen, run.config.share)
+    section = wire_section(traffic, run.job.mesh.shape, run.elements, seen, run.config.share)
     if not run.config.budget or "sent_bits_per_element" not in section:
         return section
     total = section["sent_bits_per_element"] + run.config.context_bits

@@ -9,13 +9,14 @@ import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from snap_jax.config import Config
+from snap_jax.config import Settings
 from snap_jax.errors import UsageError
+from snap_jax.tasks.layouts import DIE
 from snap_jax.training.job import Job
 from snap_jax.training.state import Measured, TrainState, batch_indices
 
 
-def failure(job: Job, config: Config, state: TrainState, measured: Measured) -> UsageError:
+def failure(job: Job, config: Settings, state: TrainState, measured: Measured) -> UsageError:
     """What to raise when `state.finite` is false; `measured` is of the step that failed.
 
     Names the step, the first boundary that something not finite crossed, and the batch.
@@ -29,7 +30,7 @@ def failure(job: Job, config: Config, state: TrainState, measured: Measured) -> 
     )
 
 
-def _first(job: Job, config: Config, params: PyTree, step: int) -> tuple[str, int]:
+def _first(job: Job, config: Settings, params: PyTree, step: int) -> tuple[str, int]:
     """Where, and in which batch of the step, forward. Parameters come first: they are older than any stream."""
     indices = batch_indices(config, step)
     if broken := _parameter(params):
@@ -38,7 +39,7 @@ def _first(job: Job, config: Config, params: PyTree, step: int) -> tuple[str, in
     for index in indices:
         dies = np.flatnonzero(np.asarray(count(params, job.batch(index))))
         if dies.size:
-            return _name(int(dies[0]), job.mesh.size), index
+            return _name(int(dies[0]), job.mesh.shape[DIE]), index
     return "nothing that crosses forward, so the loss itself or the way back", indices[0]
 
 

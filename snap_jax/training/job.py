@@ -7,6 +7,7 @@ A new task is one file that holds a class with these members.
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
@@ -18,7 +19,7 @@ class Job(Protocol):
     """A task, its data and its first parameters.
 
     Attributes:
-      mesh: what it runs on.
+      mesh: what it runs on, with the axis `die`.
       params: the first parameters, placed on the mesh; the first axis of each is the die.
       crossing_elements: elements that cross all boundaries for one batch, forward.
     """
@@ -46,6 +47,10 @@ class Job(Protocol):
 
     def extra(self) -> dict:
         """Small state of the task's own, such as the multipliers of a budget, before the first step."""
+        ...
+
+    def optimizer(self, rule: optax.GradientTransformation) -> optax.GradientTransformation:
+        """The rule for what `loss_and_gradient` gives: of replicas that send spikes, a row each."""
         ...
 
     def loss_and_gradient(self, params: PyTree, batch: PyTree, extra: dict) -> tuple[tuple[Array, Telemetry], PyTree]:

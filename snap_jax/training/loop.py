@@ -10,7 +10,7 @@ import math
 import jax
 import numpy as np
 
-from snap_jax.config import Config
+from snap_jax.config import Settings
 from snap_jax.results import spike_statistics
 from snap_jax.training.checkpoints import Checkpoints
 from snap_jax.training.directory import how_to_resume
@@ -111,9 +111,9 @@ def _scored(state: TrainState, heldout_bits: float) -> TrainState:
     return dataclasses.replace(state, best=best, stale=stale)
 
 
-def _is_evaluated(config: Config, step: int) -> bool:
+def _is_evaluated(config: Settings, step: int) -> bool:
     return step % config.evaluate_every == 0 or step == config.steps
 
 
-def _out_of_patience(config: Config, state: TrainState) -> bool:
+def _out_of_patience(config: Settings, state: TrainState) -> bool:
     return bool(config.patience) and int(state.stale) >= config.patience

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from snap_jax.config import Config
+from snap_jax.config import Settings
 
 _LAST = 0.05  # of the peak, at the end
 
 
-def optimizer(config: Config) -> optax.GradientTransformation:
+def optimizer(config: Settings) -> optax.GradientTransformation:
     """AdamW; what it is given has been `clipped`."""
     return optax.adamw(schedule(config), b2=0.98, weight_decay=0.01)
 
@@ -29,9 +29,10 @@ def clipped(gradient: PyTree, norm: Float[Array, ""], limit: float = 1.0) -> PyT
     return jax.tree.map(lambda g: jnp.where(norm < limit, g, g / norm.astype(g.dtype) * limit), gradient)
 
 
-def schedule(config: Config) -> optax.Schedule:
+def schedule(config: Settings) -> optax.Schedule:
     """Linear warm-up over 5 % of the steps, then `cosine` or `linear` to 5 % of the peak, or `constant`.
 
+    >>> from snap_jax.config import Config
     >>> rate = schedule(Config(steps=100, learning_rate=1.0, schedule="linear"))
     >>> [round(float(rate(step)), 3) for step in (0, 1, 5, 100)]
     [0.0, 0.2, 1.0, 0.05]

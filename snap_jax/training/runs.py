@@ -11,19 +11,19 @@ from pathlib import Path
 
 import optax
 
-from snap_jax.config import Config
+from snap_jax.config import Settings
 from snap_jax.results import environment
 from snap_jax.training import checkpoints, directory, manifest
 from snap_jax.training.directory import Record
 from snap_jax.training.job import Job
-from snap_jax.training.language import prepare
 from snap_jax.training.optimizers import optimizer
+from snap_jax.training.prepare import prepare
 from snap_jax.training.state import TrainState, start
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Where a run stands; losses in bits a byte, time in seconds; at first all is checked and nothing known."""
+    """Where a run stands; losses in bits a byte or picture, time in seconds; at first nothing is known."""
 
     step: int
     steps: int
@@ -46,7 +46,7 @@ class Run:
       on_progress: to be told where the run stands.
     """
 
-    config: Config
+    config: Settings
     out: Path
     job: Job
     optimizer: optax.GradientTransformation
@@ -66,20 +66,21 @@ class Run:
 
 
 def begin(
-    config: Config, out: Path, overwrite: bool, on_progress: Callable[[Progress], None]
+    config: Settings, out: Path, overwrite: bool, on_progress: Callable[[Progress], None]
 ) -> tuple[Run, TrainState]:
     """A new run, and its state before the first step.
 
     Raises:
       UsageError: as `prepare` and `directory.claim`.
     """
-    began, job, rule = time.monotonic(), prepare(config), optimizer(config)
+    began, job = time.monotonic(), prepare(config)
+    rule = job.optimizer(optimizer(config))
     record = directory.claim(out, config, job.fingerprint(), overwrite)
     return Run(config, out, job, rule, record, began, on_progress), start(job, config, rule)
 
 
 def take_up(
-    config: Config,
+    config: Settings,
     out: Path,
     known: Record,
     on_progress: Callable[[Progress], None],
@@ -95,7 +96,7 @@ def take_up(
     # What it started from is in the checkpoint; the run that came from may be gone.
     job = prepare(config if good is None else dataclasses.replace(config, init_from=""))
     directory.check_data(out, known, config, job.fingerprint())
-    rule = optimizer(config)
+    rule = job.optimizer(optimizer(config))
     state = start(job, config, rule)
     if good is not None:
         state = checkpoints.restore(good, state)

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax, tree_util
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from snap_jax.config import Config
+from snap_jax.config import Settings
 from snap_jax.telemetry import Telemetry
 from snap_jax.training.job import Job
 from snap_jax.training.optimizers import clipped
@@ -54,7 +54,7 @@ class Measured:
 
     Attributes:
       loss: mean over the batches, nats.
-      gradient_norm: of their mean gradient, before it is clipped.
+      gradient_norm: of their mean gradient, before it is clipped; of replicas that send spikes, their root mean square.
       seen: what left each die, `[die]`, of all batches together.
     """
 
@@ -66,25 +66,31 @@ class Measured:
 Step = Callable[[TrainState, PyTree], tuple[TrainState, Measured]]
 
 
-def start(job: Job, config: Config, optimizer: optax.GradientTransformation) -> TrainState:
+def start(job: Job, config: Settings, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step, placed as the parameters are; it takes the parameters over, not a copy."""
     everywhere = NamedSharding(job.mesh, PartitionSpec())
     # A weak type is not saved: without one from the start, the program is the same after a restore.
     params = jax.tree.map(lambda p: lax.convert_element_type(p, p.dtype), job.params)
     places = jax.tree.map(lambda p: p.sharding, params)
-    kept = jax.eval_shape(optimizer.init, params)
-    kept_places = optax.tree.map_params(
-        optimizer, lambda _, place: place, kept, places, transform_non_params=lambda _: everywhere
-    )
     scalars = {"step": jnp.int32(0), "best": jnp.float32(jnp.inf), "stale": jnp.int32(0), "finite": jnp.array(True)}
     zeros = jax.jit(lambda p: jax.tree.map(jnp.zeros_like, p), out_shardings=places)
     return TrainState(
         params=params,
-        optimizer=jax.jit(optimizer.init, out_shardings=kept_places)(params),
+        optimizer=_placed(optimizer.init(params), job.mesh),
         ema=zeros(params) if config.ema else None,
         extra=jax.device_put(job.extra(), everywhere),
         **{name: jax.device_put(value, everywhere) for name, value in scalars.items()},
     )
+
+
+def _placed(tree: PyTree, mesh: Mesh) -> PyTree:
+    """What is on the mesh already stays as it lies there; the rest goes everywhere."""
+
+    def one(leaf: Array) -> Array:
+        there = isinstance(leaf.sharding, NamedSharding) and leaf.sharding.mesh == mesh
+        return leaf if there else jax.device_put(leaf, NamedSharding(mesh, PartitionSpec()))
+
+    return jax.tree.map(one, tree)
 
 
 def averaged(state: TrainState, decay: float) -> PyTree:
@@ -94,15 +100,16 @@ def averaged(state: TrainState, decay: float) -> PyTree:
     return optax.tree.bias_correction(state.ema, decay, state.step)
 
 
-def batches_of(job: Job, config: Config, step: int) -> PyTree:
+def batches_of(job: Job, config: Settings, step: int) -> PyTree:
     """What one step reads: batches `step K` to `step K + K - 1`, stacked if there are several."""
     several = [job.batch(index) for index in batch_indices(config, step)]
     return several[0] if len(several) == 1 else jax.tree.map(lambda *arrays: jnp.stack(arrays), *several)
 
 
-def batch_indices(config: Config, step: int) -> range:
+def batch_indices(config: Settings, step: int) -> range:
     """The indices of those batches.
 
+    >>> from snap_jax.config import Config
     >>> batch_indices(Config(accumulate=3), 2)
     range(6, 9)
     """
@@ -110,13 +117,13 @@ def batch_indices(config: Config, step: int) -> range:
 
 
 def compile_step(
-    job: Job, config: Config, optimizer: optax.GradientTransformation, state: TrainState
+    job: Job, config: Settings, optimizer: optax.GradientTransformation, state: TrainState
 ) -> jax.stages.Compiled:
     """One `Step`, compiled; it consumes the state it is given."""
 
     def step(state: TrainState, batches: PyTree) -> tuple[TrainState, Measured]:
         (loss, seen), gradient = _loss_and_gradient(job, state, batches, config.accumulate)
-        norm = optax.tree.norm(gradient)
+        norm = _norm(gradient, state.params)
         new = _updated(state, clipped(gradient, norm), optimizer, config.ema)
         extra = job.follow(state.extra, seen, state.step / config.steps)
         new = dataclasses.replace(new, extra=extra)
@@ -127,6 +134,13 @@ def compile_step(
     places = jax.tree.map(lambda a: a.sharding, state)
     jitted = jax.jit(step, donate_argnums=0, in_shardings=(places, None), out_shardings=(places, None))
     return jitted.lower(state, batches_of(job, config, 0)).compile()
+
+
+def _norm(gradient: PyTree, params: PyTree) -> Array:
+    """Of the gradient; where each replica has a row of its own, the root of the mean of their squares."""
+    rows = jax.tree.leaves(gradient)[0].size // jax.tree.leaves(params)[0].size
+    norm = optax.tree.norm(gradient)
+    return norm if rows == 1 else norm / rows**0.5
 
 
 def _updated(state: TrainState, gradient: PyTree, optimizer: optax.GradientTransformation, decay: float) -> TrainState:

@@ -1,60 +1,83 @@
-"""Weights from one run to another, whatever the number of chips and the link.
+"""Weights from one run to another, whatever the number of chips, the layout, the link and the mode.
 
 Law: with dense links a model gives the same loss after it moved from 4 chips to 2 or 1, or back.
 """
 
-import dataclasses
 import json
-import math
+from collections.abc import Callable
 from pathlib import Path
 
+import jax
 from flax import nnx
 from jaxtyping import PyTree
 
-from snap_jax.config import Config
+from snap_jax import tensor_parallel
+from snap_jax.config import Settings, read_settings
 from snap_jax.errors import UsageError
-from snap_jax.models import rwkv, stages
+from snap_jax.models import stages
+from snap_jax.models.networks import Network
 from snap_jax.nn import Boundary
 from snap_jax.specs import parse_link
+from snap_jax.tasks.divided import on_host
 from snap_jax.training import checkpoints, manifest
 from snap_jax.training.budgets import around_of
 
+_SAME = ("model", "layers", "width", "heads")
 
-def weights_of(run: Path, config: Config, graph: nnx.GraphDef, fresh: PyTree) -> PyTree:
-    """The weights of another run, stacked for the chips of `config`.
+
+def weights_of(
+    run: Path, config: Settings, network: Callable[[Settings], Network], graph: nnx.GraphDef, fresh: PyTree
+) -> PyTree:
+    """The weights of another run, stacked for the chips of `config`, on one device.
 
     The blocks move to the die that holds their layer now. A boundary keeps what it learned where the other run
-    had one behind the same layer, in the same encoding and with the same around it; elsewhere it stays fresh.
+    had one behind the same layer, in the same encoding and with the same around it; a region, where as many chips add
+    up the same spikes; elsewhere they stay fresh. So do the neurons of a spiking model that starts from another.
 
     Args:
       run: its directory; of an unfinished run the last checkpoint is taken.
       config: of the run to start.
+      network: the model of a config.
       graph: of a stage of the run to start.
       fresh: its first parameters, stacked.
 
     Raises:
-      UsageError: if `run` holds no weights, or those of a model of another size.
+      UsageError: if `run` holds no weights, or those of another task or model or of one of another size.
     """
-    source = _config(run)
-    for name in ("layers", "width", "heads"):
-        if (theirs := getattr(source, name)) != (ours := getattr(config, name)):
+    source = _settings(run)
+    if source.task != config.task:
+        raise UsageError(f"init_from={run}: that is a run of `train {source.task}`: start from one of {config.task}")
+    for name in _SAME:
+        theirs, ours = getattr(source, name, None), getattr(config, name, None)
+        if theirs != ours:
             raise UsageError(f"init_from={run}: it has {name}={theirs}, this run {ours}: use --{name} {theirs}")
-    model, theirs = stages.join(*_stacked(run, source))
-    _, boundaries = stages.join(graph, fresh)
-    _, params = stages.split(model, _inherited(source, config, theirs, boundaries))
-    return params
+    model, theirs = stages.join(*_stacked(run, source, network))
+    fresh_model, boundaries = stages.join(graph, on_host(fresh))
+    _take_over(fresh_model, model, regions=_same_regions(source, config))
+    return stages.split(fresh_model, _inherited(source, config, theirs, boundaries))[1]
 
 
-def inherits(run: Path, config: Config) -> bool:
+def inherits(run: Path, config: Settings) -> bool:
     """Whether the boundaries of that run fit this one: the same encoding, and the same learned around it."""
-    return _fits(_config(run), config)
+    return _fits(_settings(run), config)
 
 
-def _inherited(source: Config, config: Config, theirs: list[Boundary], fresh: list[Boundary]) -> list[Boundary]:
+def _take_over(model: Network, other: Network, *, regions: bool) -> None:
+    """Parameters that both have; thresholds of regions only if told."""
+    theirs = dict(nnx.to_flat_state(nnx.state(other)))
+    taken = [
+        (path, theirs[path])
+        for path, _ in nnx.to_flat_state(nnx.state(model))
+        if path in theirs and (regions or "region" not in path)
+    ]
+    nnx.update(model, nnx.from_flat_state(taken))
+
+
+def _inherited(source: Settings, config: Settings, theirs: list[Boundary], fresh: list[Boundary]) -> list[Boundary]:
     if not _fits(source, config):
         return fresh
-    behind = {(i + 1) * source.layers // source.chips: boundary for i, boundary in enumerate(theirs)}
-    each = config.layers // config.chips
+    behind = {(i + 1) * source.layers // len(theirs): boundary for i, boundary in enumerate(theirs)}
+    each = config.layers // len(fresh)
     for i, boundary in enumerate(fresh):
         other = behind.get((i + 1) * each)
         if other is not None:
@@ -62,31 +85,54 @@ def _inherited(source: Config, config: Config, theirs: list[Boundary], fresh: li
     return fresh
 
 
-def _fits(source: Config, config: Config) -> bool:
+def _fits(source: Settings, config: Settings) -> bool:
+    return _same_encoding(source, config) and around_of(source) == around_of(config)
+
+
+def _same_regions(source: Settings, config: Settings) -> bool:
+    return _same_encoding(source, config) and source.divided.tensor == config.divided.tensor
+
+
+def _same_encoding(source: Settings, config: Settings) -> bool:
     ours, theirs = parse_link(config.sent_link), parse_link(source.sent_link)
-    same_encoding = ours is not None and theirs is not None and ours.encoding == theirs.encoding
-    return same_encoding and around_of(source) == around_of(config)
+    return ours is not None and theirs is not None and ours.encoding == theirs.encoding
 
 
-def _stacked(run: Path, source: Config) -> tuple[nnx.GraphDef, PyTree]:
+def _stacked(run: Path, source: Settings, network: Callable[[Settings], Network]) -> tuple[nnx.GraphDef, PyTree]:
     """The graph of a stage of that run, and its stacked parameters, on one device."""
-    size = rwkv.Config(source.layers, source.width, source.heads, chunk=math.gcd(source.window, 32))
-    codec, around = parse_link(source.sent_link), around_of(source)
-    boundaries = [Boundary(codec, source.width, around=around) for _ in range(source.chips)]
-    graph, like = stages.split(rwkv.RWKV(size, rngs=nnx.Rngs(0)), boundaries)
+    codec, around, layout = parse_link(source.sent_link), around_of(source), source.divided
+    boundaries = [Boundary(codec, source.width, around=around) for _ in range(layout.pipeline)]
+    model = network(source)
+    if layout.tensor > 1:
+        model = tensor_parallel.divide(model, layout.tensor, codec)
+    graph, like = stages.split(model, boundaries)
     final = run / "checkpoints" / "final"
     if final.is_dir() and not manifest.fault(final):
-        return graph, checkpoints.restore_weights(final, like)
+        return graph, _restored(run, final, like)
     path, _ = checkpoints.last_good(run / "checkpoints")
     if path is None:
         raise UsageError(f"init_from={run}: no checkpoint is there: give the --out of a run that has saved one")
-    return graph, checkpoints.restore_weights(path / "default", {"params": like})["params"]
+    return graph, _restored(run, path / "default", {"params": like})["params"]
 
 
-def _config(run: Path) -> Config:
+def _restored(run: Path, path: Path, like: PyTree) -> PyTree:
+    try:
+        found = checkpoints.restore_weights(path, like)
+    except (ValueError, KeyError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(
+            f"init_from={run}: its weights are of another model ({first}): start from a run on the same kind of data"
+        ) from error
+    if any(jax.tree.leaves(jax.tree.map(lambda a, b: a.shape != b.shape, found, like))):
+        raise UsageError(
+            f"init_from={run}: its weights have other shapes: start from a run on data of as many classes and channels"
+        )
+    return found
+
+
+def _settings(run: Path) -> Settings:
     try:
         fields = json.loads((run / "run.json").read_text(encoding="utf-8"))["config"]
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"init_from={run}: that is no run directory ({error}): give the --out of a run") from error
-    known = {field.name for field in dataclasses.fields(Config)}
-    return Config(**{name: value for name, value in fields.items() if name in known})
+    return read_settings(fields)

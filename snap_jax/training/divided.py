@@ -1,0 +1,200 @@
+"""Divided: what the jobs of all tasks share, a model divided over chips as `tasks.divided` does it.
+
+Law: what a job makes of a `Config` is the same on any chips but for how it lies on them.
+"""
+
+import abc
+import dataclasses
+import functools
+import operator
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, PyTree
+
+from snap_jax import data_parallel, mesh
+from snap_jax.config import Settings
+from snap_jax.models.networks import Network
+from snap_jax.models.precision import compute_in
+from snap_jax.specs import parse_link
+from snap_jax.tasks import divided
+from snap_jax.tasks.divided import Batch, Scores, Task
+from snap_jax.tasks.layouts import DIE
+from snap_jax.telemetry import Telemetry
+from snap_jax.tensor_parallel import Region
+from snap_jax.training.budgets import around_of, budget_of
+from snap_jax.training.transfer import inherits, weights_of
+
+
+class Built(NamedTuple):
+    """A task, its first parameters on their chips, and how many elements cross for one batch, forward."""
+
+    task: Task
+    params: PyTree
+    crossing_elements: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Divided(abc.ABC):
+    """Everything a run needs, checked before anything is written; with data, a `Job`."""
+
+    config: Settings
+    task: Task
+    params: PyTree
+    crossing_elements: int
+
+    @property
+    def mesh(self) -> Mesh:
+        """With the axis `die`, and those of other ways to share."""
+        return self.task.mesh
+
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """Changes when the data does."""
+
+    @abc.abstractmethod
+    def batch(self, index: int) -> Batch:
+        """One batch, by microbatch."""
+
+    @abc.abstractmethod
+    def batch_name(self, index: int) -> str:
+        """Where to find that batch again."""
+
+    @abc.abstractmethod
+    def watch(self, params: PyTree) -> dict:
+        """A quick look at held-out data."""
+
+    @abc.abstractmethod
+    def conclude(self, params: PyTree, out: Path) -> tuple[dict, Telemetry]:
+        """All held-out data: sections of `result.json`, and what left each die."""
+
+    def extra(self) -> dict:
+        """The multiplier of each die's budget."""
+        return {"pressure": self.task.pressure.init(self.mesh.shape[DIE])} if self.task.pressure else {}
+
+    def optimizer(self, rule: optax.GradientTransformation) -> optax.GradientTransformation:
+        """The rule, behind an average over replicas where they send spikes."""
+        return self.task.with_average(rule)
+
+    def loss_and_gradient(self, params: PyTree, batch: Batch, extra: dict) -> tuple[tuple[Array, Telemetry], PyTree]:
+        """Nats a label, what left each die, and the gradient."""
+        if self.task.pressure is None:
+            return self.task.observed_loss_and_gradient(params, batch)
+        return self.task.pressed_loss_and_gradient(params, batch, extra["pressure"])
+
+    def follow(self, extra: dict, seen: Telemetry, progress: Array) -> dict:
+        """Multipliers that follow what the wire took, bits an element of the stream."""
+        if self.task.pressure is None:
+            return extra
+        measured = seen.bits_per_element * self.config.share
+        return {"pressure": self.task.pressure.update(extra["pressure"], measured, progress)}
+
+    def not_finite(self, params: PyTree, batch: Batch) -> Array:
+        """How many numbers that left each die were NaN or infinite."""
+        return self.task.not_finite(params, batch)
+
+    def thresholds(self, params: PyTree) -> dict:
+        """The mean threshold of each boundary, for the metrics; nothing where there are none."""
+        if "log_threshold" not in params.get("boundary", {}) or self.mesh.shape[DIE] == 1:
+            return {}
+        each = np.exp(np.asarray(params["boundary"]["log_threshold"][...]))[:-1]
+        return {"threshold_mean": each.mean(-1).tolist()}
+
+
+def build(
+    config: Settings, network: Callable[[Settings], Network], inputs: jax.ShapeDtypeStruct, sample: Callable[[], Array]
+) -> Built:
+    """The task that a config asks for.
+
+    Args:
+      config: of the run.
+      network: the model of a config, of this one or of the one it starts from.
+      inputs: what one row looks like.
+      sample: some rows to calibrate boundaries on.
+
+    Raises:
+      UsageError: for links, layouts, sizes or a start that cannot be; the message names the fix.
+    """
+    codec, grad_codec = parse_link(config.sent_link), parse_link(config.backward_link)
+    mesh.emulate(config.chips)
+    layout, pressure = config.divided, budget_of(config)
+    model = network(config)
+    if config.compute == "bf16":
+        compute_in(model, jnp.dtype("bfloat16"))
+    task, params = divided.build(
+        model,
+        layout,
+        codec,
+        grad_codec,
+        features=config.width,
+        data_codec=data_parallel.codec_for(codec),
+        around=around_of(config),
+        pressure=pressure,
+        rngs=nnx.Rngs(config.seed + 1),
+    )
+    if config.init_from:
+        params = task.place(weights_of(Path(config.init_from), config, network, task.graph, params))
+    if pressure is not None and not inherits(Path(config.init_from), config):
+        params = divided.calibrated(task, params, sample(), bits=float(pressure.target(0.0)))
+    return Built(task, params, _crossing_elements(config, model, inputs))
+
+
+def _crossing_elements(config: Settings, model: Network, inputs: jax.ShapeDtypeStruct) -> int:
+    """`ticks stream (tensor (pipeline - 1) + 2 regions (tensor - 1))`, all replicas together.
+
+    A stream crosses each boundary of a pipeline from every chip that holds it, and a sum over n chips takes 2 (n - 1)
+    elements an element, n - 1 to add it up and n - 1 to hand it out. Idle ticks count: the program sends them.
+    """
+    layout, rows = config.divided, config.batch // config.parts
+    microbatch = jax.ShapeDtypeStruct((rows, *inputs.shape), inputs.dtype)
+    stream = jax.eval_shape(lambda m, x: m.enter(x), model, microbatch).size
+    regions = sum(isinstance(module, Region) for _, module in nnx.iter_modules(model))
+    between = layout.tensor * (layout.pipeline - 1) + 2 * regions * (layout.tensor - 1)
+    return (config.parts + layout.pipeline - 1) * stream * between
+
+
+class Score(NamedTuple):
+    """Over many rows: nats and right answers, summed, and what left each die."""
+
+    nats: float
+    correct: float
+    seen: Telemetry
+
+
+def score(
+    task: Task, params: PyTree, count: int, read: Callable[[np.ndarray], Batch], at_once: tuple[int, int]
+) -> Score:
+    """How well `count` rows are predicted.
+
+    Args:
+      task: with the parameters.
+      params: to evaluate.
+      count: of rows.
+      read: places of rows -> these rows.
+      at_once: microbatches, and rows in each.
+    """
+    total, seen, size = np.zeros(2), [], at_once[0] * at_once[1]
+    for start in range(0, count, size):
+        places = np.arange(start, min(start + size, count))
+        # Batches of one size: the last is filled up by repeating, and only its real rows count.
+        scores, batch = _evaluate(task, params, by_microbatch(read(np.resize(places, size)), at_once[0]))
+        total += [float(np.asarray(each).reshape(-1)[: len(places)].sum()) for each in scores]
+        seen.append(jax.tree.map(lambda a: np.asarray(a, np.int64), batch))
+    return Score(float(total[0]), float(total[1]), functools.reduce(operator.add, seen))
+
+
+def by_microbatch(rows: Batch, count: int) -> Batch:
+    """Rows, divided into microbatches."""
+    return Batch(*(jnp.asarray(a).reshape(count, -1, *a.shape[1:]) for a in rows))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evaluate(task: Task, params: PyTree, batch: Batch) -> tuple[Scores, Telemetry]:
+    return task.evaluate(params, batch)

@@ -1,0 +1,133 @@
+"""The job `vision`: which class a picture is of, by a convolutional network divided over chips.
+
+Law: batches are those of `data.images`; what is evaluated does not depend on how it was trained.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, PyTree
+
+from snap_jax.config import Settings, VisionConfig
+from snap_jax.data import images
+from snap_jax.models import efficientnet, resnet
+from snap_jax.models.networks import VisionNetwork
+from snap_jax.tasks.divided import Batch
+from snap_jax.telemetry import Telemetry
+from snap_jax.training.divided import Divided, Score, build, by_microbatch, score
+
+_EVALUATED_AT_ONCE = (4, 32)  # microbatches, pictures each
+_WATCHED = 512  # pictures of a quick look
+_SMALL = 64  # pixels a side: smaller pictures are not halved before the first block
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Vision(Divided):
+    """A model, and pictures to learn from and to measure on; a `Job`."""
+
+    config: VisionConfig
+    pictures: images.Images
+
+    def fingerprint(self) -> str:
+        """SHA-256 of pictures and labels; of those that stay on disk, of what the data set says of itself."""
+        found = self.pictures
+        digest = hashlib.sha256(repr((found.name, found.classes, found.notes)).encode())
+        for array in (found.train_images, found.train_labels, found.heldout_images, found.heldout_labels):
+            digest.update(array.tobytes() if isinstance(array, np.ndarray) else repr(array.shape).encode())
+        return digest.hexdigest()
+
+    def batch(self, index: int) -> Batch:
+        """The pictures of one batch, by microbatch; a pure function of the seed and the index."""
+        config = self.config
+        pixels, labels = images.batch(self.pictures, step=index, seed=config.seed, batch=config.batch)
+        return by_microbatch(self._ready(pixels, labels), config.parts)
+
+    def batch_name(self, index: int) -> str:
+        """Seed, index and where in the epochs it lies."""
+        first, count = index * self.config.batch, len(self.pictures.train_images)
+        return (
+            f"seed {self.config.seed}, batch {index}: {self.config.batch} pictures from place {first % count} of "
+            f"epoch {first // count}"
+        )
+
+    def watch(self, params: PyTree) -> dict:
+        """Bits a picture and accuracy on some held-out pictures, and the mean threshold of each boundary."""
+        places = _spread(len(self.pictures.heldout_images), _WATCHED)
+        found = self._score(params, places)
+        seen = {
+            "heldout_bits": found.nats / math.log(2) / len(places),
+            "heldout_accuracy_percent": 100 * found.correct / len(places),
+        }
+        return seen | self.thresholds(params)
+
+    def conclude(self, params: PyTree, out: Path) -> tuple[dict, Telemetry]:
+        """Accuracy on all held-out pictures."""
+        places = _spread(len(self.pictures.heldout_images), self.config.heldout_images)
+        found = self._score(params, places)
+        counts = np.bincount(self.pictures.heldout_labels[places])
+        sections = {
+            "quality": {
+                "metric": "accuracy_percent",
+                "value": 100 * found.correct / len(places),
+                "n": len(places),
+                "bits_per_image": found.nats / math.log(2) / len(places),
+            },
+            "baselines": {"majority_class_percent": 100 * int(counts.max()) / len(places)},
+        }
+        return sections, found.seen
+
+    def _score(self, params: PyTree, places: np.ndarray) -> Score:
+        def read(rows: np.ndarray) -> Batch:
+            there = places[rows]
+            return self._ready(self.pictures.heldout_images[there], self.pictures.heldout_labels[there])
+
+        return score(self.task, params, len(places), read, _EVALUATED_AT_ONCE)
+
+    def _ready(self, pixels: np.ndarray, labels: np.ndarray) -> Batch:
+        return Batch(images.normalise(self.pictures, pixels), labels)
+
+
+def prepare(config: VisionConfig) -> Vision:
+    """Loads the pictures and builds the task; every mistake of the user is found here.
+
+    Raises:
+      UsageError: for data, links, chips or sizes that cannot be; the message names the fix.
+    """
+    pictures = images.load(config.data)
+
+    def sample() -> Array:
+        pixels, _ = images.batch(pictures, step=2**31, seed=config.seed, batch=64)
+        return jnp.asarray(images.normalise(pictures, pixels))
+
+    row = jax.ShapeDtypeStruct(pictures.train_images.shape[1:], jnp.float32)
+    return Vision(config, *build(config, functools.partial(network, pictures), row, sample), pictures)
+
+
+def network(pictures: images.Images, config: Settings) -> VisionNetwork:
+    """The model on one chip, for pictures of this size and so many classes."""
+    assert isinstance(config, VisionConfig)
+    height, width, channels = pictures.train_images.shape[1:]
+    small, classes = min(height, width) <= _SMALL, pictures.classes
+    rngs, ticks = nnx.Rngs(config.seed), config.neuron_ticks
+    if config.model.startswith("efficientnet-"):
+        size = efficientnet.efficientnet(
+            config.model.removeprefix("efficientnet-"), classes=classes, channels=channels, ticks=ticks
+        )
+        size = dataclasses.replace(size, stem_stride=1 if small else size.stem_stride)
+        return efficientnet.EfficientNet(size, rngs=rngs)
+    stem, whole = "small" if small else "large", config.model == "resnet18"
+    stages = (2, 2, 2, 2) if whole else (config.layers,)
+    size = resnet.Config(stages, config.width, classes, channels, stem, downsample=whole, ticks=ticks)
+    return resnet.ResNet(size, rngs=rngs)
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """At most so many places, evenly spread and in order; all of them for 0."""
+    return np.linspace(0, count - 1, min(count, most or count)).round().astype(int)
