@@ -90,7 +90,8 @@ class Budget(Pressure):
     thresholds keep to it within some steps, from below as from above: bits that are paid for are used. What the
     optimizer wants otherwise shows as an error that stays, and the price m grows until it wants no more: as in any
     proportional-integral controller (Astrom and Hagglund 1995).
-    The target comes down geometrically from `start` times the budget during the first `anneal` of the run.
+    Where that is asked for, the target comes down geometrically from `start` times the budget during the first `anneal`
+    of the run.
 
     Attributes:
       bits_per_element: the budget of a boundary, or of the mean over each group.
@@ -117,7 +118,7 @@ class Budget(Pressure):
     speed: float = 0.1
     grip: float = 0.1
     first: float = 0.03
-    start: float = 2.0
+    start: float = 1.0
     anneal: float = 0.3
 
     def __post_init__(self):
@@ -151,9 +152,9 @@ class Budget(Pressure):
         return jnp.clip(state + self.speed * (state + self.first / 2) * self._error(measured, progress), 0.0, 10.0)
 
     def steer(self, measured, saturation, progress):
-        """`grip e`; down only while the spikes are not saturated."""
+        """`grip e`, and `grip |e|` where the spikes are saturated: there, coarser ones say more."""
         error = self._error(measured, progress)
-        return self.grip * jnp.where((error < 0) & (saturation >= 1), 0.0, error)
+        return self.grip * jnp.where(saturation >= 1, jnp.abs(error), error)
 
     def _error(self, measured: Array, progress: Array | float) -> Array:
         return jnp.clip(self._shared(measured) / self.target(progress) - 1, -1, 1)

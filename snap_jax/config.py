@@ -14,7 +14,7 @@ from snap_jax.errors import UsageError
 from snap_jax.specs import parse_link
 from snap_jax.tasks.layouts import Layout, parse_layout
 
-_LINK, _TICKS, _CODED = "count:3", 4, "count:15+rans"
+_LINK, _TICKS, _CODED = "count:3", 4, "count:31+rans"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +28,12 @@ class Settings:
         chip and floats inside; `spiking` for neurons inside too.
       ticks: how long the neurons of a spiking model run.
       layout: what the chips share: `pipeline`, `tensor`, `data`, or several with their sizes, `data:2+pipeline:2`.
-      budget: wire bits an element to train for, all included, e.g. 0.75; 0 sets none. Link is then `count:15+rans`
+      budget: wire bits an element to train for, all included, e.g. 0.75; 0 sets none. Link is then `count:31+rans`
         unless you name another, around it a basis, a mean and, for text, a prediction are learned (`innovation`). Needs
         a trained model to start from, `init_from`.
       dims: numbers sent for each vector under a budget; 0 takes 3/8 of the width for each bit of it.
+      freeze: channels that fire at most this often on every boundary leave the wire when training ends, e.g. 0.001; 0
+        takes those that never fire, without it all stay.
       grad_link: the same as link for the way back; empty means dense for a dense link, else bf16.
       chips: how many there are; the layout says what they share.
       layers: blocks of the model; the dies of a pipeline must divide them.
@@ -61,6 +63,7 @@ class Settings:
     layout: str = "pipeline"
     budget: float = 0.0
     dims: int = 0
+    freeze: float | None = None
     grad_link: str = ""
     chips: int = 4
     layers: int = 4
@@ -88,6 +91,7 @@ class Settings:
         _check_layout(self)
         _check_mode(self)
         _check_budget(self)
+        _check_freeze(self)
 
     @property
     def sent_link(self) -> str:
@@ -277,6 +281,25 @@ def _check_mode(config: Settings) -> None:
         raise UsageError(f"{mode} sends spikes, and link={config.link!r} sends none: use count:3, or --mode hybrid")
     if config.mode != "spiking" and config.ticks != _TICKS:
         raise UsageError(f"ticks={config.ticks} with {mode}: only a spiking model has ticks: add --mode spiking")
+
+
+def _check_freeze(config: Settings) -> None:
+    if config.freeze is None:
+        return
+    freeze = f"freeze={config.freeze}"
+    if not 0 <= config.freeze < 1:
+        raise UsageError(f"{freeze}: use a firing rate from 0 up to 1, such as 0.001")
+    if config.mode == "dense" or not _learns_thresholds(config.sent_link):
+        raise UsageError(f"{freeze} with link={config.sent_link!r}: there are no spikes to be silent: use count:3")
+    if config.divided.pipeline != config.chips or config.chips == 1:
+        raise UsageError(
+            f"{freeze} with layout={config.layout!r}, chips={config.chips}: it is for a pipeline of 2 or more"
+        )
+
+
+def _learns_thresholds(link: str) -> bool:
+    codec = parse_link(link)
+    return codec is not None and codec.encoding.threshold is not None
 
 
 def _spikes(link: str) -> bool:

@@ -58,6 +58,9 @@ class Parabola:
     def follow(self, extra, seen, progress) -> dict:
         return extra
 
+    def steer(self, params, seen, progress):
+        return params
+
     def loss_and_gradient(self, params, batch, extra):
         def loss(params):
             return jnp.mean((params["w"] - batch) ** 2), jax.vmap(lambda w: observe(CODEC, w[None]))(params["w"])

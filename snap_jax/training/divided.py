@@ -93,8 +93,20 @@ class Divided(abc.ABC):
         """Multipliers that follow what the wire took, bits an element of the stream."""
         if self.task.pressure is None:
             return extra
-        measured = seen.bits_per_element * self.config.share
-        return {"pressure": self.task.pressure.update(extra["pressure"], measured, progress)}
+        return {"pressure": self.task.pressure.update(extra["pressure"], self._measured(seen), progress)}
+
+    def steer(self, params: PyTree, seen: Telemetry, progress: Array) -> PyTree:
+        """Thresholds held to the budget, of each die that sends; the last one does not."""
+        if self.task.pressure is None:
+            return params
+        by = self.task.pressure.steer(self._measured(seen), seen.saturation, progress)
+        by = jnp.where(jnp.arange(len(by)) < len(by) - 1, by, 0.0)[:, None]
+        flat = dict(nnx.to_flat_state(params))
+        path = ("boundary", "log_threshold")
+        return nnx.from_flat_state(flat | {path: jax.tree.map(lambda t: t + by, flat[path])})
+
+    def _measured(self, seen: Telemetry) -> Array:
+        return seen.bits_per_element * self.config.share
 
     def not_finite(self, params: PyTree, batch: Batch) -> Array:
         """How many numbers that left each die were NaN or infinite."""

@@ -61,6 +61,10 @@ class Job(Protocol):
         """Pure: the small state after a step that saw this; `progress` in [0, 1] of the run."""
         ...
 
+    def steer(self, params: PyTree, seen: Telemetry, progress: Array) -> PyTree:
+        """Pure: the parameters after that step, held to what it saw; thresholds under a budget."""
+        ...
+
     def not_finite(self, params: PyTree, batch: PyTree) -> Array:
         """Pure: how many numbers that left each die were NaN or infinite, `[die]`."""
         ...

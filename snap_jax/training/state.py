@@ -125,8 +125,9 @@ def compile_step(
         (loss, seen), gradient = _loss_and_gradient(job, state, batches, config.accumulate)
         norm = _norm(gradient, state.params)
         new = _updated(state, clipped(gradient, norm), optimizer, config.ema)
-        extra = job.follow(state.extra, seen, state.step / config.steps)
-        new = dataclasses.replace(new, extra=extra)
+        progress = state.step / config.steps
+        params, extra = job.steer(new.params, seen, progress), job.follow(state.extra, seen, progress)
+        new = dataclasses.replace(new, params=params, extra=extra)
         finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(norm)
         new = jax.tree.map(lambda n, old: jnp.where(finite, n, old), new, state)
         return dataclasses.replace(new, finite=finite), Measured(loss, norm, seen)

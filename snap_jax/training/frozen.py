@@ -1,0 +1,62 @@
+"""Frozen: channels that a trained model does not use leave the wire for good, and what that saves.
+
+Law: the frozen model's outputs are those of the silenced one to the last bit; its program sends less.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from snap_jax.freezing import Frozen, freeze, silence
+from snap_jax.models import stages
+from snap_jax.tasks.divided import Batch, Task, on_host
+from snap_jax.traffic import trace_compiled
+
+
+def silenced(task: Task, params: PyTree, sample: Batch, *, least_rate: float) -> PyTree:
+    """The parameters with those channels silent that fire at most at `least_rate` on every boundary.
+
+    Args:
+      task: of a pipeline.
+      params: trained.
+      sample: one batch, by microbatch.
+      least_rate: 0 silences channels that never fire.
+    """
+    spikes = np.asarray(jax.jit(task.spikes)(params, Batch(*(a[:1] for a in sample))))[:-1]
+    model, boundaries = stages.join(task.graph, on_host(params))
+    rates = (spikes != 0).reshape(len(spikes), -1, spikes.shape[-1]).mean(1)
+    for boundary in boundaries:
+        silence(boundary, np.flatnonzero(rates.max(0) <= least_rate).tolist())
+    return task.place(stages.split(model, boundaries)[1])
+
+
+def frozen(task: Task, params: PyTree) -> tuple[Task, PyTree, Frozen]:
+    """The task, the parameters and the report of what is left when silent channels are off the wire.
+
+    Raises:
+      UsageError: if all are silent.
+    """
+    model, boundaries = stages.join(task.graph, on_host(params))
+    report = freeze(boundaries)
+    graph, left = stages.split(model, boundaries)
+    task = dataclasses.replace(task, graph=graph)
+    return task, task.place(left), report
+
+
+def section(task: Task, params: PyTree, sample: Batch) -> dict:
+    """What freezing did, for `result.json`: channels and forward bytes of one evaluation, before and after.
+
+    `identical` says whether loss and right answers of `sample` are the same to the last bit.
+    """
+    after, left, report = frozen(task, params)
+    scores, nbytes = zip(*(_evaluated(t, p, sample) for t, p in ((task, params), (after, left))), strict=True)
+    same = jax.tree.map(lambda a, b: bool((np.asarray(a) == np.asarray(b)).all()), *scores)
+    return {"channels": list(report.channels), "payload_bytes": list(nbytes), "identical": all(jax.tree.leaves(same))}
+
+
+def _evaluated(task: Task, params: PyTree, sample: Batch) -> tuple[PyTree, int]:
+    compiled = jax.jit(task.evaluate).lower(params, sample).compile()
+    crossing = trace_compiled(compiled, task.mesh).where(lambda t: "boundary" in t.path)
+    return compiled(params, sample)[0], crossing.sent_bytes
