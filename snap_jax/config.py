@@ -121,6 +121,11 @@ class Settings:
         return math.gcd(self.microbatches, self.batch // self.divided.data)
 
     @property
+    def keeps_shape(self) -> bool:
+        """Whether the stream of the model has one shape, so that it can cross anywhere."""
+        return True
+
+    @property
     def predicting(self) -> int:
         """Tokens that predict what is sent under a budget."""
         return 0
@@ -218,12 +223,18 @@ class VisionConfig(Settings):
 
     def __post_init__(self):
         _at_least(self, 0, ("heldout_images",))
-        if self.model != "resnet" and parse_layout(self.layout, self.chips).data != self.chips:
+        if not self.keeps_shape and (self.budget or parse_layout(self.layout, self.chips).data != self.chips):
+            what = f"budget={self.budget}" if self.budget else f"layout={self.layout!r}"
             raise UsageError(
-                f"model={self.model!r} changes the shape of its stream, and layout={self.layout!r} would divide it: "
-                "use --layout data, --chips 1, or --model resnet"
+                f"model={self.model!r} changes the shape of its stream, and {what} needs one shape: "
+                "use --layout data or --chips 1 without a budget, or --model resnet"
             )
         super().__post_init__()
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether the stream of the model has one shape, so that it can cross anywhere."""
+        return self.model == "resnet"
 
 
 def read_settings(fields: Mapping[str, Any]) -> Settings:

@@ -33,7 +33,7 @@ def pipeline(
 
     Args:
       enter: a microbatch -> what the first die starts from.
-      body: what every die computes; same shape in and out.
+      body: what every die computes; same shape in and out if there are several.
       leave: output of the last die and the microbatch -> a pytree of floats.
       microbatches: pytree whose arrays have the M microbatches first; the same on all dies.
       axis_name: the mesh axis of the dies.
@@ -82,13 +82,14 @@ def pipeline(
         busy = (t >= die) & (t - die < count)
         sent, end = lax.cond(busy, work, lambda *args: silent(work, *args), t, arriving)
         note = jax.tree.map(lambda n: jnp.where(busy, n, jnp.zeros_like(n)), watch(sent))
-        return hand_on(sent), (end, note)
+        return hand_on(sent, arriving), (end, note)
 
     onward = [(i, i + 1) for i in range(dies - 1)]
     sender = boundary.handshake(axis_name, onward) if onward else None
 
-    def hand_on(sent: Array) -> Array:
-        return boundary.send(sent, axis_name, onward, sender=sender) if onward else jnp.zeros_like(sent)
+    def hand_on(sent: Array, before: Array) -> Array:
+        # On one die nothing arrives, so its body may change the shape of the stream.
+        return boundary.send(sent, axis_name, onward, sender=sender) if onward else before
 
     first = silent(lambda m: boundary.prepare(enter(m), context(m) if context else None), at(jnp.zeros((), jnp.int32)))
     _, (ends, notes) = lax.scan(tick, first, jnp.arange(count + dies - 1))

@@ -126,12 +126,6 @@ def test_a_link_without_thresholds_has_none_to_show(data):
     assert "threshold_mean" not in prepared.watch(prepared.params)
 
 
-def test_one_chip_moves_nothing(data, tmp_path):
-    result = training.train(tiny(data, chips=1, layers=1, link="dense", steps=3), tmp_path / "one")
-    assert result["wire"]["forward_bytes_per_step"] == 0
-    assert result["cost"] == {}
-
-
 def test_a_finished_run_is_not_overwritten_by_accident(run, data):
     out, _, _ = run
     before = (out / "result.json").read_text()

@@ -4,8 +4,15 @@ Law: without a budget there is nothing around the codec and nothing presses.
 """
 
 from snap_jax.budget import Budget
+from snap_jax.codecs import Codec
 from snap_jax.config import Settings
 from snap_jax.innovation import Innovation
+from snap_jax.specs import parse_link
+
+
+def codec_of(config: Settings) -> Codec | None:
+    """What leaves a chip forward; nothing does of a model whose stream changes its shape, so there it is `None`."""
+    return parse_link(config.sent_link) if config.keeps_shape else None
 
 
 def around_of(config: Settings) -> Innovation | None:

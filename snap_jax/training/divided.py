@@ -29,7 +29,7 @@ from snap_jax.tasks.divided import Batch, Scores, Task
 from snap_jax.tasks.layouts import DIE
 from snap_jax.telemetry import Telemetry
 from snap_jax.tensor_parallel import Region
-from snap_jax.training.budgets import around_of, budget_of
+from snap_jax.training.budgets import around_of, budget_of, codec_of
 from snap_jax.training.transfer import inherits, weights_of
 
 
@@ -143,7 +143,7 @@ def build(
     task, params = divided.build(
         model,
         layout,
-        codec,
+        codec_of(config),
         grad_codec,
         features=config.width,
         data_codec=data_parallel.codec_for(codec),

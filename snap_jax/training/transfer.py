@@ -17,10 +17,9 @@ from snap_jax.errors import UsageError
 from snap_jax.models import stages
 from snap_jax.models.networks import Network
 from snap_jax.nn import Boundary
-from snap_jax.specs import parse_link
 from snap_jax.tasks.divided import on_host
 from snap_jax.training import checkpoints, manifest
-from snap_jax.training.budgets import around_of
+from snap_jax.training.budgets import around_of, codec_of
 
 _SAME = ("model", "layers", "width", "heads")
 
@@ -94,13 +93,13 @@ def _same_regions(source: Settings, config: Settings) -> bool:
 
 
 def _same_encoding(source: Settings, config: Settings) -> bool:
-    ours, theirs = parse_link(config.sent_link), parse_link(source.sent_link)
+    ours, theirs = codec_of(config), codec_of(source)
     return ours is not None and theirs is not None and ours.encoding == theirs.encoding
 
 
 def _stacked(run: Path, source: Settings, network: Callable[[Settings], Network]) -> tuple[nnx.GraphDef, PyTree]:
     """The graph of a stage of that run, and its stacked parameters, on one device."""
-    codec, around, layout = parse_link(source.sent_link), around_of(source), source.divided
+    codec, around, layout = codec_of(source), around_of(source), source.divided
     boundaries = [Boundary(codec, source.width, around=around) for _ in range(layout.pipeline)]
     model = network(source)
     if layout.tensor > 1:
