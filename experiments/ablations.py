@@ -1,19 +1,17 @@
 """Question: what did each ingredient buy, at one bit; and what does the same help do for the rivals.
 
-    python -m experiments.ablations          # what is not yet in runs/ablations.jsonl, then the table
+    python -m experiments.ablations          # what is not yet in runs/pareto.jsonl, then the table
     python -m experiments.ablations --show   # table of what is there
 
 A setting whose bits are not one bit (a fixed price has to be found by hand) is to be read beside the frontier.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from experiments.pareto import bottlenecks, spikes
+from experiments.pareto import FILE, bottlenecks, spikes
 from experiments.points import Point
 from experiments.sweeps import command, find
 
-FILE = Path("runs/ablations.jsonl")
 BITS = 1.0
 _LEFT = 0.875  # of one bit, where tokens predict: 8 bits a vector of 64
 

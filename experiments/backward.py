@@ -1,19 +1,17 @@
 """Question: how many bits does the way back need, and how little is enough in both directions together.
 
-    python -m experiments.backward          # what is not yet in runs/backward.jsonl, then the table
+    python -m experiments.backward          # what is not yet in runs/pareto.jsonl, then the table
     python -m experiments.backward --show   # table of what is there
 
 The cotangent of what was sent is quantized as `grad_codec=` of the collective would, its scale taken from the data.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from experiments.pareto import spikes
+from experiments.pareto import FILE, spikes
 from experiments.points import Point
 from experiments.sweeps import command, find
 
-FILE = Path("runs/backward.jsonl")
 LINKS = ("bf16", "int8:block32", "int4:block32", "int3:block32", "int2:block32", "topk:0.1")
 FORWARD = (1.0, 2.0, 3.0)
 _BOTH_BF16 = 32.0  # bits an element, there and back

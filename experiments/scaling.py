@@ -1,6 +1,6 @@
 """Question: how many wire bits an element keep a model within 1 % of dense, as it grows or is cut more often.
 
-    python -m experiments.scaling          # what is not yet in runs/scaling.jsonl, then the tables
+    python -m experiments.scaling          # what is not yet in runs/pareto.jsonl, then the tables
     python -m experiments.scaling --show   # tables of what is there
 
 Each size is trained dense, and with spikes at three budgets; between them, the logarithm of the relative loss is
@@ -10,12 +10,11 @@ taken to be linear in the bits.
 import itertools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
+from experiments.pareto import FILE
 from experiments.points import Point
 from experiments.sweeps import command, find
 
-FILE = Path("runs/scaling.jsonl")
 WIDTHS = (32, 64, 96, 128)
 BLOCKS = (2, 4, 8)  # one, three and seven boundaries
 BUDGETS = (1.0, 2.0, 3.0)
@@ -26,12 +25,13 @@ _AS_WIDE = 64  # where the number of boundaries varies
 
 def points(width: int, blocks: int) -> list[Point]:
     """Dense, and spikes at each budget: dims as in `pareto`, 4 tokens predict."""
-    dense = Point("text", "dense", steps=STEPS, width=width, blocks=blocks)
+    named = 0 if width == _AS_WIDE else width  # that of the task, so `pareto` has it already
+    dense = Point("text", "dense", steps=STEPS, width=named, blocks=blocks)
     dims = [min(width, math.ceil(width * share)) for share in (0.375, 0.625, 0.875)]
     return [
         dense,
         *(
-            Point("text", "spikes", bits, d, taps=4, steps=STEPS, width=width, blocks=blocks)
+            Point("text", "spikes", bits, d, taps=4, steps=STEPS, width=named, blocks=blocks)
             for bits, d in zip(BUDGETS, dims, strict=True)
         ),
     ]
