@@ -24,6 +24,7 @@ from snap_jax.models import transformer
 from snap_jax.specs import parse_link
 from snap_jax.tasks import divided
 from snap_jax.tasks.layouts import Layout, parse_layout
+from snap_jax.training.language import next_token
 
 CHIPS, STEPS, WINDOW, BATCH = 4, 150, 64, 16
 SIZE = transformer.Config(layers=2, width=64, heads=4)
@@ -75,10 +76,10 @@ def corpus() -> text.Corpus:
     return text.load("stdlib")
 
 
-def batch(step: int) -> jax.Array:
+def batch(step: int) -> divided.Batch:
     """The same for every layout, as two microbatches."""
     rows = text.batch(corpus().train, step=step, seed=0, batch=BATCH, window=WINDOW)
-    return jnp.asarray(rows.reshape(2, BATCH // 2, -1).astype("int32"))
+    return next_token(rows.reshape(2, BATCH // 2, -1))
 
 
 if __name__ == "__main__":
