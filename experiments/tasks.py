@@ -64,10 +64,12 @@ class Task:
 
 
 @functools.lru_cache
-def language(width: int = 64, blocks: int = 4, window: int = 128, batch: int = 8, heldout: int = 256) -> Task:
-    """Next byte of the standard library's text; quality in bits a byte."""
+def language(
+    width: int = 64, blocks: int = 4, window: int = 128, batch: int = 8, heldout: int = 256, ticks: int = 0
+) -> Task:
+    """Next byte of the standard library's text; quality in bits a byte; with ticks, it spikes inside too."""
     corpus = text.load("stdlib")
-    size = rwkv.Config(blocks, width, 4, chunk=32)
+    size = rwkv.Config(blocks, width, 4, chunk=32, ticks=ticks)
 
     def split(rows: np.ndarray) -> tuple:
         tokens = jnp.asarray(rows.astype(np.int32))
@@ -76,7 +78,7 @@ def language(width: int = 64, blocks: int = 4, window: int = 128, batch: int = 8
     windows = text.windows(corpus.heldout, window)
     windows = windows[np.linspace(0, len(windows) - 1, heldout).round().astype(int)]
     return Task(
-        f"text{width}" + ("" if blocks == 4 else f"x{blocks}"),
+        f"text{width}" + ("" if blocks == 4 else f"x{blocks}") + (f"t{ticks}" if ticks else ""),
         width,
         lambda seed: rwkv.RWKV(size, rngs=nnx.Rngs(seed)),
         lambda seed, step: split(text.batch(corpus.train, step=step, seed=seed, batch=batch, window=window)),
@@ -87,10 +89,10 @@ def language(width: int = 64, blocks: int = 4, window: int = 128, batch: int = 8
 
 
 @functools.lru_cache
-def digits(width: int = 32, blocks: int = 4, batch: int = 64) -> Task:
-    """The 8x8 digits of scikit-learn; quality in percent right, and nats."""
+def digits(width: int = 32, blocks: int = 4, batch: int = 64, ticks: int = 0) -> Task:
+    """The 8x8 digits of scikit-learn; quality in percent right, and nats; with ticks, it spikes inside too."""
     data = images.load("digits")
-    size = resnet.Config((blocks,), width=width, classes=data.classes, channels=1, downsample=False)
+    size = resnet.Config((blocks,), width=width, classes=data.classes, channels=1, downsample=False, ticks=ticks)
 
     def ready(pixels: np.ndarray, labels: np.ndarray) -> tuple:
         return jnp.asarray(images.normalise(data, pixels)), jnp.asarray(labels, jnp.int32), None
@@ -102,7 +104,7 @@ def digits(width: int = 32, blocks: int = 4, batch: int = 64) -> Task:
     rows = [np.arange(i, min(i + batch, count)) for i in range(0, count, batch)]
     heldout = tuple(ready(data.heldout_images[r], data.heldout_labels[r]) for r in rows)
     return Task(
-        f"digits{width}", width, lambda seed: resnet.ResNet(size, rngs=nnx.Rngs(seed)), draw, heldout, 0.0, 5e-3
+        f"digits{width}" + (f"t{ticks}" if ticks else ""), width, lambda seed: resnet.ResNet(size, rngs=nnx.Rngs(seed)), draw, heldout, 0.0, 5e-3
     )
 
 

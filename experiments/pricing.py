@@ -1,0 +1,227 @@
+"""Lines of `ways`, priced on named systems: the tables of the headline.
+
+Law: a ratio is taken between two best or two worst figures, seed by seed, and averaged; what has no source is n/a.
+"""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from experiments.sweeps import load
+from experiments.ways import Trial, find
+from snap_jax.cost import HOROWITZ_45NM, Count, Joules, Operations, Range, Report, Seconds, named, price
+from snap_jax.cost.compare import ratio, span
+from snap_jax.traffic import Traffic
+
+SYSTEMS = {
+    "ucie-chain": "dies in a row, UCIe standard package",
+    "pcie5-ring": "boards in a ring, PCIe 5 x16 (no latency has a source: time is that of the bytes)",
+    "ethernet-400g": "hosts on one switch, 400G Ethernet (no energy has a source)",
+}
+ASSUMED_TERA_OPS = (0.1, 1.0, 10.0, 100.0)  # of a chip; no source, a range to look at
+CLAIM = {"energy": 5.3, "latency": 15.2}  # arXiv:2501.08645, abstract: "up to"
+Group = Sequence[dict]
+
+
+def traffic_of(line: dict, workload: str) -> Traffic:
+    """What a workload moves: `pass`, `smallest` or `step`."""
+    return Traffic.from_json(json.dumps(line["traffic"][workload]))
+
+
+def links(line: dict, workload: str, system: str) -> Report:
+    """The links alone."""
+    traffic = traffic_of(line, workload)
+    return price(traffic, named(system, traffic))
+
+
+def operations(line: dict) -> Operations:
+    """What a pass computes; of a spiking model with neurons in place of products, as SNNs are reckoned.
+
+    A multiply-accumulate becomes an accumulate at each tick at which a neuron fires, all of them: also those that in
+    truth are fed by real numbers, which favours the SNN. Ticks that lie in the batch are counted already.
+    """
+    counted = Operations(tuple(Count(kind, dtype, times) for kind, dtype, times in line["operations"]))
+    if not line["way"]["ticks"]:
+        return counted
+    return counted.spiking(line["inner_rate"], 1 if line["task"] == "digits" else line["way"]["ticks"])
+
+
+def with_compute(line: dict, system: str, tera_ops: float) -> Report:
+    """Links and what has an energy: exponentials, divisions and comparisons are left out, everywhere alike."""
+    traffic, unit = traffic_of(line, "pass"), HOROWITZ_45NM
+    known, _ = unit.split(operations(line))
+    unit = dataclasses.replace(unit, tera_ops_per_s=Range.exactly(tera_ops))
+    return price(traffic, dataclasses.replace(named(system, traffic), compute=unit), known)
+
+
+def energy(report: Report) -> Joules | None:
+    """Of a report, if it has one."""
+    return report.energy_j if report.has_energy else None
+
+
+def seconds(report: Report) -> Seconds:
+    """One thing after another; of the bytes alone, where the latency of the link has no source."""
+    return report.no_overlap_s if report.has_latency else report.serialisation_s
+
+
+def times_less(base: Group, ours: Group, what: Callable[[dict], Joules | Seconds | None]) -> str:
+    """How many times less `ours` takes than `base`, mean over the seeds that both have."""
+    ratios = []
+    for mine in ours:
+        other = next((line for line in base if line["seed"] == mine["seed"]), None)
+        pair = (what(other), what(mine)) if other else (None, None)
+        if pair[0] is None or pair[1] is None:
+            return "n/a"
+        ratios.append(ratio(*pair))
+    return span(Range(statistics.mean(r.low for r in ratios), statistics.mean(r.high for r in ratios)))
+
+
+def page(trials: Sequence[Trial], file: Path, base: str) -> str:
+    """All tables, as Markdown."""
+    lines = load(file)
+    groups: dict[str, list[dict]] = {}
+    for trial in trials:
+        if (line := find(trial, lines)) is not None:
+            groups.setdefault(trial.way.name, []).append(line)
+    if base not in groups:
+        return f"no line of {base!r} in {file} yet"
+    parts = [quality_table(groups, base)]
+    parts += [links_table(groups, base, system) for system in SYSTEMS]
+    parts += [compute_table(groups, base), verdict(groups, base)]
+    return "\n\n".join(parts)
+
+
+def quality_table(groups: dict[str, Group], base: str) -> str:
+    """How good each way is, and what it moves."""
+    text = groups[base][0]["task"] == "text"
+    head = ("way", "held-out bits/byte" if text else "test accuracy", "wire bits an element")
+    rows = [(*head, "bytes of a pass", "of a training step", "fires inside")]
+    for name, group in groups.items():
+        values = [line["bits_per_byte"] if text else line["accuracy"] for line in group]
+        step = [traffic_of(line, "step").sent_bytes for line in group if "step" in line["traffic"]]
+        rate = [line["inner_rate"] for line in group if line["inner_rate"] is not None]
+        rows.append(
+            (
+                name,
+                spread(values, 3 if text else 2) + ("" if text else " %"),
+                f"{mean_of(group, lambda line: line['wire_bits']):.2f}",
+                f"{mean_of(group, lambda line: traffic_of(line, 'pass').sent_bytes):,.0f}",
+                f"{step[0]:,}" if step else "n/a",
+                f"{statistics.mean(rate):.1%}" if rate else "–",
+            )
+        )
+    return markdown(rows)
+
+
+def links_table(groups: dict[str, Group], base: str, system: str) -> str:
+    """One system, the links alone."""
+    rows = [
+        ("links alone", "energy", "less than bf16", "less than int8", "time", "less than bf16", "less than int8",
+         "one token or image: less time than bf16", "training step: less energy, less time"),
+    ]  # fmt: skip
+    int8 = groups.get(base.replace("bf16", "int8"), ())
+    cost = {
+        name: (lambda line, w=name: energy(links(line, w, system)), lambda line, w=name: seconds(links(line, w, system)))
+        for name in ("pass", "smallest", "step")
+    }
+    for name, group in groups.items():
+        first, had_step = group[0], [line for line in group if "step" in line["traffic"]]
+        joules, time = cost["pass"]
+        step = [times_less(groups[base], had_step, what) for what in cost["step"]] if had_step else ["n/a"]
+        rows.append(
+            (
+                name,
+                str(joules(first) or "n/a"),
+                times_less(groups[base], group, joules),
+                times_less(int8, group, joules) if int8 else "n/a",
+                str(time(first)),
+                times_less(groups[base], group, time),
+                times_less(int8, group, time) if int8 else "n/a",
+                times_less(groups[base], group, cost["smallest"][1]),
+                ", ".join(step),
+            )
+        )
+    return f"**{system}**: {SYSTEMS[system]}\n\n{markdown(rows)}"
+
+
+def compute_table(groups: dict[str, Group], base: str) -> str:
+    """Links and arithmetic together."""
+    speeds = [f"time at {speed:g} tera-op/s" for speed in ASSUMED_TERA_OPS]
+    rows = [("with compute, times less than bf16", "energy, UCIe", "energy, PCIe 5", *speeds, "400G Ethernet at 1")]
+    for name, group in groups.items():
+        row = [name]
+        for system in ("ucie-chain", "pcie5-ring"):
+            row.append(times_less(groups[base], group, lambda line, s=system: energy(with_compute(line, s, 1.0))))
+        for speed in ASSUMED_TERA_OPS:
+            what = lambda line, v=speed: seconds(with_compute(line, "ucie-chain", v))  # noqa: E731
+            row.append(times_less(groups[base], group, what))
+        row.append(times_less(groups[base], group, lambda line: seconds(with_compute(line, "ethernet-400g", 1.0))))
+        rows.append(tuple(row))
+    return "**Links and arithmetic** (float32 as it ran, 45 nm; chips of assumed speed, on UCIe)\n\n" + markdown(rows)
+
+
+def verdict(groups: dict[str, Group], base: str) -> str:
+    """What would have to be true for each factor of the claim, from our numbers."""
+    said = []
+    dense = groups[base][0]
+    for name in (name for name in groups if name.startswith("hybrid")):
+        ours = groups[name][0]
+        for system in ("ucie-chain", "pcie5-ring"):
+            said.append(f"- {name}, {system}: energy {_energy_needs(dense, ours, system)}")
+        for system in ("ucie-chain", "ethernet-400g"):
+            said.append(f"- {name}, {system}: latency {_speed_needs(dense, ours, system)}")
+    return f"**What {CLAIM['energy']}x and {CLAIM['latency']}x would need**, against bf16 links\n\n" + "\n".join(said)
+
+
+def _energy_needs(dense: dict, ours: dict, system: str) -> str:
+    """From (E + W) / (e + W) = f follows W = (E - f e) / (f - 1): how little arithmetic may cost."""
+    whole, small = (links(line, "pass", system).energy_j.high for line in (dense, ours))
+    wanted, best = CLAIM["energy"], whole / small
+    if best <= wanted:
+        return f"{best:.3g}x on the links: {wanted}x is out of reach"
+    macs = sum(c.times for c in operations(dense).counts if c.kind == "mac")
+    left = (whole - wanted * small) / (wanted - 1)
+    here = with_compute(dense, system, 1.0)
+    return (
+        f"{best:.3g}x on the links; {wanted}x if a multiply-accumulate takes at most {1e12 * left / macs:.2g} pJ "
+        f"(float32 at 45 nm: 4.6); links are {here.link_share.high:.2%} of the dense energy"
+    )
+
+
+def _speed_needs(dense: dict, ours: dict, system: str) -> str:
+    """The same for time, with both best figures of the link: how fast a chip must be."""
+    whole, small = (seconds(links(line, "pass", system)).low for line in (dense, ours))
+    wanted, best = CLAIM["latency"], whole / small
+    if best <= wanted:
+        return f"{best:.3g}x on the links: {wanted}x is out of reach"
+    done = sum(c.times for c in operations(dense).counts) / 4
+    return f"{best:.3g}x on the links; {wanted}x if a chip does {done / (whole - wanted * small) * (wanted - 1) / 1e12:.3g} tera-op/s"
+
+
+def mean_of(group: Group, what: Callable[[dict], float]) -> float:
+    """Over seeds."""
+    return statistics.mean(what(line) for line in group)
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean and standard deviation.
+
+    >>> spread([1.0, 2.0], 2), spread([3.0], 1)
+    ('1.50 ± 0.71', '3.0')
+    """
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table, the first row its head.
+
+    >>> print(markdown([("a", "b"), ("1", "2")]))
+    | a | b |
+    |---|---|
+    | 1 | 2 |
+    """
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
