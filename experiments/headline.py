@@ -1,4 +1,4 @@
-"""Question: dense, spiking, or dense inside chips and spikes between them: is the third 5.3 times as frugal, 15.2 as fast?
+"""Question: is a model that is dense inside chips and spikes between them 5.3 times as frugal, and 15.2 times as fast.
 
     python -m experiments.headline            # trains what is not yet in runs/headline.jsonl, then prints the tables
     python -m experiments.headline --show     # the tables of what is there

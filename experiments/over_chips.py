@@ -62,7 +62,9 @@ def training_step(model: tasks.Cut, microbatches: Array, *, tokens: bool) -> Tra
         # What crosses does not depend on what is minimised.
         return jax.grad(lambda p: jnp.square(_ends(graph, p, microbatches, tokens)).mean())(params)
 
-    traffic = taken(_messages(_compiled(run, chips, params, microbatches), chips), rungs(model, microbatches, tokens=tokens))
+    traffic = taken(
+        _messages(_compiled(run, chips, params, microbatches), chips), rungs(model, microbatches, tokens=tokens)
+    )
     return with_tokens(traffic, microbatches[0].size if tokens else 0)
 
 

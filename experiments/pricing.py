@@ -4,6 +4,7 @@ Law: a ratio is taken between two best or two worst figures, seed by seed, and a
 """
 
 import dataclasses
+import functools
 import json
 import statistics
 from collections.abc import Callable, Sequence
@@ -68,6 +69,8 @@ def seconds(report: Report) -> Seconds:
 
 def times_less(base: Group, ours: Group, what: Callable[[dict], Joules | Seconds | None]) -> str:
     """How many times less `ours` takes than `base`, mean over the seeds that both have."""
+    if not ours:
+        return "n/a"
     ratios = []
     for mine in ours:
         other = next((line for line in base if line["seed"] == mine["seed"]), None)
@@ -117,32 +120,25 @@ def quality_table(groups: dict[str, Group], base: str) -> str:
 
 def links_table(groups: dict[str, Group], base: str, system: str) -> str:
     """One system, the links alone."""
-    rows = [
-        ("links alone", "energy", "less than bf16", "less than int8", "time", "less than bf16", "less than int8",
-         "one token or image: less time than bf16", "training step: less energy, less time"),
-    ]  # fmt: skip
-    int8 = groups.get(base.replace("bf16", "int8"), ())
-    cost = {
-        name: (lambda line, w=name: energy(links(line, w, system)), lambda line, w=name: seconds(links(line, w, system)))
-        for name in ("pass", "smallest", "step")
-    }
+    rivals = [name for name in groups if name == base or "int8" in name or name.startswith("SNN")]
+    less = "times less than " + " / ".join(name.split(",")[-1].strip() for name in rivals)
+    rows = [("links alone", "energy", less, "time", less, "smallest message: time, times less than bf16 links",
+             "training step: energy, time, times less than bf16 links")]  # fmt: skip
+
+    def joules(line: dict, workload: str = "pass") -> Joules | None:
+        return energy(links(line, workload, system))
+
+    def time(line: dict, workload: str = "pass") -> Seconds:
+        return seconds(links(line, workload, system))
+
+    def against(group: Group, what: Callable) -> str:
+        return " / ".join(times_less(groups[rival], group, what) for rival in rivals)
+
     for name, group in groups.items():
-        first, had_step = group[0], [line for line in group if "step" in line["traffic"]]
-        joules, time = cost["pass"]
-        step = [times_less(groups[base], had_step, what) for what in cost["step"]] if had_step else ["n/a"]
-        rows.append(
-            (
-                name,
-                str(joules(first) or "n/a"),
-                times_less(groups[base], group, joules),
-                times_less(int8, group, joules) if int8 else "n/a",
-                str(time(first)),
-                times_less(groups[base], group, time),
-                times_less(int8, group, time) if int8 else "n/a",
-                times_less(groups[base], group, cost["smallest"][1]),
-                ", ".join(step),
-            )
-        )
+        smallest, step = functools.partial(time, workload="smallest"), [g for g in group if "step" in g["traffic"]]
+        both = [times_less(groups[base], step, functools.partial(what, workload="step")) for what in (joules, time)]
+        cells = str(joules(group[0]) or "n/a"), against(group, joules), str(time(group[0])), against(group, time)
+        rows.append((name, *cells, times_less(groups[base], group, smallest), ", ".join(both)))
     return f"**{system}**: {SYSTEMS[system]}\n\n{markdown(rows)}"
 
 
@@ -197,7 +193,8 @@ def _speed_needs(dense: dict, ours: dict, system: str) -> str:
     if best <= wanted:
         return f"{best:.3g}x on the links: {wanted}x is out of reach"
     done = sum(c.times for c in operations(dense).counts) / 4
-    return f"{best:.3g}x on the links; {wanted}x if a chip does {done / (whole - wanted * small) * (wanted - 1) / 1e12:.3g} tera-op/s"
+    speed = done * (wanted - 1) / (whole - wanted * small) / 1e12
+    return f"{best:.3g}x on the links; {wanted}x if each chip does {speed:.3g} tera-op/s"
 
 
 def mean_of(group: Group, what: Callable[[dict], float]) -> float:

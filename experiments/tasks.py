@@ -103,9 +103,8 @@ def digits(width: int = 32, blocks: int = 4, batch: int = 64, ticks: int = 0) ->
     count = len(data.heldout_labels)
     rows = [np.arange(i, min(i + batch, count)) for i in range(0, count, batch)]
     heldout = tuple(ready(data.heldout_images[r], data.heldout_labels[r]) for r in rows)
-    return Task(
-        f"digits{width}" + (f"t{ticks}" if ticks else ""), width, lambda seed: resnet.ResNet(size, rngs=nnx.Rngs(seed)), draw, heldout, 0.0, 5e-3
-    )
+    name = f"digits{width}" + (f"t{ticks}" if ticks else "")
+    return Task(name, width, lambda seed: resnet.ResNet(size, rngs=nnx.Rngs(seed)), draw, heldout, 0.0, 5e-3)
 
 
 def nats(logits: Array, labels: Array) -> Array:

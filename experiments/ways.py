@@ -86,13 +86,13 @@ def task_of(trial: Trial) -> tasks.Task:
     return make(trial.point.width, ticks=trial.way.ticks)
 
 
-def run(trial: Trial, say: Callable[[str], None] = lambda _: None) -> dict:
-    """Trains, measures, and looks at the program over chips; a line of JSON."""
+def run(trial: Trial, *, programs: bool = True) -> dict:
+    """Trains, measures, and with `programs` looks at those over chips; a line of JSON."""
     began, task, point = time.monotonic(), task_of(trial), trial.point
-    model = frontier.trained(point, task, say)
+    model = frontier.trained(point, task)
     line = trial.key | measure(model, task, point)
     line["inner_rate"] = firing_rate(model.net, task.heldout[0][0][:2]) if trial.way.ticks else None
-    line |= over_four_chips(model, trial)
+    line |= over_four_chips(model, trial) if programs else {}
     return line | {"seconds": round(time.monotonic() - began, 1)} | where()
 
 
@@ -141,12 +141,14 @@ def computed(model: tasks.Cut, inputs: jax.Array, *, tokens: bool) -> list:
     return [[c.kind, c.dtype, c.times] for c in counted.counts]
 
 
-def sweep(trials: Sequence[Trial], file: Path, say: Callable[[str], None] = print) -> list[dict]:
+def sweep(
+    trials: Sequence[Trial], file: Path, *, programs: bool = True, say: Callable[[str], None] = print
+) -> list[dict]:
     """Runs what `file` does not hold yet; a line of JSON each, appended as it is done."""
     file.parent.mkdir(parents=True, exist_ok=True)
     for number, trial in enumerate(trials):
         if find(trial, load(file)) is None:
-            line = run(trial)
+            line = run(trial, programs=programs)
             with file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
             say(
