@@ -54,8 +54,7 @@ def main() -> None:
         console.print(f"[bold]Pictures[/bold]: {machine()}")
         size = f"MS-ResNet {MODEL.stages} x {MODEL.width}, batches of {BATCH}"
         console.print(f"{size}; {ROUNDS} rounds, median (quartiles)")
-        console.print(f"{COUNT:,} pictures written and read in {loaded:.1f} s; a batch is drawn in {drawn:.2f} ms
-")
+        console.print(f"{COUNT:,} pictures written and read in {loaded:.1f} s; a batch is drawn in {drawn:.2f} ms\n")
         console.print(table(times))
 
 
@@ -68,7 +67,7 @@ def table(times: dict[str, Times]) -> Table:
         against_one = times["one chip"].over(t) if dies > 1 else ""
         shown.add_row(name, speed, times["plain Flax"].over(t), against_one, f"{bubble(dies, MICRO):.0%}")
     shown.caption = (
-        f"wanted: one chip at 0.90 of plain Flax or more; {MICRO} microbatches; bubble: idle share on chips of their own"
+        f"wanted: one chip at 0.90 of plain Flax; {MICRO} microbatches; bubble: idle share of chips that share no cores"
     )
     return shown
 

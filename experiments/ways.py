@@ -149,13 +149,20 @@ def sweep(
     for number, trial in enumerate(trials):
         if find(trial, load(file)) is None:
             line = run(trial, programs=programs)
-            with file.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(line) + "\n")
+            append(line, file)
             say(
                 f"[{number + 1}/{len(trials)}] {trial.way.name}, seed {trial.seed}: {line['bits_per_byte']:.4f} bits, "
                 f"{line['accuracy']:.2f} %, {line['wire_bits']:.3f} wire bits, {line['seconds']} s"
             )
     return [line for trial in trials if (line := find(trial, load(file))) is not None]
+
+
+def append(line: dict, file: Path) -> None:
+    """Adds a line, behind the last whole one: what a kill cut short goes."""
+    whole = file.read_bytes() if file.exists() else b""
+    with file.open("ab") as out:
+        out.truncate(whole.rfind(b"\n") + 1)
+        out.write(json.dumps(line).encode() + b"\n")
 
 
 def find(trial: Trial, lines: Sequence[dict]) -> dict | None:
