@@ -93,6 +93,8 @@ def page(trials: Sequence[Trial], file: Path, base: str) -> str:
     parts = [quality_table(groups, base)]
     parts += [links_table(groups, base, system) for system in SYSTEMS]
     parts += [compute_table(groups, base), verdict(groups, base)]
+    took = [line["seconds"] for group in groups.values() for line in group]
+    parts.append(f"{len(took)} runs of {sum(took):,.0f} s in all")
     return "\n\n".join(parts)
 
 
@@ -121,7 +123,8 @@ def quality_table(groups: dict[str, Group], base: str) -> str:
 def links_table(groups: dict[str, Group], base: str, system: str) -> str:
     """One system, the links alone."""
     rivals = [name for name in groups if name == base or "int8" in name or name.startswith("SNN")]
-    less = "times less than " + " / ".join(name.split(",")[-1].strip() for name in rivals)
+    short = ("SNN" if name.startswith("SNN") else name.split(",")[-1].strip() for name in rivals)
+    less = "times less than " + " / ".join(short)
     rows = [("links alone", "energy", less, "time", less, "smallest message: time, times less than bf16 links",
              "training step: energy, time, times less than bf16 links")]  # fmt: skip
 

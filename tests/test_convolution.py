@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import lax
+from jax.sharding import PartitionSpec as P
 
+from snap_jax import mesh
 from snap_jax.models.convolution import conv, convolve
 
 AXES = ("NHWC", "HWIO", "NHWC")
@@ -49,6 +51,19 @@ def test_every_convolution_of_a_gradient_has_the_order_of_axes_that_is_fast_in_a
     assert text.count("= conv_general_dilated") == 3
     # Image axes (0, 3, 1, 2), kernel axes (3, 2, 0, 1): channels last, output channels of the kernel last.
     assert text.count("lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1), out_spec=(0, 3, 1, 2)") == 3
+
+
+def test_chips_that_share_a_kernel_sum_its_gradient():
+    x, w = sample(4, 5, 5, 3, seed=0), sample(3, 3, 3, 4, seed=1)
+    loss = lambda w, x: jnp.square(convolve(x, w, (1, 1), "SAME")).sum()
+    spread = jax.shard_map(
+        jax.value_and_grad(lambda w, x: lax.psum(loss(w, x), "data")),
+        mesh=mesh.make({"data": 2}),
+        in_specs=(P(), P("data")),
+        out_specs=P(),
+    )
+    for a, b in zip(jax.jit(spread)(w, x), jax.value_and_grad(loss)(w, x), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4)
 
 
 def test_groups_stay_with_lax():

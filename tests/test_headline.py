@@ -141,6 +141,7 @@ def test_the_page_says_what_the_claim_would_need(tmp_path):
     speed = (10**6 + 7) / 4 * 14.2 / ((1 + 6800 / 64 - 15.2 * (1 + 68 / 64)) * 1e-9) / 1e12
     assert f"15.2x if each chip does {speed:.3g} tera-op/s" in page
     assert "15.2x is out of reach" in page  # on Ethernet, where latency rules
+    assert page.endswith("2 runs of 6 s in all")
     assert "yet" in pricing.page([HYBRID], file, headline.BASE)
 
 

@@ -3,7 +3,6 @@
 Law: nothing here lets one image of a batch see another; `convolve` and its gradient are those of `lax`.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array
 
+from snap_jax._jax import as_varying, varying_axes
 from snap_jax.errors import UsageError
 
 Padding = str | Sequence[tuple[int, int]]
@@ -42,14 +42,12 @@ def convolve(images: Array, kernel: Array, strides: Sequence[int], padding: Padd
     ten times as long. So the gradient is written in this order, too.
     """
     del as_above  # no dilation, one group, the axes above
-    if isinstance(padding, str):
-        padding = lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], strides, padding)
-    return _convolve(images, kernel, tuple(strides), tuple((low, high) for low, high in padding))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve(images: Array, kernel: Array, strides: tuple[int, ...], padding: tuple[tuple[int, int], ...]) -> Array:
-    return _plain(images, kernel, strides, padding)
+    by_name = isinstance(padding, str)
+    pads = lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], strides, padding) if by_name else padding
+    # A gradient that varies over a mesh axis is for an input that does; for others, JAX then sums it.
+    axes = tuple(sorted(varying_axes(images) | varying_axes(kernel)))
+    images, kernel = as_varying(images, axes), as_varying(kernel, axes)
+    return _convolve(images, kernel, tuple(strides), tuple(map(tuple, pads)))
 
 
 def _plain(
@@ -82,6 +80,7 @@ def _backward(strides, padding, kept, ahead):
     return of_images, of_kernel.transpose(1, 2, 0, 3)
 
 
+_convolve = jax.custom_vjp(lambda *args: _plain(*args), nondiff_argnums=(2, 3))
 _convolve.defvjp(_forward, _backward)
 
 
