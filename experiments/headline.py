@@ -30,6 +30,7 @@ WAYS = {
         Way("hybrid, 1 bit, fixed size", "ternary+radix", 1.0, share=40 / 64, taps=4),
         Way("hybrid, 1/2 bit", "spikes", 0.5, share=12 / 64),
         Way("ANN, int4 links", "integer", 4),
+        Way("ANN, int4 bottleneck", "integer", 4, share=16 / 64),
     ),
     "digits": (
         Way(BASE, "bf16"),
@@ -39,6 +40,7 @@ WAYS = {
         Way("hybrid, 1 bit, fixed size", "ternary+radix", 1.0, share=20 / 32),
         Way("hybrid, 1/2 bit", "spikes", 0.5, share=8 / 32),
         Way("ANN, int4 links", "integer", 4),
+        Way("ANN, int4 bottleneck", "integer", 4, share=8 / 32),
     ),
 }
 

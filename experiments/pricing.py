@@ -102,7 +102,7 @@ def quality_table(groups: dict[str, Group], base: str) -> str:
     """How good each way is, and what it moves."""
     text = groups[base][0]["task"] == "text"
     head = ("way", "held-out bits/byte" if text else "test accuracy", "wire bits an element")
-    rows = [(*head, "bytes of a pass", "of a training step", "fires inside")]
+    rows = [(*head, "bytes of a pass", "of a training step", "products", "fires inside")]
     for name, group in groups.items():
         values = [line["bits_per_byte"] if text else line["accuracy"] for line in group]
         step = [traffic_of(line, "step").sent_bytes for line in group if "step" in line["traffic"]]
@@ -114,10 +114,16 @@ def quality_table(groups: dict[str, Group], base: str) -> str:
                 f"{mean_of(group, lambda line: line['wire_bits']):.2f}",
                 f"{mean_of(group, lambda line: traffic_of(line, 'pass').sent_bytes):,.0f}",
                 f"{step[0]:,}" if step else "n/a",
+                f"{mean_of(group, products) / 1e6:.0f} M",
                 f"{statistics.mean(rate):.1%}" if rate else "–",
             )
         )
     return markdown(rows)
+
+
+def products(line: dict) -> float:
+    """Multiply-accumulates of a pass as it ran."""
+    return sum(times for kind, _, times in line["operations"] if kind == "mac")
 
 
 def links_table(groups: dict[str, Group], base: str, system: str) -> str:

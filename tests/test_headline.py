@@ -177,7 +177,7 @@ def test_a_tiny_run_is_found_again_and_not_run_twice(tmp_path, monkeypatch, caps
     capsys.readouterr()
     headline.main(arguments)
     # 2 microbatches over 2 chips: 3 ticks of 8 x 8 x 8 numbers in 2 bytes and a header; a step only at seed 0.
-    assert f"| {3 * (8 * 8 * 8 * 2 + 1):,} | n/a | – |" in capsys.readouterr().out
+    assert f"| {3 * (8 * 8 * 8 * 2 + 1):,} | n/a | 0 M | – |" in capsys.readouterr().out
 
 
 def test_what_a_kill_cut_short_goes(tmp_path):
