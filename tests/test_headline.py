@@ -16,47 +16,44 @@ from experiments import headline, language, over_chips, pricing, tasks, vision, 
 from experiments.inside import firing_rate
 from experiments.ways import Trial, Way
 from snap_jax.innovation import Innovation
-from snap_jax.models import resnet, rwkv, stages
+from snap_jax.models import resnet, stages
+from snap_jax.models.neurons import Neurons
 from snap_jax.models.spiking import Activation
 from snap_jax.nn import Boundary
 from snap_jax.pipelines import pipeline
 from snap_jax.traffic import Traffic, Transfer
 from snap_jax.traffic.transfer import choose
 
-SIZE = rwkv.Config(layers=2, width=16, heads=2, chunk=8)
 MOVE = Transfer("ppermute", ("die",), 2, "uint8", 640, pairs=1, perm=((0, 1),))
 
 
-def spiking_model():
-    codec = snap.Codec(snap.Count(3, 0.5), snap.Rans(ratio=1.3, least=1 / 4))  # few rungs: they take long to compile
-    boundary = Boundary(codec, 16, around=Innovation(12, taps=2), rngs=nnx.Rngs(1))
-    return tasks.Cut(rwkv.RWKV(SIZE, rngs=nnx.Rngs(0)), [boundary])
+PICTURES = resnet.Config((2,), width=8, downsample=False)
 
 
 def test_a_pass_moves_the_bytes_that_its_program_counts_tick_by_tick():
-    model, tokens = spiking_model(), jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 2, 32)))
-    traffic, logits = over_chips.forward(model, tokens, tokens=True)
-    np.testing.assert_allclose(logits[0], nnx.jit(lambda model, x: model(x, x)[0])(model, tokens[0]), atol=1e-5)
+    codec = snap.Codec(snap.Count(3, 0.5), snap.Rans(ratio=1.3, least=1 / 4))  # few rungs: they take long to compile
+    boundary = Boundary(codec, 8, around=Innovation(6))
+    model = tasks.Cut(resnet.ResNet(PICTURES, rngs=nnx.Rngs(0)), [boundary])
+    pictures = jnp.asarray(np.random.default_rng(0).standard_normal((3, 16, 4, 4, 1)), jnp.float32)
+    traffic, logits = over_chips.forward(model, pictures, tokens=False)
+    np.testing.assert_allclose(logits[0], nnx.jit(lambda model, x: model(x, None)[0])(model, pictures[0]), atol=1e-5)
 
-    graph, params = stages.split(model.net, [*model.boundaries, nnx.clone(model.boundaries[0])])
+    graph, params = stages.split(model.net, [boundary, boundary])
 
-    def watched(params, tokens):
+    def watched(params, pictures):
         stage = nnx.merge(graph, jax.tree.map(lambda p: p[0], params))
         ends = stage.model.enter, stage.model.body, lambda x, _: stage.model.leave(x)
         watch = lambda z: stage.boundary.observe(z, "die").sent_bytes
-        _, seen = pipeline(*ends, tokens, "die", stage.boundary, context=lambda t: t, watch=watch)
-        return seen[None]
+        return pipeline(*ends, pictures, "die", stage.boundary, watch=watch)[1][None]
 
     devices = snap.mesh.make({"die": 2})
-    seen = jax.jit(jax.shard_map(watched, mesh=devices, in_specs=(P("die"), P()), out_specs=P("die")))(params, tokens)
-    # Chip 0 works at ticks 0, 1, 2; at tick 3 zeros leave it. Each message holds 2 x 32 tokens, a byte each.
+    seen = jax.jit(jax.shard_map(watched, mesh=devices, in_specs=(P("die"), P()), out_specs=P("die")))(params, pictures)
+    # Chip 0 works at ticks 0, 1, 2; at tick 3 zeros leave it.
+    size = 16 * 4 * 4 * 6
+    zeros = codec.body_bytes(size)[int(codec.rung(jnp.zeros((16, 4, 4, 6), jnp.int8)))] + 1  # and a header
     messages = [t.bytes for t in traffic if t.op == "ppermute" for _ in range(t.times)]
-    rungs = over_chips.rungs(model, tokens, tokens=True)
-    assert len(messages) == len(rungs) == 4
-    assert rungs[3] == int(model.boundaries[0].codec.rung(jnp.zeros((2, 32, 12), jnp.int8)))
-    codec = model.boundaries[0].codec
-    idle = codec.body_bytes(2 * 32 * 12)[rungs[3]] + 1  # and a header
-    assert sum(messages) == int(seen[0]) + idle + 4 * 64
+    assert len(messages) == 4
+    assert sum(messages) == int(seen[0]) + zeros
 
 
 def test_a_switch_counts_in_the_rungs_taken():
@@ -70,8 +67,7 @@ def test_a_switch_counts_in_the_rungs_taken():
 
 
 def test_floats_need_no_rungs_and_count_both_ways():
-    size = resnet.Config((2,), width=8, downsample=False)
-    model, pictures = tasks.Cut(resnet.ResNet(size, rngs=nnx.Rngs(0)), []), jnp.zeros((2, 1, 4, 4, 1))
+    model, pictures = tasks.Cut(resnet.ResNet(PICTURES, rngs=nnx.Rngs(0)), []), jnp.zeros((2, 1, 4, 4, 1))
     assert over_chips.rungs(model, pictures, tokens=False) == ()
     traffic = over_chips.training_step(model, pictures, tokens=False)
     each = 3 * 4 * 4 * 8 * 4  # ticks, pixels, width, bytes of a float
@@ -79,9 +75,9 @@ def test_floats_need_no_rungs_and_count_both_ways():
     assert sent == {"forward": each, "backward": each}
 
 
-class OneNeuron(nnx.Module):
-    def __init__(self):
-        self.act = Activation(ticks=3, leak=1.0)
+class OneLayer(nnx.Module):
+    def __init__(self, act):
+        self.act = act
 
     def __call__(self, x):
         return self.act(x)
@@ -89,8 +85,9 @@ class OneNeuron(nnx.Module):
 
 def test_firing_rates_are_spikes_a_neuron_and_tick():
     # Currents of 0.5 for three ticks reach the threshold of 1 once; currents of 0 never.
-    assert firing_rate(OneNeuron(), jnp.array([[0.5, 0.0]] * 3)) == pytest.approx(1 / 6)
-    assert 0 < firing_rate(rwkv.RWKV(dataclasses.replace(SIZE, ticks=2), rngs=nnx.Rngs(0)), jnp.zeros((1, 8), int)) < 1
+    assert firing_rate(OneLayer(Activation(ticks=3, leak=1.0)), jnp.array([[0.5, 0.0]] * 3)) == pytest.approx(1 / 6)
+    # As its docstring has it: in thresholds these fire at 1, 0.5 and 0 of their ticks.
+    assert firing_rate(OneLayer(Neurons(3, 4, signed=False)), jnp.array([2.0, 1.2, -2.0])) == pytest.approx(0.5)
 
 
 def line(trial, nbytes, macs=0, **more):
