@@ -103,14 +103,16 @@ def quality_table(groups: dict[str, Group], base: str) -> str:
     text = groups[base][0]["task"] == "text"
     head = ("way", "held-out bits/byte" if text else "test accuracy", "wire bits an element")
     rows = [(*head, "bytes of a pass", "of a training step", "products", "fires inside")]
+    dense = mean_of(groups[base], lambda line: line["nats"])
     for name, group in groups.items():
         values = [line["bits_per_byte"] if text else line["accuracy"] for line in group]
+        loss = f" ({100 * (mean_of(group, lambda line: line['nats']) / dense - 1):+.1f} %)"
         step = [traffic_of(line, "step").sent_bytes for line in group if "step" in line["traffic"]]
         rate = [line["inner_rate"] for line in group if line["inner_rate"] is not None]
         rows.append(
             (
                 name,
-                spread(values, 3 if text else 2) + ("" if text else " %"),
+                spread(values, 3 if text else 2) + (loss if text else " %"),
                 f"{mean_of(group, lambda line: line['wire_bits']):.2f}",
                 f"{mean_of(group, lambda line: traffic_of(line, 'pass').sent_bytes):,.0f}",
                 f"{step[0]:,}" if step else "n/a",
