@@ -1,10 +1,10 @@
-"""Runs every benchmark, or those named: `python -m benchmarks [pipeline] [codecs] [wires] [telemetry] [layouts]`."""
+"""Runs every benchmark, or those named: `python -m benchmarks [NAME...]`, names as in `ALL`."""
 
 import importlib.util
 import subprocess
 import sys
 
-ALL = ("pipeline", "codecs", "wires", "telemetry", "layouts")
+ALL = ("pipeline", "codecs", "wires", "telemetry", "layouts", "vision")
 
 for name in sys.argv[1:] or ALL:
     if importlib.util.find_spec(f"benchmarks.{name}") is None:

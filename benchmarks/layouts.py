@@ -11,7 +11,6 @@ import functools
 import sys
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import nnx
 from rich.console import Console

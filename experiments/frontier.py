@@ -29,6 +29,12 @@ _MEASURED_EVERY = 20  # steps
 def run(point: Point, say: Callable[[str], None] = lambda _: None) -> dict:
     """Trains one point; returns what goes into its line of JSON."""
     began, task = time.monotonic(), task_of(point)
+    model = trained(point, task, say)
+    return dataclasses.asdict(point) | measure(model, task, point) | {"seconds": round(time.monotonic() - began, 1)}
+
+
+def trained(point: Point, task: tasks.Task, say: Callable[[str], None] = lambda _: None) -> tasks.Cut:
+    """The model of a point, trained on a task."""
     dense = point.steps // 5
     net = task.build(point.seed)
     _fit(tasks.Cut(net, []), task, point, None, 0, dense, say)
@@ -36,7 +42,7 @@ def run(point: Point, say: Callable[[str], None] = lambda _: None) -> dict:
     boundaries = _boundaries(point, task, net) if point.method != "dense" or point.dims else []
     model = tasks.Cut(net, boundaries)
     _fit(model, task, point, teacher, dense, point.steps, say)
-    return dataclasses.asdict(point) | measure(model, task, point) | {"seconds": round(time.monotonic() - began, 1)}
+    return model
 
 
 def _dense(task: tasks.Task, point: Point, say: Callable[[str], None]) -> Any:

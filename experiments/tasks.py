@@ -74,10 +74,12 @@ class Task:
 
 
 @functools.lru_cache
-def language(width: int = 64, blocks: int = 4, window: int = 128, batch: int = 8, heldout: int = 256) -> Task:
-    """Next byte of the standard library's text; quality in bits a byte."""
+def language(
+    width: int = 64, blocks: int = 4, window: int = 128, batch: int = 8, heldout: int = 256, ticks: int = 0
+) -> Task:
+    """Next byte of the standard library's text; quality in bits a byte; with ticks, it spikes inside too."""
     corpus = text.load("stdlib")
-    size = rwkv.Config(blocks, width, 4, chunk=32)
+    size = rwkv.Config(blocks, width, 4, chunk=32, ticks=ticks)
 
     def split(rows: np.ndarray) -> tuple:
         tokens = jnp.asarray(rows.astype(np.int32))
@@ -86,7 +88,7 @@ def language(width: int = 64, blocks: int = 4, window: int = 128, batch: int = 8
     windows = text.windows(corpus.heldout, window)
     windows = windows[np.linspace(0, len(windows) - 1, heldout).round().astype(int)]
     return Task(
-        f"text{width}" + ("" if blocks == 4 else f"x{blocks}"),
+        f"text{width}" + ("" if blocks == 4 else f"x{blocks}") + (f"t{ticks}" if ticks else ""),
         width,
         lambda seed: rwkv.RWKV(size, rngs=nnx.Rngs(seed)),
         lambda seed, step: split(text.batch(corpus.train, step=step, seed=seed, batch=batch, window=window)),
@@ -102,13 +104,13 @@ def noisy(width: int = 32, blocks: int = 4) -> Task:
 
 
 @functools.lru_cache
-def digits(width: int = 32, blocks: int = 4, batch: int = 64, noise: float = 0.0) -> Task:
-    """The 8x8 digits of scikit-learn; quality in percent right, and nats.
+def digits(width: int = 32, blocks: int = 4, batch: int = 64, noise: float = 0.0, ticks: int = 0) -> Task:
+    """The 8x8 digits of scikit-learn; quality in percent right, and nats; with ticks, it spikes inside too.
 
     `noise` is its standard deviation, in those of the pixels; held-out images come under eight draws of it.
     """
     data = images.load("digits")
-    size = resnet.Config((blocks,), width=width, classes=data.classes, channels=1, downsample=False)
+    size = resnet.Config((blocks,), width=width, classes=data.classes, channels=1, downsample=False, ticks=ticks)
 
     def ready(pixels: np.ndarray, labels: np.ndarray, *draw: int) -> tuple:
         clean = images.normalise(data, pixels)
@@ -122,7 +124,7 @@ def digits(width: int = 32, blocks: int = 4, batch: int = 64, noise: float = 0.0
     rows = [np.arange(i, min(i + batch, count)) for i in range(0, count, batch)]
     draws = range(2**40, 2**40 + (8 if noise else 1))
     heldout = tuple(ready(data.heldout_images[r], data.heldout_labels[r], d, r[0]) for d in draws for r in rows)
-    name = f"digits{width}" + (f"+{noise}" if noise else "")
+    name = f"digits{width}" + (f"+{noise}" if noise else "") + (f"t{ticks}" if ticks else "")
     return Task(name, width, lambda seed: resnet.ResNet(size, rngs=nnx.Rngs(seed)), draw, heldout, 0.0, 5e-3)
 
 

@@ -4,6 +4,7 @@ Law: a batch is a pure function of (seed, step), and every epoch shows each trai
 """
 
 import difflib
+import functools
 import os
 from pathlib import Path
 
@@ -86,9 +87,13 @@ def _order(count: int, first: int, size: int, seed: int) -> np.ndarray:
     epoch, place = np.divmod(first + np.arange(size), count)
     drawn = np.empty(size, np.int64)
     for e in range(epoch[0], epoch[-1] + 1):
-        permutation = np.random.default_rng((seed, e)).permutation(count)
-        drawn[epoch == e] = permutation[place[epoch == e]]
+        drawn[epoch == e] = _permutation(count, seed, int(e))[place[epoch == e]]
     return drawn
+
+
+@functools.lru_cache(maxsize=2)  # every step of an epoch asks for the same; two, where a batch has a bit of both
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(count)
 
 
 def _load_path(name: str) -> Images:

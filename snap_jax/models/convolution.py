@@ -1,22 +1,87 @@
 """What the convolutional models have in common: a convolution and a norm.
 
-Law: nothing here lets one image of a batch see another.
+Law: nothing here lets one image of a batch see another; `convolve` and its gradient are those of `lax`.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax import lax
+from jaxtyping import Array
 
+from snap_jax._jax import as_varying, varying_axes
 from snap_jax.errors import UsageError
 
+Padding = str | Sequence[tuple[int, int]]
 _GROUP = 16  # channels a group: the best fixed size in Table 3 of Wu & He 2018
 
 
 def conv(inputs: int, outputs: int, size: int, *, rngs: nnx.Rngs, stride: int = 1, groups: int = 1) -> nnx.Conv:
     """A square convolution without bias, since a norm follows."""
     return nnx.Conv(
-        inputs, outputs, (size, size), strides=stride, feature_group_count=groups, use_bias=False, rngs=rngs
+        inputs,
+        outputs,
+        (size, size),
+        strides=stride,
+        feature_group_count=groups,
+        use_bias=False,
+        rngs=rngs,
+        conv_general_dilated=convolve if groups == 1 else lax.conv_general_dilated,
     )
+
+
+def convolve(images: Array, kernel: Array, strides: Sequence[int], padding: Padding, **as_above: Any) -> Array:
+    """`lax.conv_general_dilated` of images `[n, h, w, in]` and a kernel `[h, w, in, out]`; what `nnx.Conv` calls.
+
+    XLA:CPU is fast for this order of axes only. It brings others into it, such as those that a gradient comes in, at
+    the top of a program, but not in a loop or a branch (jax-ml/jax#12868), as a pipeline is one: there a gradient took
+    ten times as long. So the gradient is written in this order, too.
+    """
+    del as_above  # no dilation, one group, the axes above
+    by_name = isinstance(padding, str)
+    pads = lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], strides, padding) if by_name else padding
+    # A gradient that varies over a mesh axis is for an input that does; for others, JAX then sums it.
+    axes = tuple(sorted(varying_axes(images) | varying_axes(kernel)))
+    images, kernel = as_varying(images, axes), as_varying(kernel, axes)
+    return _convolve(images, kernel, tuple(strides), tuple(map(tuple, pads)))
+
+
+def _plain(
+    images: Array, kernel: Array, strides: Sequence[int], padding: Padding, spread=(1, 1), apart=(1, 1)
+) -> Array:
+    axes = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(images, kernel, strides, padding, spread, apart, dimension_numbers=axes)
+
+
+def _forward(images, kernel, strides, padding):
+    return _plain(images, kernel, strides, padding), (images, kernel)
+
+
+def _backward(strides, padding, kept, ahead):
+    """Of `y[o] = sum_k x[s o + k - p] w[k]`, for each of the two axes.
+
+    `dx[i] = sum_k dy'[i + p - k] w[k]`, where `dy'` is `dy` with `s - 1` zeros between its numbers;
+    `dw[k] = sum_o x[s o + k - p] dy[o]`, over all images, which here take the place of the channels.
+    """
+    images, kernel = kept
+    sizes = zip(images.shape[1:3], kernel.shape[:2], ahead.shape[1:3], strides, padding, strict=True)
+    room = [(p, k, x - 1 - s * (y - 1)) for x, k, y, s, (p, _) in sizes]
+    to_images, to_kernel = (
+        [(k - 1 - p, p + left) for p, k, left in room],
+        [(p, k - 1 - p - left) for p, k, left in room],
+    )
+    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    of_images = _plain(ahead, turned, (1, 1), to_images, spread=strides)
+    of_kernel = _plain(images.transpose(3, 1, 2, 0), ahead.transpose(1, 2, 0, 3), (1, 1), to_kernel, apart=strides)
+    return of_images, of_kernel.transpose(1, 2, 0, 3)
+
+
+_convolve = jax.custom_vjp(lambda *args: _plain(*args), nondiff_argnums=(2, 3))
+_convolve.defvjp(_forward, _backward)
 
 
 def norm(width: int, *, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.GroupNorm:

@@ -1,0 +1,193 @@
+"""Pictures: images a second of a training loop on data of Fashion-MNIST's size, against a plain Flax loop.
+
+Floors. One chip does what the plain loop does, so the ratio of speeds should be 1; wanted is 0.9. Emulated chips share
+the cores, and an idle one computes nothing, so a perfect pipeline is as fast as one chip given the same microbatches.
+On chips of their own, n of them with M microbatches are idle for (n - 1) / (M + n - 1) of the time, the bubble.
+
+Data: 60,000 noisy pictures of 28 x 28 in ten classes, written as IDX files and read back as a user's would be.
+Ours: `images.batch` draws bytes, the jitted step normalises them, parameters and optimizer state are donated.
+Plain: floats normalised once, a permutation an epoch, `nnx.jit`, `nnx.value_and_grad`, `nnx.Optimizer`.
+"""
+
+import functools
+import itertools
+import struct
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+from jax import lax
+from jax.sharding import PartitionSpec as P
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.timing import Times, machine, take_turns
+from snap_jax import mesh
+from snap_jax.data import images
+from snap_jax.models import resnet, stages
+from snap_jax.nn import Boundary
+from snap_jax.pipelines import pipeline
+from snap_jax.specs import parse_link
+
+COUNT, SIDE, CLASSES = 60_000, 28, 10
+BATCH, MICRO, STEPS, ROUNDS = 32, 4, 2, 9
+MODEL = resnet.Config((2, 2), width=16, classes=CLASSES, downsample=False)
+AXIS = "die"
+OPTIMIZER = optax.adamw(1e-3)
+
+
+def main() -> None:
+    mesh.emulate(4)
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        data = written(Path(folder), COUNT)
+        loaded, drawn = time.perf_counter() - began, drawing(data)
+        runs = {"plain Flax": plain(data), "one chip": one_chip(data)}
+        runs |= {f"{dies} chips, {link}": over(data, dies, link) for dies in (2, 4) for link in ("dense", "count:3")}
+        times = take_turns(runs, ROUNDS)
+        console = Console(width=118)
+        console.print(f"[bold]Pictures[/bold]: {machine()}")
+        size = f"MS-ResNet {MODEL.stages} x {MODEL.width}, batches of {BATCH}"
+        console.print(f"{size}; {ROUNDS} rounds, median (quartiles)")
+        console.print(f"{COUNT:,} pictures written and read in {loaded:.1f} s; a batch is drawn in {drawn:.2f} ms\n")
+        console.print(table(times))
+
+
+def table(times: dict[str, Times]) -> Table:
+    """Speeds beside what is wanted."""
+    shown = Table("forward, backward, update", "images / s", "speed / plain Flax", "speed / one chip", "bubble")
+    for name, t in times.items():
+        dies = int(name[0]) if name[0].isdigit() else 1
+        speed = f"{BATCH * STEPS / t.median:,.0f}"
+        against_one = times["one chip"].over(t) if dies > 1 else ""
+        shown.add_row(name, speed, times["plain Flax"].over(t), against_one, f"{bubble(dies, MICRO):.0%}")
+    shown.caption = (
+        f"wanted: one chip at 0.90 of plain Flax; {MICRO} microbatches; bubble: idle share of chips that share no cores"
+    )
+    return shown
+
+
+def bubble(dies: int, microbatches: int) -> float:
+    """Share of a pipeline's time in which a chip waits: `(n - 1) / (M + n - 1)`.
+
+    >>> bubble(1, 4), bubble(2, 4)
+    (0.0, 0.2)
+    """
+    return (dies - 1) / (microbatches + dies - 1)
+
+
+def written(folder: Path, count: int) -> images.Images:
+    """Pictures of `CLASSES` random patterns under noise, through IDX files."""
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(0, 256, (CLASSES, SIDE, SIDE))
+    for part, number in (("train", count), ("t10k", count // 6)):
+        labels = rng.integers(0, CLASSES, number).astype(np.uint8)
+        pixels = (patterns[labels] // 2 + rng.integers(0, 128, (number, SIDE, SIDE))).astype(np.uint8)
+        for kind, array in (("images", pixels), ("labels", labels)):
+            head = struct.pack(f">{1 + array.ndim}I", 0x0800 | array.ndim, *array.shape)
+            (folder / f"{part}-{kind}-idx{array.ndim}-ubyte").write_bytes(head + array.tobytes())
+    return images.load(str(folder))
+
+
+def drawing(data: images.Images, times: int = 50) -> float:
+    """Milliseconds to draw a batch."""
+    began = time.perf_counter()
+    for step in range(times):
+        images.batch(data, step=step, seed=0, batch=BATCH)
+    return 1e3 * (time.perf_counter() - began) / times
+
+
+def nats(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def plain(data: images.Images) -> Callable[[], object]:
+    """What the Flax guide would have you write."""
+    model = resnet.ResNet(MODEL, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, OPTIMIZER, wrt=nnx.Param)
+    pixels, labels = np.asarray(images.normalise(data, data.train_images)), data.train_labels
+
+    @nnx.jit
+    def step(model, optimizer, x, y):
+        loss, gradient = nnx.value_and_grad(lambda model: nats(model(x), y))(model)
+        optimizer.update(model, gradient)
+        return loss
+
+    def batches() -> Iterator[np.ndarray]:
+        rng = np.random.default_rng(0)
+        while True:
+            order = rng.permutation(len(pixels))
+            for start in range(0, len(order) - BATCH + 1, BATCH):
+                yield order[start : start + BATCH]
+
+    drawn = batches()
+
+    def run() -> object:
+        return [step(model, optimizer, pixels[rows], labels[rows]) for rows in itertools.islice(drawn, STEPS)]
+
+    return run
+
+
+def one_chip(data: images.Images) -> Callable[[], object]:
+    """Ours, without a mesh."""
+    graph, params = nnx.split(resnet.ResNet(MODEL, rngs=nnx.Rngs(0)))
+
+    def loss(params, x, y):
+        return nats(nnx.merge(graph, params)(x), y)
+
+    return _looped(data, jax.value_and_grad(loss), params)
+
+
+def over(data: images.Images, dies: int, link: str) -> Callable[[], object]:
+    """Ours, a pipeline."""
+    codec, grad = parse_link(link), None if link == "dense" else parse_link("bf16")
+    boundaries = [Boundary(codec, MODEL.width, grad_codec=grad) for _ in range(dies)]
+    graph, params = stages.split(resnet.ResNet(MODEL, rngs=nnx.Rngs(0)), boundaries)
+
+    def loss(params, x, y):
+        stage = nnx.merge(graph, jax.tree.map(lambda p: p[0], params))
+        microbatches = jax.tree.map(lambda a: a.reshape(MICRO, BATCH // MICRO, *a.shape[1:]), (x, y))
+        ends, _ = pipeline(
+            lambda m: stage.model.enter(m[0]),
+            stage.model.body,
+            lambda stream, m: nats(stage.model.leave(stream), m[1]),
+            microbatches,
+            AXIS,
+            stage.boundary,
+        )
+        return lax.psum(ends.mean(), AXIS)
+
+    spread = functools.partial(jax.shard_map, mesh=mesh.make({AXIS: dies}), in_specs=(P(AXIS), P(), P()))
+    return _looped(data, spread(jax.value_and_grad(loss), out_specs=(P(), P(AXIS))), params)
+
+
+def _looped(data: images.Images, loss_and_gradient: Callable, params) -> Callable[[], object]:
+    """`STEPS` steps a call, going on where the last call stopped."""
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state, pixels, labels):
+        loss, gradient = loss_and_gradient(params, images.normalise(data, pixels), labels)
+        updates, state = OPTIMIZER.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    now, place = [params, OPTIMIZER.init(params)], [0]
+
+    def run() -> object:
+        losses = []
+        for _ in range(STEPS):
+            pixels, labels = images.batch(data, step=place[0], seed=0, batch=BATCH)
+            *now[:], loss = step(*now, pixels, labels)
+            losses.append(loss)
+            place[0] += 1
+        return losses
+
+    return run
+
+
+if __name__ == "__main__":
+    main()
