@@ -16,7 +16,9 @@ from rich.console import Console
 
 from snap_jax.report import table, write_report
 from snap_jax.report.png import data_uri
-from tests.report_runs import RESULT, logs, make_run, some_spikes, two_runs
+from snap_jax.report.read import read_runs
+from snap_jax.report.rows import rows
+from tests.report_runs import RESULT, SPIKING, logs, make_run, some_spikes, two_runs
 
 runs = pytest.fixture(two_runs)
 
@@ -288,3 +290,11 @@ def test_the_raster_writes_the_text_below(tmp_path):
     html = page([make_run(tmp_path, "run", spikes=some_spikes())], tmp_path)
     below = "".join(word for word in html.words if len(word) == 1)
     assert "def·f(x):⏎⇥return·x▯▯▯" * 2 in below
+
+
+def test_frozen_channels_are_in_the_table(tmp_path):
+    frozen = {("frozen",): {"channels": [24, 21], "payload_bytes": [4096, 3600], "identical": True}}
+    runs = read_runs([make_run(tmp_path, "plain"), make_run(tmp_path, "frozen", SPIKING | frozen)])
+    cells = {row.name: row.cells for row in rows(runs)}
+    assert cells["channels on the wire, all and not frozen"] == ("–", "24 → 21")
+    assert cells["bytes of an evaluation, with all and without frozen"] == ("–", "4,096 → 3,600")

@@ -73,6 +73,9 @@ class Parabola:
     def watch(self, params) -> dict:
         return {"heldout_bits": float(np.asarray(params["w"]).sum())}
 
+    def freeze(self, params, least_rate):
+        raise NotImplementedError
+
     def conclude(self, params, out: Path):
         raise NotImplementedError
 

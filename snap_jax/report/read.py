@@ -12,7 +12,7 @@ import numpy as np
 
 from snap_jax.errors import UsageError
 from snap_jax.report.fields import Fields, parse
-from snap_jax.report.run import Boundary, Cost, Log, Run, Spikes
+from snap_jax.report.run import Boundary, Cost, Kept, Log, Run, Spikes
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[Run, ...]:
@@ -81,6 +81,7 @@ def _run(path: Path, top: Fields) -> Run:
         gzip=baselines.maybe_number("gzip_bits_per_byte"),
         command=top.maybe_text("command"),
         majority=baselines.maybe_number("majority_class_percent"),
+        kept=_kept(top.section("frozen")),
         logs=_logs(path / "metrics.jsonl"),
         spikes=_spikes(path / "spikes.npz"),
     )
@@ -94,6 +95,11 @@ def _boundary(fields: Fields) -> Boundary:
         fields.maybe_number("firing_rate"),
         fields.maybe_number("entropy_bits"),
     )
+
+
+def _kept(fields: Fields) -> Kept | None:
+    channels, nbytes = fields.maybe_range("channels"), fields.maybe_range("payload_bytes")
+    return None if channels is None or nbytes is None else Kept(channels, nbytes)
 
 
 def _cost(fields: Fields) -> Cost:

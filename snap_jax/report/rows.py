@@ -62,6 +62,19 @@ def _wire(runs: Sequence[Run]) -> list[Row]:
         *_against(group, runs, backward, formats.fraction),
         Row(group, "both, bytes per step", _cells(both, formats.whole)),
         *_against(group, runs, both, formats.fraction),
+        *_frozen(group, runs),
+    ]
+
+
+def _frozen(group: str, runs: Sequence[Run]) -> list[Row]:
+    """Where a run took channels off the wire for good."""
+    if not any(run.kept for run in runs):
+        return []
+    channels = tuple("{:.0f} → {:.0f}".format(*run.kept.channels) if run.kept else "–" for run in runs)
+    nbytes = tuple("{:,.0f} → {:,.0f}".format(*run.kept.payload_bytes) if run.kept else "–" for run in runs)
+    return [
+        Row(group, "channels on the wire, all and not frozen", channels),
+        Row(group, "bytes of an evaluation, with all and without frozen", nbytes),
     ]
 
 

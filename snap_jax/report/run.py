@@ -32,6 +32,14 @@ class Cost:
 
 
 @dataclasses.dataclass(frozen=True)
+class Kept:
+    """What freezing left on the wire, [before, after]: channels, and bytes of one evaluation."""
+
+    channels: Range
+    payload_bytes: Range
+
+
+@dataclasses.dataclass(frozen=True)
 class Log:
     """One line of `metrics.jsonl`; losses in bits per byte or image, entropy in bits per element."""
 
@@ -75,6 +83,7 @@ class Run:
     gzip: float | None
     command: str | None
     majority: float | None
+    kept: Kept | None
     logs: tuple[Log, ...]
     spikes: Spikes | None
 

@@ -29,6 +29,7 @@ from snap_jax.tasks.divided import Batch, Scores, Task
 from snap_jax.tasks.layouts import DIE
 from snap_jax.telemetry import Telemetry
 from snap_jax.tensor_parallel import Region
+from snap_jax.training import frozen
 from snap_jax.training.budgets import around_of, budget_of, codec_of
 from snap_jax.training.transfer import inherits, weights_of
 
@@ -111,6 +112,12 @@ class Divided(abc.ABC):
     def not_finite(self, params: PyTree, batch: Batch) -> Array:
         """How many numbers that left each die were NaN or infinite."""
         return self.task.not_finite(params, batch)
+
+    def freeze(self, params: PyTree, least_rate: float) -> tuple[PyTree, dict]:
+        """Channels that are as good as silent on the first batch are silent for good, and off the wire."""
+        sample = self.batch(0)
+        quiet = frozen.silenced(self.task, params, sample, least_rate=least_rate)
+        return quiet, {"frozen": frozen.section(self.task, quiet, sample)}
 
     def thresholds(self, params: PyTree) -> dict:
         """The mean threshold of each boundary, for the metrics; nothing where there are none."""

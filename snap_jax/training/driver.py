@@ -15,7 +15,7 @@ from snap_jax.errors import UsageError
 from snap_jax.results import cost_section, environment, wire_section
 from snap_jax.telemetry import Telemetry
 from snap_jax.traffic import Traffic, trace_compiled
-from snap_jax.training import checkpoints, directory, frozen
+from snap_jax.training import checkpoints, directory
 from snap_jax.training.directory import how_to_resume
 from snap_jax.training.files import full_disk_explained, write_atomically
 from snap_jax.training.loop import fit
@@ -67,25 +67,18 @@ def _complete(run: Run, state: TrainState) -> dict:
     traffic = trace_compiled(step, run.job.mesh)
     bits = wire_section(traffic, run.job.mesh.shape, run.elements)["bits_per_element"]
     state = fit(run, step, state, bits)
-    params = _without_idle(run, averaged(state, run.config.ema))
+    params, frozen = averaged(state, run.config.ema), {}
+    if run.config.freeze is not None:
+        params, frozen = run.job.freeze(params, run.config.freeze)
     write_atomically(run.out / "traffic.json", traffic.to_json())
     checkpoints.save_weights(run.out / "checkpoints" / "final", params)
-    result = _result(run, params, traffic) | {"training": _history(run, state), "seconds": run.seconds}
+    result = _result(run, params, traffic) | frozen | {"training": _history(run, state), "seconds": run.seconds}
     write_atomically(run.out / "result.json", json.dumps(result, indent=1))
     return result
 
 
-def _without_idle(run: Run, params: PyTree) -> PyTree:
-    """Silent for good where they were as good as silent, if that was asked for."""
-    if run.config.freeze is None:
-        return params
-    return frozen.silenced(run.job.task, params, run.job.batch(0), least_rate=run.config.freeze)
-
-
 def _result(run: Run, params: PyTree, traffic: Traffic) -> dict:
     sections, seen = run.job.conclude(params, run.out)
-    if run.config.freeze is not None:
-        sections |= {"frozen": frozen.section(run.job.task, params, run.job.batch(0))}
     return sections | {
         "wire": _wire(run, traffic, seen),
         "cost": cost_section(traffic, run.job.mesh.shape),

@@ -73,6 +73,10 @@ class Job(Protocol):
         """A quick look at held-out data, for the metrics: `heldout_bits`, lower is better, and what else is to see."""
         ...
 
+    def freeze(self, params: PyTree, least_rate: float) -> tuple[PyTree, dict]:
+        """The parameters without what fires at most at that rate, and the section `frozen` of `result.json`."""
+        ...
+
     def conclude(self, params: PyTree, out: Path) -> tuple[dict, Telemetry]:
         """All held-out data: the sections `quality` and `baselines` of `result.json`, and what left each die.
 
