@@ -18,7 +18,7 @@ from snap_jax.report.tradeoff import tradeoff
 def header(runs: Sequence[Run]) -> str:
     """Say it in one sentence, and what the runs have in common."""
     parts = [f"<em>{escape(part)}</em>" if n % 2 else escape(part) for n, part in enumerate(headline(runs))]
-    alike = ", ".join(f"{formats.words(k)} {v}" for k, v in shared(runs).items() if v is not None)
+    alike = ", ".join(f"{formats.words(k)} {v}" for k, v in shared(runs).items() if v not in (None, "", 0, False))
     common = f"{'All with' if len(runs) > 1 else 'With'} {alike}." if alike else ""
     lead = escape(f"{both_ways(runs)} {common}".strip())
     title = f"<p class=kicker>snap_jax report</p><h1>{''.join(parts)}</h1>"
