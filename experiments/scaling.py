@@ -15,7 +15,7 @@ from experiments.pareto import FILE
 from experiments.points import Point
 from experiments.sweeps import command, find
 
-WIDTHS = (32, 64, 96, 128)
+WIDTHS = (16, 32, 64, 128)
 BLOCKS = (2, 4, 8)  # one, three and seven boundaries
 BUDGETS = (1.0, 2.0, 3.0)
 STEPS = 600
