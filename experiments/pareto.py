@@ -107,8 +107,8 @@ def table(task: str, lines: Sequence[dict]) -> str:
     rows = [
         f"dense: {_spread(dense)}",
         "",
-        "| budget | spikes: wire bits | quality | loss | best rival | wire bits | quality | loss, spikes / rival |",
-        "|" + "---|" * 8,
+        "| budget | spikes: wire bits | quality | loss | best rival | wire bits | quality | loss | spikes / rival |",
+        "|" + "---|" * 9,
     ]
     for bits in BUDGETS:
         ours = [line for seed in SEEDS if (line := find(spikes(task, bits, seed=seed), lines))]
@@ -120,7 +120,7 @@ def table(task: str, lines: Sequence[dict]) -> str:
         name = f"{rival['method']} {rival['bits'] or ''}" + (f" x {rival['dims']} dims" if rival["dims"] else "")
         rows.append(
             f"| {bits} | {_bits(ours)} | {_spread(ours)} | {mean[0] / base:+.1%} | "
-            f"{name} | {_bits(theirs)} | {_spread(theirs)} | {mean[0] / mean[1]:.2f} |"
+            f"{name} | {_bits(theirs)} | {_spread(theirs)} | {mean[1] / base:+.1%} | {mean[0] / mean[1]:.2f} |"
         )
     return "\n".join(rows)
 
