@@ -69,7 +69,8 @@ def _run(path: Path, top: Fields) -> Run:
         n=quality.size("n"),
         forward_bytes=wire.size("forward_bytes_per_step"),
         backward_bytes=wire.size("backward_bytes_per_step"),
-        bits=wire.maybe_number("bits_per_element"),
+        bits=_bits(wire),
+        most_bits=wire.maybe_number("bits_per_element"),
         entropy=wire.maybe_number("entropy_bits_per_element"),
         firing_rate=wire.maybe_number("firing_rate"),
         boundaries=tuple(_boundary(fields) for fields in wire.items("by_boundary")),
@@ -95,6 +96,14 @@ def _boundary(fields: Fields) -> Boundary:
         fields.maybe_number("firing_rate"),
         fields.maybe_number("entropy_bits"),
     )
+
+
+def _bits(wire: Fields) -> float | None:
+    """Of the payload sizes taken, and the tokens that predict; else of the compiled program, which has the largest."""
+    sent = wire.maybe_number("budget_bits_per_element")
+    sent = wire.maybe_number("sent_bits_per_element") if sent is None else sent
+    most = wire.maybe_number("bits_per_element")
+    return most if sent is None or most is None or sent > 0.95 * most else sent
 
 
 def _kept(fields: Fields) -> Kept | None:

@@ -54,6 +54,7 @@ def _wire(runs: Sequence[Run]) -> list[Row]:
     return [
         Row(group, "bits per element", _cells(bits, formats.short)),
         *_against(group, runs, bits, formats.fraction),
+        *_most(group, runs),
         Row(group, "entropy, bits per element", _cells([run.entropy for run in runs], formats.short)),
         Row(group, "firing rate", _cells([run.firing_rate for run in runs], formats.percent)),
         Row(group, "forward, bytes per step", _cells(forward, formats.whole)),
@@ -64,6 +65,12 @@ def _wire(runs: Sequence[Run]) -> list[Row]:
         *_against(group, runs, both, formats.fraction),
         *_frozen(group, runs),
     ]
+
+
+def _most(group: str, runs: Sequence[Run]) -> list[Row]:
+    """Where payloads have several sizes, what the largest would be; bytes and prices below are those of it."""
+    most = [run.most_bits for run in runs]
+    return [Row(group, "at most, as compiled", _cells(most, formats.short))] if most != [r.bits for r in runs] else []
 
 
 def _frozen(group: str, runs: Sequence[Run]) -> list[Row]:

@@ -72,6 +72,7 @@ class Run:
     forward_bytes: float
     backward_bytes: float
     bits: float | None
+    most_bits: float | None
     entropy: float | None
     firing_rate: float | None
     boundaries: tuple[Boundary, ...]
