@@ -74,7 +74,7 @@ def test_the_frontier_says_how_losses_compare():
     ]
     row = pareto.table("text", lines).splitlines()[-1]
     assert "x 16 dims" in row
-    assert row.endswith("| 0.50 |")
+    assert row.endswith("| 0.50 | 0.1000 |")
 
 
 def test_tables_of_the_other_experiments_hold_what_is_there():
