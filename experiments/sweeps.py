@@ -21,6 +21,7 @@ def sweep(points: Sequence[Point], file: Path, say: Callable[[str], None] = prin
         if find(point, load(file)) is None:
             say(f"[{number + 1}/{len(points)}] {point}")
             line = run(point, say)
+            jax.clear_caches()  # programs of many points would not fit the memory maps of one process
             _drop_torn_line(file)
             with file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line | {"jax": jax.__version__}) + "\n")
