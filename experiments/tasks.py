@@ -38,7 +38,7 @@ class Cut(nnx.Module):
                     boundary = self.boundaries[place]
                     sent.append(boundary.prepare(x, context))
                     coded = sent[-1] if boundary.codec is None else boundary.codec.quantize(sent[-1])
-                    x = boundary.restore(coded, context)
+                    x = boundary.restore(coded_back(boundary.grad_codec, coded), context)
         return self.net.leave(x), sent, streams
 
 
