@@ -18,27 +18,34 @@ _BOTH_BF16 = 32.0  # bits an element, there and back
 
 
 def all_points() -> list[Point]:
-    """Two bits forward and every way back; then the other budgets with the way back that costs least."""
+    """Two bits forward and every way back; then the other budgets with the least way back that learns."""
     dense = Point("text", "dense", steps=600)
     several = [spikes("text", 2.0, grad=link) for link in LINKS]
-    return [dense, *several, *(spikes("text", bits, grad="int2:block32") for bits in FORWARD if bits != 2.0)]
+    return [dense, *several, *(spikes("text", bits, grad="int4:block32") for bits in FORWARD if bits != 2.0)]
+
+
+def once() -> list[Point]:
+    """A model that is cut once, dense and at two bits with the same way back."""
+    return [Point("text", "dense", steps=600, blocks=2), spikes("text", 2.0, blocks=2, grad="int4:block32")]
 
 
 def table(lines: Sequence[dict]) -> str:
     """Bits each way, and the loss against dense."""
-    base = find(all_points()[0], lines)
-    rows = ["| forward | back | bits forward | bits back | of bf16 both ways | bits/byte | loss |", "|" + "---|" * 7]
-    for point in all_points()[1:]:
-        line = find(point, lines)
+    rows = [
+        "| boundaries | forward | back | bits forward | bits back | of bf16 both ways | bits/byte | loss |",
+        "|" + "---|" * 8,
+    ]
+    for point in [*all_points()[1:], once()[1]]:
+        base, line = find((once() if point.blocks == 2 else all_points())[0], lines), find(point, lines)
         if line and base:
             both = line["wire_bits"] + line["grad_bits"]
             loss = 100 * (line["nats"] / base["nats"] - 1)
             rows.append(
-                f"| budget {point.bits} | {point.grad} | {line['wire_bits']:.2f} | {line['grad_bits']:.2f} | "
+                f"| {point.blocks - 1} | budget {point.bits} | {point.grad} | {line['wire_bits']:.2f} | {line['grad_bits']:.2f} | "
                 f"1/{_BOTH_BF16 / both:.1f} | {line['bits_per_byte']:.4f} | {loss:+.1f} % |"
             )
     return "\n".join(rows)
 
 
 if __name__ == "__main__":
-    command(__doc__, FILE, all_points(), table)
+    command(__doc__, FILE, [*all_points(), *once()], table)

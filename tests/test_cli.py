@@ -66,11 +66,28 @@ def test_empty_and_short_data(tmp_path, capsys):
 
 def test_train_writes_the_run_and_its_page(data, tmp_path, capsys):
     out = tmp_path / "run"
-    cli.main(["train", "language", "--data", data, *SMALL.split(), "--link", "ternary+ticks", "--out", str(out)])
-    assert json.loads((out / "result.json").read_text())["config"]["link"] == "ternary+ticks"
+    cli.main(
+        [
+            "train",
+            "language",
+            "--data",
+            data,
+            *SMALL.split(),
+            "--link",
+            "ternary+ticks",
+            "--freeze",
+            "0.0",
+            "--out",
+            str(out),
+        ]
+    )
+    result = json.loads((out / "result.json").read_text())
+    assert result["config"]["link"] == "ternary+ticks"
+    assert result["frozen"]["identical"]
     assert (out / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
     shown = capsys.readouterr().out
     assert "bits per element" in shown
+    assert "channels on the wire" in shown
     cli.main(["report", str(out), str(out), "--out", str(tmp_path / "two.html")])
     assert (tmp_path / "two.html").exists()
     cli.main(["cost", str(out), "--system", "ucie-chain"])
