@@ -41,7 +41,8 @@ def table(lines: Sequence[dict]) -> str:
             both = line["wire_bits"] + line["grad_bits"]
             loss = 100 * (line["nats"] / base["nats"] - 1)
             rows.append(
-                f"| {point.blocks - 1} | budget {point.bits} | {point.grad} | {line['wire_bits']:.2f} | {line['grad_bits']:.2f} | "
+                f"| {point.blocks - 1} | budget {point.bits} | {point.grad} | "
+                f"{line['wire_bits']:.2f} | {line['grad_bits']:.2f} | "
                 f"1/{_BOTH_BF16 / both:.1f} | {line['bits_per_byte']:.4f} | {loss:+.1f} % |"
             )
     return "\n".join(rows)
