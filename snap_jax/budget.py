@@ -152,9 +152,9 @@ class Budget(Pressure):
         return jnp.clip(state + self.speed * (state + self.first / 2) * self._error(measured, progress), 0.0, 10.0)
 
     def steer(self, measured, saturation, progress):
-        """`grip e`, and `grip |e|` where the spikes are saturated: there, coarser ones say more."""
+        """`grip e`; down only while the spikes are not saturated."""
         error = self._error(measured, progress)
-        return self.grip * jnp.where(saturation >= 1, jnp.abs(error), error)
+        return self.grip * jnp.where((error < 0) & (saturation >= 1), 0.0, error)
 
     def _error(self, measured: Array, progress: Array | float) -> Array:
         return jnp.clip(self._shared(measured) / self.target(progress) - 1, -1, 1)
