@@ -130,6 +130,13 @@ def restore_weights(path: Path, like: PyTree) -> PyTree:
         return checkpointer.restore(path.resolve(), args=part)
 
 
+def shapes(path: Path) -> list[tuple[int, ...]]:
+    """Of all arrays that `restore_weights` could read there; reads none of them."""
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.metadata(path.resolve()).item_metadata.tree
+    return [tuple(leaf.shape) for leaf in jax.tree.leaves(tree)]
+
+
 def arrays(path: Path) -> dict[str, np.ndarray]:
     """Every array of a checkpoint, by its path in the `TrainState`, on the host."""
     with ocp.PyTreeCheckpointer() as checkpointer:

@@ -4,6 +4,7 @@ Law: with dense links a model gives the same loss after it moved from 4 chips to
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,18 +116,18 @@ def _stacked(run: Path, source: Settings, network: Callable[[Settings], Network]
 
 
 def _restored(run: Path, path: Path, like: PyTree) -> PyTree:
+    # Before anything is read: Orbax would leave what it had begun to read behind, to complain of later.
+    if Counter(leaf.shape for leaf in jax.tree.leaves(like)) - Counter(checkpoints.shapes(path)):
+        raise UsageError(
+            f"init_from={run}: its weights have other shapes: start from a run on data of as many classes and channels"
+        )
     try:
-        found = checkpoints.restore_weights(path, like)
+        return checkpoints.restore_weights(path, like)
     except (ValueError, KeyError) as error:
         first = str(error).splitlines()[0]
         raise UsageError(
             f"init_from={run}: its weights are of another model ({first}): start from a run on the same kind of data"
         ) from error
-    if any(jax.tree.leaves(jax.tree.map(lambda a, b: a.shape != b.shape, found, like))):
-        raise UsageError(
-            f"init_from={run}: its weights have other shapes: start from a run on data of as many classes and channels"
-        )
-    return found
 
 
 def _settings(run: Path) -> Settings:
