@@ -38,6 +38,11 @@ def settings() -> dict[str, Point]:
         "int4 x 16 dims": bottlenecks("text", BITS)[0],
         "int4 x 14 dims, 4 tokens predict": bottlenecks("text", _LEFT, taps=4)[0],
         "int3 x 18 dims, 4 tokens predict": bottlenecks("text", _LEFT, taps=4)[1],
+        "two bits: ours": spikes("text", 2.0),
+        "two bits: int4 x 32 dims": bottlenecks("text", 2.0)[0],
+        "two bits: int4 x 30 dims, 4 tokens predict": bottlenecks("text", 2.0 - 0.125, taps=4)[0],
+        "dense": Point("text", "dense", steps=ours.steps),
+        "dense, through basis and prediction, uncoded": Point("text", "dense", dims=64, taps=4, steps=ours.steps),
     }
 
 
