@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from jax.experimental.compilation_cache import compilation_cache
 
 # A change is judged by what it changed: `pytest --hypothesis-profile=random` looks for new examples.
 settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -18,6 +19,18 @@ jax.devices()
 def _doctest_names(doctest_namespace):
     """What every doctest may use without importing it."""
     doctest_namespace.update(jax=jax, jnp=jax.numpy, np=np)
+
+
+@pytest.fixture(scope="module")
+def compiled_once_and_fast(tmp_path_factory):
+    """For runs that share their programs and take a second each: optimizing and compiling them again is most."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
 
 
 def pytest_addoption(parser):

@@ -10,24 +10,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from snap_jax import cli, training
 from snap_jax.config import Config
 from snap_jax.errors import UsageError
 from snap_jax.training import Stopped, checkpoints, directory, manifest, runs
 
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once_and_fast(tmp_path_factory):
-    """These runs share their programs, and take a second each: optimizing programs and compiling them again is most."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
+pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
 
 
 @pytest.fixture(scope="module")

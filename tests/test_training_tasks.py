@@ -8,7 +8,6 @@ import struct
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from snap_jax import cli, training
 from snap_jax.config import Config, VisionConfig, command, read_settings, written_settings
@@ -18,15 +17,7 @@ from snap_jax.training import directory
 PRODUCT = "data:2+pipeline:2+tensor:2"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once_and_fast(tmp_path_factory):
-    jax.config.update("jax_disable_most_optimizations", True)
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
+pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
 
 
 def write_idx(folder, part, rng, count):
