@@ -1,7 +1,38 @@
-"""What differs between JAX 0.10 and 0.12, in one place."""
+"""What differs between JAX 0.10 and 0.12, and what is amiss in one of them, in one place."""
+
+import dataclasses
+from typing import TypeVar
 
 import jax
-from jax import lax
+from jax import lax, tree_util
+
+T = TypeVar("T", bound=type)
+
+
+def pytree(cls: T, data: tuple[str, ...] | None = None) -> T:
+    """Decorator: a dataclass whose fields `data` are leaves and whose others are static.
+
+    Without `data`, static is what a field's metadata say, as for `jax.tree_util.register_dataclass`, which breaks the
+    law that trees of two classes are never of one structure: with jaxlib 0.10.2 it compares what is static and not the
+    classes, so that `jit` may run the program that was compiled for another encoding.
+    """
+    fields = dataclasses.fields(cls)
+    leaves = [f.name for f in fields if (not f.metadata.get("static", False) if data is None else f.name in data)]
+    static = [f.name for f in fields if f.name not in leaves]
+    keys = [tree_util.GetAttrKey(name) for name in leaves]
+
+    def flatten(tree):
+        return [getattr(tree, name) for name in leaves], tuple(getattr(tree, name) for name in static)
+
+    def flatten_with_keys(tree):
+        children, values = flatten(tree)
+        return list(zip(keys, children, strict=True)), values
+
+    def unflatten(values, children):
+        return cls(**dict(zip(leaves, children, strict=True)), **dict(zip(static, values, strict=True)))
+
+    tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
 
 
 def varying_axes(x: jax.Array | jax.ShapeDtypeStruct | float) -> frozenset[str]:

@@ -12,9 +12,9 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax import tree_util
 from jaxtyping import Array, Bool, Float, Integer, Shaped, UInt8
 
+from snap_jax._jax import pytree
 from snap_jax.encodings import Encoding, Side, all_finite, saturate
 from snap_jax.errors import UsageError
 from snap_jax.wires import Packed, Shape, Wire
@@ -23,7 +23,7 @@ from snap_jax.wires.bits import chain
 NOTHING, FINITE, NOT_FINITE = 0, 1, 2
 
 
-@tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Codec:
     """An encoding and the wire its spikes travel on.

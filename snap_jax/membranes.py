@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax, tree_util
+from jax import lax
 from jaxtyping import Array, Float, PyTree
 
-from snap_jax._jax import as_varying, varying_axes
+from snap_jax._jax import as_varying, pytree, varying_axes
 from snap_jax.codecs import Codec
 from snap_jax.collectives import pmean
 from snap_jax.encodings import saturate
@@ -30,7 +30,7 @@ Collective = Callable[..., T]
 """A linear collective of this library with all but two arguments bound: called as `collective(x, codec=codec)`."""
 
 
-@tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Stream:
     """The two ends of a closed-loop sigma-delta link, as one device holds them; f32.

@@ -10,10 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax, tree_util
+from jax import lax
 from jaxtyping import Array, Float, Int, Integer
 
-from snap_jax._jax import as_varying, varying_axes
+from snap_jax._jax import as_varying, pytree, varying_axes
 from snap_jax.codecs import Codec
 from snap_jax.encodings import Float as FloatEncoding
 from snap_jax.rungs import agreed_rung
@@ -22,7 +22,7 @@ from snap_jax.thresholds import AxisName
 _COPIES = 64  # of a histogram, so that threads of a GPU that add to one symbol do not wait for each other
 
 
-@tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Telemetry:
     """Counts of what crossed, int32: below 2^31; `add` what is more on the host, as numpy int64.

@@ -36,6 +36,14 @@ FLOATS = SHAPES.flatmap(
 )
 
 
+def test_encodings_with_equal_settings_are_two_structures():
+    """Else `jit` runs the program of the one for the other: eight, one half and straight-through mean both of these."""
+    latency, phase = (jax.tree.structure(code) for code in (snap.Latency(8, dead_zone=0.5), snap.Phase(8, start=0.5)))
+    assert latency.node_data()[1] == phase.node_data()[1]
+    assert latency != phase
+    assert latency == jax.tree.structure(snap.Latency(8, 3.0, dead_zone=0.5))
+
+
 @jax.jit
 def there_and_here(codec, x):
     payload = codec.encode(x)

@@ -13,11 +13,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import tree_util
 from jaxtyping import Array, Bool
 from jaxtyping import Float as Floats
 from jaxtyping import Integer as Integers
 
+from snap_jax._jax import pytree
 from snap_jax.wires import Shape, spike_dtype
 from snap_jax.wires.bits import any_set
 
@@ -128,5 +128,5 @@ def in_thresholds(x: Floats[Array, "..."], threshold: Threshold) -> Floats[Array
     return (x.astype(jnp.float32) * scale) * (1 / (t * scale))
 
 
-encoding = functools.partial(tree_util.register_dataclass, data_fields=["threshold"])
-"""Decorator: a dataclass that is a pytree whose one leaf is the threshold."""
+encoding = functools.partial(pytree, data=("threshold",))
+"""Decorator: a dataclass that is a pytree whose one leaf is the threshold, where it has one."""

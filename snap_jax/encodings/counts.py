@@ -4,7 +4,6 @@ Law: `y = s * threshold`, s a whole number of spikes; the threshold is shared, s
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from snap_jax.errors import UsageError
 from snap_jax.surrogates import StraightThrough, Surrogate, staircase
 
 
-@functools.partial(encoding, meta_fields=["dead_zone", "surrogate"])
+@encoding
 @dataclasses.dataclass(frozen=True)
 class Ternary(Shared):
     """One signed spike: `s = sign(x) 1(|x| >= dead_zone * threshold)`, `y = s * threshold`.
@@ -46,7 +45,7 @@ class Ternary(Shared):
         return spikes.astype(jnp.float32) * jnp.asarray(self.threshold, jnp.float32)
 
 
-@functools.partial(encoding, meta_fields=["limit", "dead_zone", "surrogate"])
+@encoding
 @dataclasses.dataclass(frozen=True)
 class Count(Shared):
     """Graded spikes: `s = sign(x) min(floor(|x| / threshold + 1 - dead_zone), limit)`, `y = s * threshold`.

@@ -8,13 +8,12 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax import tree_util
 
-from snap_jax.encodings.base import Encoding, saturate
+from snap_jax.encodings.base import Encoding, encoding, saturate
 from snap_jax.errors import UsageError
 
 
-@functools.partial(tree_util.register_dataclass, data_fields=[], meta_fields=["dtype"])
+@encoding
 @dataclasses.dataclass(frozen=True)
 class Float(Encoding):
     """The baseline that keeps floats: rounds to `dtype` and sends its bits; the gradient is the identity.

@@ -5,7 +5,6 @@ a channel or block.
 """
 
 import dataclasses
-import functools
 import math
 from typing import Any
 
@@ -18,7 +17,7 @@ from snap_jax.errors import UsageError
 from snap_jax.surrogates import round_clip
 
 
-@functools.partial(encoding, meta_fields=["bits", "block"])
+@encoding
 @dataclasses.dataclass(frozen=True)
 class Integer(Encoding):
     """The baseline integer: `s = clip(round(x / step), -2^(bits-1), 2^(bits-1) - 1)`, `y = s * step`.

@@ -17,7 +17,7 @@ from snap_jax.errors import UsageError
 from snap_jax.surrogates import StraightThrough, Surrogate
 
 
-@functools.partial(encoding, meta_fields=["ticks", "dead_zone", "surrogate"])
+@encoding
 @dataclasses.dataclass(frozen=True)
 class Latency(Encoding):
     """Time to first spike of an integrate-and-fire neuron driven by `x`; the strongest input is the first to fire.

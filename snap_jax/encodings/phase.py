@@ -4,7 +4,6 @@ Law: the closed form is the simulation, tick by tick, wherever both are exact in
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ from snap_jax.errors import UsageError
 from snap_jax.surrogates import StraightThrough, Surrogate, staircase
 
 
-@functools.partial(encoding, meta_fields=["ticks", "start", "surrogate"])
+@encoding
 @dataclasses.dataclass(frozen=True)
 class Phase(Shared):
     """A neuron whose spike at tick k = 0, 1, ... weighs `2^-(k + 1)` thresholds (Kim et al. 2018).

@@ -4,7 +4,6 @@ Law: without leak the closed form is the simulation, tick by tick, wherever both
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ from snap_jax.errors import UsageError
 from snap_jax.surrogates import StraightThrough, Surrogate, staircase
 
 
-@functools.partial(encoding, meta_fields=["ticks", "leak", "signed", "start", "surrogate"])
+@encoding
 @dataclasses.dataclass(frozen=True)
 class Rate(Shared):
     """A leaky integrate-and-fire neuron driven by `x` for `ticks` ticks; its count is the spike, its rate the value.

@@ -5,15 +5,14 @@ holds every tensor.
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
-from jax import lax, tree_util
+from jax import lax
 from jaxtyping import Array, Bool, Float, Integer
 
 from snap_jax._jax import as_varying, varying_axes
-from snap_jax.encodings.base import Encoding, in_thresholds
+from snap_jax.encodings.base import Encoding, encoding, in_thresholds
 from snap_jax.encodings.integers import absmax_step
 from snap_jax.errors import UsageError
 from snap_jax.surrogates import round_clip
@@ -21,7 +20,7 @@ from snap_jax.wires import bits as bit_strings
 from snap_jax.wires import slots_for
 
 
-@functools.partial(tree_util.register_dataclass, data_fields=[], meta_fields=["fraction", "bits"])
+@encoding
 @dataclasses.dataclass(frozen=True)
 class TopK(Encoding):
     """The largest magnitudes of the tensor, rounded: `s = round(x / step)` if kept, else 0; `y = s * step`.

@@ -11,17 +11,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax, tree_util
+from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
+from snap_jax._jax import pytree
 from snap_jax.config import Settings
 from snap_jax.telemetry import Telemetry
 from snap_jax.training.job import Job
 from snap_jax.training.optimizers import clipped
 
 
-@tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class TrainState:
     """Where a run stands.
@@ -47,7 +48,7 @@ class TrainState:
     extra: Any  # dict[str, PyTree]
 
 
-@tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Measured:
     """What one step saw.
