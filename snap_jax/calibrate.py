@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from snap_jax import codelength
+from snap_jax.codecs import Codec
 from snap_jax.encodings import Encoding, Integer
 from snap_jax.nn import Boundary
 from snap_jax.wires import Rans, frequencies
@@ -50,18 +51,26 @@ def calibrate(
 def fit_wire(boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... channels"]]) -> None:
     """Gives the `Rans` wires of boundaries one book learned from what they are about to send; others stay as they are.
 
-    One book, since boundaries of one program share their wire; each channel still names its table with a byte.
+    One book, since boundaries of one program share their wire; it lists the tables of each boundary's channels.
     """
-    counts = []
-    for boundary, z in zip(boundaries, sent, strict=True):
-        if boundary.codec is not None and isinstance(boundary.codec.wire, Rans):
-            rows = np.asarray(boundary.codec.spikes(z)).reshape(-1, z.shape[-1])
-            counts.append(np.stack([(rows == s).sum(0) for s in boundary.codec.encoding.symbols], -1))
-    if counts:
-        book = frequencies.fit(np.concatenate(counts))
-        for boundary in boundaries:
-            if boundary.codec is not None and isinstance(boundary.codec.wire, Rans):
-                boundary.set_wire(dataclasses.replace(boundary.codec.wire, learned=book))
+    coded = [
+        (boundary, boundary.codec.wire, _counts(boundary.codec, z))
+        for boundary, z in zip(boundaries, sent, strict=True)
+        if boundary.codec is not None and isinstance(boundary.codec.wire, Rans)
+    ]
+    if not coded:
+        return
+    book = frequencies.fit(np.concatenate([counts for _, _, counts in coded]))
+    lengths = np.log2(frequencies.TOTAL / np.asarray(book))
+    lists = tuple(sorted({tuple((counts @ lengths.T).argmin(-1).tolist()) for _, _, counts in coded}))
+    for boundary, wire, _ in coded:
+        boundary.set_wire(dataclasses.replace(wire, learned=book, lists=lists))
+
+
+def _counts(codec: Codec, z: Float[Array, "... channels"]) -> np.ndarray:
+    """How often each symbol occurs in each channel, `[channel, level]`."""
+    rows = np.asarray(codec.spikes(z)).reshape(-1, z.shape[-1])
+    return np.stack([(rows == s).sum(0) for s in codec.encoding.symbols], -1)
 
 
 def learned_step(z: Float[Array, "n channels"], limit: int) -> Float[Array, " channels"]:

@@ -130,3 +130,23 @@ def test_a_nan_arrives():
 def test_malformed_grids(wrong):
     with pytest.raises(UsageError, match="Rans: "):
         Rans(**wrong)
+
+
+def test_a_list_that_both_sides_hold_saves_the_names():
+    """64 channels, 64 bytes of names; another number of channels, or a worse list, takes the old way."""
+    s = spikes((512, 64), 0.6, np.linspace(-2, 2, 64))
+    counts = np.stack([(np.asarray(s) == symbol).sum(0) for symbol in SEVEN], -1)
+    book = frequencies.fit(counts)
+    best = tuple((counts @ np.log2(frequencies.TOTAL / np.asarray(book)).T).argmin(-1).tolist())
+    fine = functools.partial(Rans, ratio=1.004, least=0.4, learned=book)
+    plain, listed, misled = fine(), fine(lists=(best,)), fine(lists=((0,) * 64,))
+    size = {wire: wire.pack(s, SEVEN).size for wire in (plain, listed, misled)}
+    assert abs(size[plain] - 64 - size[listed]) <= 0.004 * size[plain] < 64  # up to one rung
+    assert size[misled] == size[plain]
+    for wire, part in ((listed, s), (misled, s), (listed, s[:, :32])):
+        np.testing.assert_array_equal(wire.unpack(wire.pack(part, SEVEN), part.shape, SEVEN), part)
+
+
+def test_lists_are_of_learned_tables():
+    with pytest.raises(UsageError, match="1 lists of 0 learned tables"):
+        Rans(lists=((0, 1),))

@@ -97,7 +97,6 @@ def bits(levels: int, lowest: int, learned: Rows = ()) -> np.ndarray:
     return np.log2(TOTAL / book(levels, lowest, learned)).astype(np.float32)
 
 
-def choose(counts, levels: int, lowest: int, learned: Rows = ()):
-    """For rows of symbol counts the table that codes each in the fewest bits, and those bits."""
-    cost = counts.astype(jnp.float32) @ bits(levels, lowest, learned).T
-    return jnp.argmin(cost, -1).astype(jnp.uint8), jnp.min(cost, -1)
+def cost(counts, levels: int, lowest: int, learned: Rows = ()):
+    """Bits of rows of symbol counts under each table: float32 `[row, table]`."""
+    return counts.astype(jnp.float32) @ bits(levels, lowest, learned).T

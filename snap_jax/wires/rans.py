@@ -3,8 +3,9 @@
 Law: a payload takes the bits of its symbols under the tables chosen for it, `sum log2(TOTAL / frequency)`, two to four
 bytes a lane and two more; where that is no gain, the last rung is `Packed`.
 
-A string of 16-bit words: the table of the whole tensor, the states of the lanes, the tables of the channels if that
-saves more than the byte that names each, and what the lanes put out. Element n belongs to lane n mod L.
+A string of 16-bit words: a table and how it is meant, the states of the lanes, the tables of the channels if that
+saves more than the byte that names each, and what the lanes put out. Element n belongs to lane n mod L. A table is that
+of the whole tensor, or its channels follow, or both sides hold a list of theirs that is named instead.
 """
 
 import dataclasses
@@ -29,6 +30,7 @@ ROWS = 64  # elements that share a table, at least
 MOST_LEVELS = 256
 LEAST_BYTES = 64  # a tensor that packs into this has one rung
 _NAME = 1  # words of the head: one, then the states
+_OWN = 1  # how tables are named: 0 is one for all, 1 one for each channel, from 2 on a list
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +42,11 @@ class Rans(Stepped):
       least: share of the bytes of `Packed` where they end.
       learned: tables that were fitted to such spikes (`frequencies.fit`), for a book that both sides hold; without, the
         book is one for everybody. Tensors with another number of levels take that one.
+      lists: tables of the channels, by place in `learned`, that both sides hold: naming one takes no more bytes than
+        naming one table. Tensors with another number of channels cannot use them.
 
     Raises:
-      UsageError: unless `ratio > 1` and `0 < least < 1`; for more than 255 rungs.
+      UsageError: unless `ratio > 1` and `0 < least < 1`; for more than 255 rungs, or 253 lists.
 
     >>> wire, s = Rans(), (jnp.arange(4096) % 16 == 0).astype(jnp.int8)
     >>> wire.nbytes(4096, range(-3, 4)), wire.pack(s, range(-3, 4)).size  # 0.34 bits a spike, one rung up
@@ -54,6 +58,7 @@ class Rans(Stepped):
     ratio: float = 1.05
     least: float = 1 / 32
     learned: frequencies.Rows = ()
+    lists: frequencies.Rows = ()
 
     def __post_init__(self):
         if not (self.ratio > 1 and 0 < self.least < 1):
@@ -61,6 +66,10 @@ class Rans(Stepped):
         if -math.log(self.least) / math.log(self.ratio) > 254:
             raise UsageError(
                 f"Rans: ratio={self.ratio} from least={self.least} on needs more than 255 rungs: raise one"
+            )
+        if len(self.lists) > 253 or any(not 0 <= name < len(self.learned) for names in self.lists for name in names):
+            raise UsageError(
+                f"Rans: {len(self.lists)} lists of {len(self.learned)} learned tables: use at most 253, of their places"
             )
 
     def last(self, size, symbols):
@@ -75,16 +84,17 @@ class Rans(Stepped):
         steps = itertools.takewhile(lambda share: share >= self.least, (self.ratio**-i for i in itertools.count()))
         return tuple(sorted({math.ceil(most * share) for share in steps}))
 
-    def tables(self, symbols: range) -> frequencies.Rows:
-        """The learned tables, if they are for so many levels."""
-        return self.learned if self.learned and len(self.learned[0]) == len(symbols) else ()
+    def book(self, symbols: range) -> "_Book":
+        """What both sides hold, for so many levels."""
+        fits = self.learned and len(self.learned[0]) == len(symbols)
+        return _Book(symbols, self.learned, self.lists) if fits else _Book(symbols)
 
     def rung(self, spikes, symbols):
         """The first whose bytes suffice."""
         sizes = self.sizes(spikes.size, symbols)
         if len(sizes) == 1:
             return jnp.zeros((), jnp.uint8)
-        needed = 2 * _code(spikes, symbols, self.tables(symbols)).words
+        needed = 2 * _code(spikes, self.book(symbols)).words
         return jnp.sum(needed > jnp.asarray(sizes[:-1], jnp.int32)).astype(jnp.uint8)
 
     def write(self, spikes, symbols, rung):
@@ -92,15 +102,37 @@ class Rans(Stepped):
         sizes = self.sizes(spikes.size, symbols)
         if len(sizes) == 1:
             return Packed().pack(spikes, symbols)
-        coded = functools.partial(_write, symbols=symbols, nbytes=sizes[-1], learned=self.tables(symbols))
+        coded = functools.partial(_write, book=self.book(symbols), nbytes=sizes[-1])
         return lax.cond(rung == len(sizes) - 1, lambda s: Packed().pack(s, symbols), coded, spikes)
 
     def read(self, payload, shape, symbols, rung):
         """The spikes that `write` was given."""
         rungs = len(self.sizes(math.prod(shape), symbols))
         packed = functools.partial(Packed().unpack, shape=shape, symbols=symbols)
-        coded = functools.partial(_read, shape=shape, symbols=symbols, learned=self.tables(symbols))
+        coded = functools.partial(_read, shape=shape, book=self.book(symbols))
         return packed(payload) if rungs == 1 else lax.cond(rung == rungs - 1, packed, coded, payload)
+
+
+class _Book(NamedTuple):
+    """Tables and lists of them that both sides hold."""
+
+    symbols: range
+    learned: frequencies.Rows = ()
+    lists: frequencies.Rows = ()
+
+    @property
+    def edges(self):
+        """Of each table, `frequencies.edges`."""
+        return jnp.asarray(frequencies.edges(len(self.symbols), self.symbols.start, self.learned))
+
+    def fitting(self, tables: int):
+        """The lists for a tensor of so many tables: int32 `[list, table]`."""
+        fit = [names for names in self.lists if len(names) == tables]
+        return jnp.asarray(fit, jnp.int32).reshape(len(fit), tables)
+
+    def cost(self, counts):
+        """Bits of rows of symbol counts under each table: `[row, table]`."""
+        return frequencies.cost(counts, len(self.symbols), self.symbols.start, self.learned)
 
 
 class _Plan(NamedTuple):
@@ -146,32 +178,36 @@ def _plan(shape: Shape) -> _Plan:
 
 
 class _Draft(NamedTuple):
-    """A payload before it is laid out; `words` is its length."""
+    """A payload before it is laid out; `words` is its length, `how` tables are named, `named` the first byte."""
 
+    named: jax.Array
+    how: jax.Array
     names: jax.Array
-    apart: jax.Array
     coded: lanes.Coded
     words: jax.Array
 
 
-def _code(spikes, symbols: range, learned: frequencies.Rows) -> _Draft:
-    plan, codes = _plan(spikes.shape), to_codes(spikes, symbols).astype(jnp.int32)
+def _code(spikes, book: _Book) -> _Draft:
+    plan, codes = _plan(spikes.shape), to_codes(spikes, book.symbols).astype(jnp.int32)
     owner = plan.owner(jnp.arange(plan.size, dtype=jnp.int32))
-    names, apart = _choose(codes, owner, plan, symbols, learned)
-    edges = jnp.asarray(frequencies.edges(len(symbols), symbols.start, learned))[names]
+    named, how, names = _choose(jnp.zeros((plan.tables, len(book.symbols)), jnp.int32).at[owner, codes].add(1), book)
+    edges = book.edges[names]
     place = codes if plan.tables == 1 else owner * edges.shape[1] + codes
     begin, end = edges.reshape(-1)[place], edges.reshape(-1)[place + 1]
     coded = lanes.encode(_deal(begin, plan, 0), _deal(end - begin, plan, frequencies.TOTAL))
-    return _Draft(names, apart, coded, plan.head + jnp.where(apart, plan.name_words, 0) + coded.total)
+    return _Draft(named, how, names, coded, plan.head + jnp.where(how == _OWN, plan.name_words, 0) + coded.total)
 
 
-def _choose(codes, owner, plan: _Plan, symbols: range, learned: frequencies.Rows):
-    """The table of each channel, and whether each has its own; else all have the same."""
-    counts = jnp.zeros((plan.tables, len(symbols)), jnp.int32).at[owner, codes].add(1)
-    each, bits_each = frequencies.choose(counts, len(symbols), symbols.start, learned)
-    one, bits_one = frequencies.choose(counts.sum(0), len(symbols), symbols.start, learned)
-    apart = (bits_each.sum() + 16 * plan.name_words < bits_one) & (plan.tables > 1)
-    return jnp.where(apart, each, one), apart
+def _choose(counts, book: _Book):
+    """What is named, how, and the table of each channel: the way that takes the fewest bits."""
+    cost, tables = book.cost(counts), jnp.arange(len(counts))
+    together, lists = cost.sum(0), book.fitting(len(counts))
+    own_bits = cost.min(-1).sum() + 16 * math.ceil(len(counts) / 2) if len(counts) > 1 else jnp.inf
+    bits_of_ways = jnp.stack([together.min(), own_bits, *(cost[tables, names].sum() for names in lists)])
+    how = jnp.argmin(bits_of_ways).astype(jnp.uint8)
+    one, own = together.argmin(), cost.argmin(-1)
+    names = jnp.stack([jnp.broadcast_to(one, own.shape), own, *lists])[how]
+    return one.astype(jnp.uint8), how, names.astype(jnp.uint8)
 
 
 def _deal(flat, plan: _Plan, filler: int):
@@ -180,37 +216,38 @@ def _deal(flat, plan: _Plan, filler: int):
     )
 
 
-def _write(spikes, symbols: range, nbytes: int, learned: frequencies.Rows):
-    plan, draft = _plan(spikes.shape), _code(spikes, symbols, learned)
+def _write(spikes, book: _Book, nbytes: int):
+    plan, draft = _plan(spikes.shape), _code(spikes, book)
     room = max(math.ceil(nbytes / 2), plan.head + plan.name_words)
     place = jnp.where(draft.coded.out, draft.words - draft.coded.total + draft.coded.place, room)
     string = jnp.zeros(room, jnp.uint16).at[place].set(draft.coded.words, mode="drop")
     names = _as_words(jnp.pad(draft.names, (0, -plan.tables % 2)))
     tables = slice(plan.head, plan.head + plan.name_words)
-    string = string.at[tables].set(jnp.where(draft.apart, names, string[tables]))
-    head = jnp.stack([draft.names[0], draft.apart.astype(jnp.uint8)])
+    string = string.at[tables].set(jnp.where(draft.how == _OWN, names, string[tables]))
+    head = jnp.stack([draft.named, draft.how])
     string = string.at[: plan.head].set(jnp.concatenate([_as_words(head), _as_words(draft.coded.states)]))
     return bits.to_bytes(string)[:nbytes]
 
 
-def _read(payload, shape: Shape, symbols: range, learned: frequencies.Rows):
+def _read(payload, shape: Shape, book: _Book):
     plan = _plan(shape)
     string = _as_words(jnp.pad(payload, (0, max(payload.size % 2, 2 * (plan.head + plan.name_words) - payload.size))))
-    (one, apart), states = (
+    (one, how), states = (
         bits.to_bytes(string[:1]),
         lax.bitcast_convert_type(string[1 : plan.head].reshape(-1, 2), "uint32"),
     )
-    names = bits.to_bytes(string[plan.head : plan.head + plan.name_words])[: plan.tables]
-    edges = jnp.asarray(frequencies.edges(len(symbols), symbols.start, learned))[jnp.where(apart > 0, names, one)]
+    own = bits.to_bytes(string[plan.head : plan.head + plan.name_words])[: plan.tables]
+    ways = [jnp.broadcast_to(one, own.shape), own, *book.fitting(plan.tables).astype(jnp.uint8)]
+    edges = book.edges[jnp.stack(ways)[jnp.minimum(how, len(ways) - 1)]]
 
     def edges_of(step: jax.Array) -> jax.Array:
         number = step * plan.lanes + jnp.arange(plan.lanes, dtype=jnp.int32)
-        whole = jnp.zeros(len(symbols) + 1, jnp.int32).at[1:].set(frequencies.TOTAL)
+        whole = jnp.zeros(len(book.symbols) + 1, jnp.int32).at[1:].set(frequencies.TOTAL)
         return jnp.where(number[:, None] < plan.size, edges[plan.owner(number)], whole)
 
-    first = plan.head + jnp.where(apart > 0, plan.name_words, 0)
+    first = plan.head + jnp.where(how == _OWN, plan.name_words, 0)
     codes = lanes.decode(states, string, first, plan.steps, edges_of).reshape(-1)[: plan.size]
-    return to_spikes(codes.astype(code_dtype(len(symbols))), symbols).reshape(shape)
+    return to_spikes(codes.astype(code_dtype(len(book.symbols))), book.symbols).reshape(shape)
 
 
 def _as_words(x):
