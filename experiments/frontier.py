@@ -15,7 +15,7 @@ from flax import nnx
 
 from experiments import tasks
 from experiments.measuring import excess, measure
-from experiments.points import Point, codec_of, pressure_of, task_of
+from experiments.points import Point, codec_of, pressure_of, reads_tokens, task_of
 from snap_jax import budget
 from snap_jax.calibrate import calibrate, fit_wire
 from snap_jax.innovation import Innovation
@@ -53,7 +53,7 @@ def _dense(task: tasks.Task, point: Point, say: Callable[[str], None]) -> Any:
 
 
 def _boundaries(point: Point, task: tasks.Task, net: Any) -> list[Boundary]:
-    around = Innovation(point.dims, point.taps) if point.dims else None
+    around = Innovation(point.dims, point.taps, segments=point.segments) if point.dims else None
     rngs, grad = nnx.Rngs(point.seed + 1000), parse_link(point.grad)
     batches = [task.batch(point.seed, 10**6 + i) for i in range(4)]
     inputs = jnp.concatenate([inputs for inputs, _, _ in batches])
@@ -62,7 +62,7 @@ def _boundaries(point: Point, task: tasks.Task, net: Any) -> list[Boundary]:
     boundaries = []
     for x in streams:
         boundary = Boundary(codec_of(point), task.width, grad_codec=grad, around=around, rngs=rngs)
-        left = point.bits - (task.context_bits if point.taps else 0)
+        left = point.bits - (task.context_bits if reads_tokens(point) else 0)
         calibrate(boundary, x, context, bits=left * (2 if point.anneal else 1))
         boundaries.append(boundary)
     return boundaries
@@ -86,7 +86,7 @@ def _fit(model: tasks.Cut, task: tasks.Task, point: Point, teacher: Any, first: 
             total = (1 - point.distill) * own + point.distill * soft
         if pressure is None:
             return total, (own, None)
-        seen = _crossings(model.boundaries, sent, task.width)
+        seen = _crossings(model.boundaries, sent)
         return total + pressure.loss(multipliers, seen).sum(), (own, seen)
 
     @tasks.jitted
@@ -124,11 +124,11 @@ def _steer(params: nnx.State, by: jax.Array) -> None:
         boundary["log_threshold"] = jax.tree.map(lambda t, more=more: t + more, boundary["log_threshold"])
 
 
-def _crossings(boundaries: Sequence[Boundary], sent: Sequence[jax.Array], width: int) -> budget.Crossing:
+def _crossings(boundaries: Sequence[Boundary], sent: Sequence[jax.Array]) -> budget.Crossing:
     """A row a boundary; bits an element of the stream, not of what is left of it in the basis."""
     each = [budget.crossing(b.codec.encoding, z) for b, z in zip(boundaries, sent, strict=True) if b.codec]
     seen = budget.Crossing(*map(jnp.stack, zip(*each, strict=True)))
-    return seen._replace(bits=seen.bits * sent[0].shape[-1] / width)
+    return seen._replace(bits=seen.bits * boundaries[0].share)
 
 
 def _fitted_at(first: int, last: int) -> tuple[int, ...]:

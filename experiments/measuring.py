@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from experiments import tasks
-from experiments.points import Point
+from experiments.points import Point, reads_tokens
 from snap_jax import Float, budget
 
 
@@ -42,7 +42,7 @@ def measure(model: tasks.Cut, task: tasks.Task, point: Point) -> dict:
         count += labels.size
         bits, entropy, rate = bits + 8 * float(nbytes.sum()), entropy + float(entropies.sum()), float(rates.mean())
         elements += inputs.size * task.width * (point.blocks - 1)  # a vector a token or pixel
-    extra = task.context_bits if point.taps else 0.0
+    extra = task.context_bits if reads_tokens(point) else 0.0
     return {
         "nats": nats / count,
         "bits_per_byte": nats / count / math.log(2),

@@ -97,7 +97,8 @@ def best_rival(task: str, budget: float, lines: Sequence[dict]) -> dict | None:
 
 
 def _again(line: dict, seed: int) -> Point:
-    return Point(**{name: line[name] for name in Point.__dataclass_fields__} | {"seed": seed})
+    known = {name: line[name] for name in Point.__dataclass_fields__ if name in line}
+    return Point(**known | {"seed": seed})
 
 
 def table(task: str, lines: Sequence[dict]) -> str:

@@ -28,6 +28,8 @@ class Point:
       grad: link of the cotangent.
       distill: weight of the dense model's own predictions in the loss.
       anneal: share of the run in which the budget comes down, from twice itself.
+      dead_zone: where the first spike fires, in thresholds.
+      segments: parts of a tensor whose tokens are alike, with thresholds and tables of their own.
     """
 
     task: str
@@ -45,6 +47,7 @@ class Point:
     distill: float = 0.0
     anneal: float = 0.0
     dead_zone: float = 0.5
+    segments: int = 1
 
 
 def task_of(point: Point) -> tasks.Task:
@@ -65,13 +68,18 @@ def codec_of(point: Point) -> Codec | None:
     return parse_link(point.method)
 
 
+def reads_tokens(point: Point) -> bool:
+    """Whether both sides of its boundaries need to hold the tokens."""
+    return point.taps > 0 or point.segments > 1
+
+
 def pressure_of(point: Point, context_bits: float) -> budget.Pressure | None:
     """What learns to send less; the context comes out of the budget first."""
     if point.method != "spikes":
         return None
     kind, _, weight = point.pressure.partition(":")
     if kind == "budget":
-        left = point.bits - (context_bits if point.taps else 0)
+        left = point.bits - (context_bits if reads_tokens(point) else 0)
         if left <= 0:
             raise UsageError(f"frontier: bits={point.bits} do not even pay for the tokens, {context_bits}: use taps=0")
         start = 2.0 if point.anneal else 1.0

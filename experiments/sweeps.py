@@ -55,6 +55,6 @@ def _drop_torn_line(file: Path) -> None:
 
 
 def find(point: Point, lines: Sequence[dict]) -> dict | None:
-    """The line of a point."""
-    wanted = dataclasses.asdict(point)
-    return next((line for line in lines if all(line.get(k) == v for k, v in wanted.items())), None)
+    """The line of a point; what a line does not say is as it is by default."""
+    wanted, first = dataclasses.asdict(point), {field.name: field.default for field in dataclasses.fields(Point)}
+    return next((line for line in lines if all(line.get(k, first[k]) == v for k, v in wanted.items())), None)

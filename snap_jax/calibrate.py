@@ -18,6 +18,7 @@ from snap_jax import codelength
 from snap_jax.codecs import Codec
 from snap_jax.encodings import Encoding, Integer
 from snap_jax.nn import Boundary
+from snap_jax.ordering import loudness
 from snap_jax.wires import Rans, frequencies
 
 _GRID = np.geomspace(8.0, 1 / 256, 160)  # thresholds to try, in standard deviations, the largest first
@@ -36,16 +37,30 @@ def calibrate(
     """
     if boundary.around is not None:
         _set_basis(boundary, np.asarray(x, np.float64).reshape(-1, x.shape[-1]))
+        set_order(boundary, boundary.sender(x, context), context)
     codec = boundary.codec
     if codec is None or codec.encoding.threshold is None:
         return
-    z = boundary.prepare(x, context)
-    z = z.reshape(-1, z.shape[-1])
+    z = boundary.prepare(x, context).reshape(-1, boundary.segments * boundary.sent_channels)
     if isinstance(codec.encoding, Integer):
         threshold = learned_step(z, codec.encoding.symbols.stop - 1)
     else:
-        threshold = _threshold(codec.encoding, z, bits * x.shape[-1] / z.shape[-1])
-    boundary.log_threshold[...] = jnp.broadcast_to(jnp.log(threshold), boundary.log_threshold.shape)
+        threshold = _threshold(codec.encoding, z, bits / boundary.share)
+    shape = boundary.log_threshold.shape
+    boundary.log_threshold[...] = jnp.broadcast_to(jnp.log(threshold), (z.shape[-1],)).reshape(shape)
+
+
+def set_order(boundary: Boundary, z: Float[Array, "... dims"], tokens: Array | None) -> None:
+    """Sorts tokens by how loud what is sent of them is, on both ends, for a boundary with segments.
+
+    Args:
+      boundary: changed in place.
+      z: what its sender made of a sample, as it was before it was arranged.
+      tokens: of the sample.
+    """
+    for end in (boundary.sender, boundary.receiver) if boundary.around is not None else ():
+        if end.order is not None and tokens is not None:
+            end.order.loudness[...] = loudness(z, tokens, len(end.order.loudness[...]))
 
 
 def fit_wire(boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... channels"]]) -> None:

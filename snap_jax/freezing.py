@@ -49,7 +49,7 @@ def idle_channels(
 ) -> tuple[int, ...]:
     """Channels that fire at most at `least_rate` on every boundary, given a sample of what each is about to send."""
     rates = [
-        np.asarray(boundary.codec.spikes(z) != 0).reshape(-1, z.shape[-1]).mean(0)
+        np.asarray(boundary.codec.spikes(z) != 0).reshape(-1, boundary.sent_channels).mean(0)
         for boundary, z in zip(boundaries, sent, strict=True)
         if boundary.codec is not None
     ]
@@ -83,7 +83,8 @@ def freeze(boundaries: Sequence[Boundary], *, limit: int | None = None) -> Froze
 def _silenced(boundary: Boundary) -> set[int]:
     if boundary.codec is None or boundary.codec.encoding.threshold is None:
         return set()
-    return {int(c) for c in np.flatnonzero(np.asarray(boundary.log_threshold[...]) >= _NEVER)}
+    silent = np.asarray(boundary.log_threshold[...]).reshape(-1, boundary.channels) >= _NEVER
+    return {int(c) for c in np.flatnonzero(silent.all(0))}
 
 
 def most_spikes(boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... channels"]]) -> int:

@@ -17,6 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from snap_jax.errors import UsageError
+from snap_jax.ordering import Order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,19 +29,25 @@ class Innovation:
       taps: how many of the latest tokens predict what is sent; 0 predicts nothing and needs no context.
       vocabulary: how many tokens there are.
       hidden: width of the predictor.
+      segments: parts of a tensor whose tokens are alike, each with thresholds and tables of its own (`ordering`); 1
+        leaves the order as it is and needs no context.
 
     Raises:
-      UsageError: for dims below 1, negative taps.
+      UsageError: for dims or segments below 1, negative taps.
     """
 
     dims: int
     taps: int = 0
     vocabulary: int = 256
     hidden: int = 128
+    segments: int = 1
 
     def __post_init__(self):
-        if self.dims < 1 or self.taps < 0:
-            raise UsageError(f"Innovation: dims={self.dims}, taps={self.taps}: use dims >= 1 and taps >= 0")
+        if self.dims < 1 or self.taps < 0 or self.segments < 1:
+            raise UsageError(
+                f"Innovation: dims={self.dims}, taps={self.taps}, segments={self.segments}: "
+                "use 1 or more dims and segments, and taps >= 0"
+            )
 
 
 class Predictor(nnx.Module):
@@ -75,7 +82,12 @@ class Sender(nnx.Module):
         self.basis = nnx.Param(orthonormal(features, size.dims))
         if size.taps:
             self.predictor = Predictor(size, rngs=rngs)
+        self.order = Order(size.segments, size.vocabulary) if size.segments > 1 else None
         self.predicts = size.taps > 0
+
+    def arrange(self, z: Float[Array, "... dims"], context: Array | None = None) -> Float[Array, "... wide"]:
+        """What is to be sent, in the order in which it crosses."""
+        return z if self.order is None else self.order.arrange(z, _needed(context))
 
     def __call__(self, x: Float[Array, "... features"], context: Array | None = None) -> Float[Array, "... dims"]:
         """What is to be sent of `x`."""
@@ -91,7 +103,12 @@ class Receiver(nnx.Module):
         self.basis = nnx.Param(orthonormal(features, size.dims).T)
         if size.taps:
             self.predictor = Predictor(size, rngs=rngs)
+        self.order = Order(size.segments, size.vocabulary) if size.segments > 1 else None
         self.predicts = size.taps > 0
+
+    def undo(self, rows: Float[Array, "... wide"], context: Array | None = None) -> Float[Array, "... dims"]:
+        """What arrived, in the order of the tokens."""
+        return rows if self.order is None else self.order.undo(rows, _needed(context))
 
     def __call__(self, z: Float[Array, "... dims"], context: Array | None = None) -> Float[Array, "... features"]:
         """What stands for the tensor of which `z` arrived."""
@@ -120,5 +137,7 @@ def orthonormal(features: int, dims: int) -> Float[Array, "features dims"]:
 
 def _needed(context: Array | None) -> Array:
     if context is None:
-        raise UsageError("Boundary: its predictor was given no context: pass context=tokens, or use taps=0")
+        raise UsageError(
+            "Boundary: predictor and order were given no context: pass context=tokens, or use taps=0, segments=1"
+        )
     return context

@@ -52,13 +52,15 @@ class Boundary(nnx.Module):
         self.grad_codec = nnx.static(grad_codec)
         self.features = features
         self.channels = around.dims if around else features
+        self.segments = around.segments if around else 1
         self.live: tuple[int, ...] | None = nnx.static(None)
         self.around = nnx.static(around)
         if around is not None:
             rngs = rngs or nnx.Rngs(0)
             self.sender, self.receiver = Sender(features, around, rngs=rngs), Receiver(features, around, rngs=rngs)
         if codec is not None and codec.encoding.threshold is not None:
-            start = jnp.broadcast_to(jnp.asarray(codec.encoding.threshold, jnp.float32), (self.channels,))
+            shape = (self.channels,) if self.segments == 1 else (self.segments, self.channels)
+            start = jnp.broadcast_to(jnp.asarray(codec.encoding.threshold, jnp.float32), shape)
             self.log_threshold = nnx.Param(jnp.log(start))
 
     @property
@@ -67,9 +69,8 @@ class Boundary(nnx.Module):
         if self._template is None or self._template.encoding.threshold is None:
             return self._template
         threshold = jnp.exp(self.log_threshold[...])
-        encoding = self._template.encoding.with_threshold(
-            threshold if self.live is None else threshold[..., jnp.asarray(self.live)]
-        )
+        live = threshold if self.live is None else threshold[..., jnp.asarray(self.live)]
+        encoding = self._template.encoding.with_threshold(live.reshape(-1))
         return dataclasses.replace(self._template, encoding=encoding)
 
     def lower_limit(self, limit: int) -> None:
@@ -89,13 +90,20 @@ class Boundary(nnx.Module):
         """Size of the last axis of what is sent: of the basis, less what is frozen."""
         return self.channels if self.live is None else len(self.live)
 
-    def prepare(self, x: Float[Array, "... features"], context: Array | None = None) -> Float[Array, "... sent"]:
-        """What is to be coded and sent of `x`."""
-        z = x if self.around is None else self.sender(x, context)
-        return z if self.live is None else z[..., jnp.asarray(self.live)]
+    @property
+    def share(self) -> float:
+        """Numbers sent for each of the tensor."""
+        return self.sent_channels / self.features
 
-    def restore(self, z: Float[Array, "... sent"], context: Array | None = None) -> Float[Array, "... features"]:
+    def prepare(self, x: Float[Array, "... features"], context: Array | None = None) -> Float[Array, "... wide"]:
+        """What is to be coded and sent of `x`: `sent_channels` numbers a vector, side by side for all segments."""
+        z = x if self.around is None else self.sender(x, context)
+        z = z if self.live is None else z[..., jnp.asarray(self.live)]
+        return z if self.around is None else self.sender.arrange(z, context)
+
+    def restore(self, z: Float[Array, "... wide"], context: Array | None = None) -> Float[Array, "... features"]:
         """What stands for `x`, where `z` arrived."""
+        z = z if self.around is None else self.receiver.undo(z, context)
         if self.live is not None:
             silence = jnp.zeros_like(z, shape=(*z.shape[:-1], self.channels))
             z = silence.at[..., jnp.asarray(self.live)].set(z)

@@ -210,7 +210,7 @@ class Task:
         def watch(boundary: Boundary, sent: Array) -> tuple[Telemetry, Crossing]:
             assert boundary.codec is not None
             seen = crossing(boundary.codec.encoding, sent)
-            return _observe(boundary, sent), seen._replace(bits=seen.bits * sent.shape[-1] / boundary.features)
+            return _observe(boundary, sent), seen._replace(bits=seen.bits * boundary.share)
 
         assert self.pressure is not None
         nats, (seen, crossings) = self._run(params, batch, _nats, watch)
