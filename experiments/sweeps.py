@@ -15,8 +15,7 @@ from experiments.points import Point
 def sweep(points: Sequence[Point], file: Path, say: Callable[[str], None] = print) -> list[dict]:
     """Runs what `file` does not hold yet; a line of JSON each, appended as it is done."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(file.parent / ".compiled"))  # seeds share their programs
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    keep_programs(file.parent / ".compiled")
     for number, point in enumerate(points):
         if find(point, load(file)) is None:
             say(f"[{number + 1}/{len(points)}] {point}")
@@ -28,6 +27,12 @@ def sweep(points: Sequence[Point], file: Path, say: Callable[[str], None] = prin
             quality = f"{line['bits_per_byte']:.4f} bits/byte, {line['accuracy']:.2f} %"
             say(f"    {quality}, {line['wire_bits']:.3f} wire bits")
     return [line for point in points if (line := find(point, load(file))) is not None]
+
+
+def keep_programs(folder: Path) -> None:
+    """Programs compiled once are read from disk by the next seed."""
+    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def command(about: str | None, file: Path, points: Sequence[Point], table: Callable[[Sequence[dict]], str]) -> None:

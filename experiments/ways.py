@@ -20,6 +20,7 @@ from experiments import frontier, over_chips, tasks
 from experiments.inside import firing_rate
 from experiments.measuring import measure
 from experiments.points import Point
+from experiments.sweeps import keep_programs as keep_programs
 from experiments.sweeps import load
 from snap_jax.models.rwkv import RWKV
 from snap_jax.operations import count
@@ -169,12 +170,6 @@ def find(trial: Trial, lines: Sequence[dict]) -> dict | None:
     """The line of a trial."""
     wanted = json.loads(json.dumps(trial.key))
     return next((line for line in lines if all(line.get(k) == v for k, v in wanted.items())), None)
-
-
-def keep_programs(folder: Path) -> None:
-    """Programs compiled once are read from disk by the next seed."""
-    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 @functools.cache
