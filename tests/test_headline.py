@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
 from benchmarks import vision as bench
-from experiments import headline, language, over_chips, pricing, tasks, vision, ways
+from experiments import asking, headline, language, over_chips, pricing, tasks, vision, ways
 from experiments.inside import firing_rate
 from experiments.ways import Trial, Way
 from snap_jax.innovation import Innovation
@@ -166,7 +166,7 @@ def test_a_tiny_run_is_found_again_and_not_run_twice(tmp_path, monkeypatch, caps
     monkeypatch.setattr(ways, "PASS", {"digits": (2, 1)})
     monkeypatch.setattr(ways, "WIDTH", {"digits": 8})
     monkeypatch.setattr(headline, "WAYS", {"digits": (Way(headline.BASE, "bf16"),)})
-    monkeypatch.setattr(headline, "keep_programs", lambda folder: None)
+    monkeypatch.setattr(asking, "keep_programs", lambda folder: None)
     file = tmp_path / "runs" / "lines"
     arguments = ["--task", "digits", "--scale", "0.01", "--seeds", "1", "--file", str(file)]
     headline.main(arguments)
