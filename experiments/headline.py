@@ -12,11 +12,11 @@ read from the compiled program, payloads in the size they took. Systems are thos
 source has no number. Compute energy is Horowitz's (45 nm), float32 as it ran; speeds of chips are assumed, and said.
 """
 
-import argparse
 from pathlib import Path
 
 from experiments import pricing
-from experiments.ways import Trial, Way, keep_programs, sweep
+from experiments.asking import fill, parser
+from experiments.ways import Trial, Way
 from snap_jax import mesh
 
 FILE = Path("runs/headline.jsonl")
@@ -51,18 +51,12 @@ def trials(task: str, seeds: tuple[int, ...], scale: float) -> list[Trial]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=tuple(WAYS), default="text")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--scale", type=float, default=1.0, help="of steps and, from 2 on, of the width")
-    parser.add_argument("--show", action="store_true", help="only show what is there")
-    parser.add_argument("--file", type=Path, default=FILE)
-    asked = parser.parse_args(arguments)
+    asking = parser(__doc__, FILE, [0])
+    asking.add_argument("--task", choices=tuple(WAYS), default="text")
+    asked = asking.parse_args(arguments)
     mesh.emulate(4)
     wanted = trials(asked.task, tuple(asked.seeds), asked.scale)
-    if not asked.show:
-        keep_programs(asked.file.parent / "programs")
-        sweep(wanted, asked.file)
+    fill(wanted, asked)
     print(pricing.page(wanted, asked.file, BASE))
 
 

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from snap_jax.models.neurons import Neurons
-from snap_jax.models.spiking import Activation
+from snap_jax.models.neurons import RateNeurons, TickNeurons
 
 
 def firing_rate(net: Any, inputs: jax.Array) -> float:
@@ -21,7 +20,7 @@ def firing_rate(net: Any, inputs: jax.Array) -> float:
         for _, module in list(nnx.iter_graph(watched)):
             if isinstance(module, nnx.Module):
                 for name, value in list(vars(module).items()):
-                    if isinstance(value, Neurons | Activation):
+                    if isinstance(value, RateNeurons | TickNeurons):
                         setattr(module, name, _watch(value, seen))
         watched(inputs)
         return [spikes.sum() for spikes in seen], [spikes.size for spikes in seen]
@@ -30,10 +29,10 @@ def firing_rate(net: Any, inputs: jax.Array) -> float:
     return float(sum(spikes)) / float(sum(sizes))
 
 
-def _watch(neurons: Neurons | Activation, seen: list[jax.Array]) -> Callable[[jax.Array], jax.Array]:
+def _watch(neurons: RateNeurons | TickNeurons, seen: list[jax.Array]) -> Callable[[jax.Array], jax.Array]:
     def call(x: jax.Array) -> jax.Array:
         y = neurons(x)
-        if isinstance(neurons, Neurons):
+        if isinstance(neurons, RateNeurons):
             rate = neurons.rate.with_threshold(jnp.exp(neurons.log_threshold[...]))
             seen.append(jnp.abs(rate.spikes(x)) / rate.ticks)
         else:

@@ -8,14 +8,13 @@ The standard library's text and an RWKV of four blocks, a boundary between any t
 optimizer and seeds; what the headline has trained already is not trained again.
 """
 
-import argparse
 import statistics
-from pathlib import Path
 
+from experiments.asking import fill, parser
 from experiments.headline import BASE, FILE, WAYS
 from experiments.pricing import markdown, spread
 from experiments.vision import grouped, trials
-from experiments.ways import Way, keep_programs, sweep
+from experiments.ways import Way
 from snap_jax import mesh
 
 ASKED = (BASE, "hybrid, 1 bit", "SNN, 4 ticks")
@@ -42,17 +41,10 @@ def table(groups: dict[str, list[dict]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--scale", type=float, default=1.0, help="of steps and, from 2 on, of the width")
-    parser.add_argument("--show", action="store_true", help="only show what is there")
-    parser.add_argument("--file", type=Path, default=FILE)
-    asked = parser.parse_args(arguments)
+    asked = parser(__doc__, FILE, [0]).parse_args(arguments)
     mesh.emulate(4)
     wanted = trials("text", ways(), asked.seeds, asked.scale)
-    if not asked.show:
-        keep_programs(asked.file.parent / "programs")
-        sweep(wanted, asked.file)
+    fill(wanted, asked)
     groups = grouped(wanted, asked.file)
     print(table(groups) if BASE in groups else f"no line of {BASE!r} in {asked.file} yet")
 

@@ -7,7 +7,6 @@
 Every point: the same data, steps, optimizer, learned-step initialisation and calibration; see `experiments.frontier`.
 """
 
-import argparse
 import dataclasses
 import statistics
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 from experiments import plots
 from experiments.points import Point
-from experiments.sweeps import find, load, sweep
+from experiments.sweeps import find, load, parser, sweep
 
 FILE = Path("runs/pareto.jsonl")
 STEPS = {"text": 600, "digits": 500, "noisy": 500}
@@ -150,12 +149,10 @@ def _spread(lines: Sequence[dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=("text", "digits", "noisy"), action="append")
-    parser.add_argument("--part", default="1/1", help="which share of the points, such as 1/2")
-    parser.add_argument("--show", action="store_true", help="only show what is there")
-    parser.add_argument("--file", type=Path, default=FILE)
-    asked = parser.parse_args()
+    asking = parser(__doc__, FILE)
+    asking.add_argument("--task", choices=("text", "digits", "noisy"), action="append")
+    asking.add_argument("--part", default="1/1", help="which share of the points, such as 1/2")
+    asked = asking.parse_args()
     share, shares = map(int, asked.part.split("/"))
     for task in asked.task or ("text", "noisy", "digits"):
         if not asked.show:

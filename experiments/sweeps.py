@@ -35,12 +35,17 @@ def keep_programs(folder: Path) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+def parser(about: str | None, file: Path) -> argparse.ArgumentParser:
+    """What every experiment takes: where lines are kept, and whether to add any."""
+    asking = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asking.add_argument("--show", action="store_true", help="only show what is there")
+    asking.add_argument("--file", type=Path, default=file)
+    return asking
+
+
 def command(about: str | None, file: Path, points: Sequence[Point], table: Callable[[Sequence[dict]], str]) -> None:
     """The command line of an experiment: runs what is missing, unless told to `--show`, and prints its table."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--show", action="store_true", help="only show what is there")
-    parser.add_argument("--file", type=Path, default=file)
-    asked = parser.parse_args()
+    asked = parser(about, file).parse_args()
     if not asked.show:
         sweep(points, asked.file)
     print(table(load(asked.file)))

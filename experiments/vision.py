@@ -10,14 +10,14 @@ within half a point of it at 1.5 wire bits an element at most. Wire bits are tho
 headers included, an element of the stream that is cut; a spiking model sends four ticks of it.
 """
 
-import argparse
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.asking import fill, parser
 from experiments.pricing import markdown, spread
 from experiments.sweeps import load
-from experiments.ways import Trial, Way, find, keep_programs, sweep
+from experiments.ways import Trial, Way, find
 
 FILE = Path("runs/vision.jsonl")
 DENSE = Way("ANN, float links", "dense")
@@ -76,16 +76,9 @@ def verdict(groups: dict[str, list[dict]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--scale", type=float, default=1.0, help="of steps and, from 2 on, of the width")
-    parser.add_argument("--show", action="store_true", help="only show what is there")
-    parser.add_argument("--file", type=Path, default=FILE)
-    asked = parser.parse_args(arguments)
+    asked = parser(__doc__, FILE, [0, 1, 2]).parse_args(arguments)
     wanted = trials("digits", WAYS, asked.seeds, asked.scale)
-    if not asked.show:
-        keep_programs(asked.file.parent / "programs")
-        sweep(wanted, asked.file, programs=False)
+    fill(wanted, asked, programs=False)
     groups = grouped(wanted, asked.file)
     print(f"{table(groups)}\n\n{verdict(groups)}")
 

@@ -20,7 +20,6 @@ from experiments import frontier, over_chips, tasks
 from experiments.inside import firing_rate
 from experiments.measuring import measure
 from experiments.points import Point
-from experiments.sweeps import keep_programs as keep_programs
 from experiments.sweeps import load
 from snap_jax.models.rwkv import RWKV
 from snap_jax.operations import count

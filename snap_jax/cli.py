@@ -20,7 +20,6 @@ from snap_jax.config import Config, Settings, VisionConfig
 from snap_jax.cost import cli as cost_cli
 from snap_jax.errors import UsageError
 
-_LANGUAGE, _VISION = Config(), VisionConfig()
 DEMO_LINKS = ("bf16", "int4", "count:3")
 
 _ABOUT = "Compressed collectives for JAX: train a model whose chips talk in spikes, and see what it saved."
@@ -40,7 +39,7 @@ def demo(out: Path = Path("runs/demo"), data: str = "stdlib", steps: int = 300, 
     runs = [out / link.replace(":", "") for link in DEMO_LINKS]
     base = Config(data=data, steps=steps, seed=seed)
     for link, run in zip(DEMO_LINKS, runs, strict=True):
-        _train(dataclasses.replace(base, link=link), run, console, overwrite=True)
+        _train(dataclasses.replace(base, link=link), Directory(run, overwrite=True), console)
     _show(runs, out / "report.html", console)
 
 
@@ -48,38 +47,39 @@ def train() -> None:
     """Train a model that is divided over emulated chips: `train language`, or `train vision`; --help behind either."""
 
 
-def language(
-    config: Annotated[Config, tyro.conf.arg(name="")] = _LANGUAGE,
-    out: Path = Path("runs/language"),
-    overwrite: bool = False,
-    resume: bool = False,
-) -> None:
-    """Train an RWKV or a transformer to predict text byte by byte.
+@dataclasses.dataclass(frozen=True)
+class Directory:
+    """Where a run goes, and what to do with the one that is there.
 
-    Args:
-      config: the run.
+    Attributes:
       out: directory for result.json, metrics.jsonl, TensorBoard's events, report.html and the checkpoints.
       overwrite: replace the run in that directory.
       resume: go on with the run in that directory, as if it had never been stopped.
     """
-    _train_and_show(config, out, overwrite, resume)
+
+    out: Path
+    overwrite: bool = False
+    resume: bool = False
+
+
+_LANGUAGE, _LANGUAGE_RUN = Config(), Directory(Path("runs/language"))
+_VISION, _VISION_RUN = VisionConfig(), Directory(Path("runs/vision"))
+
+
+def language(
+    directory: Annotated[Directory, tyro.conf.arg(name="")] = _LANGUAGE_RUN,
+    config: Annotated[Config, tyro.conf.arg(name="")] = _LANGUAGE,
+) -> None:
+    """Train an RWKV or a transformer to predict text byte by byte."""
+    _train_and_show(config, directory)
 
 
 def vision(
+    directory: Annotated[Directory, tyro.conf.arg(name="")] = _VISION_RUN,
     config: Annotated[VisionConfig, tyro.conf.arg(name="")] = _VISION,
-    out: Path = Path("runs/vision"),
-    overwrite: bool = False,
-    resume: bool = False,
 ) -> None:
-    """Train an MS-ResNet or an EfficientNet to tell pictures apart.
-
-    Args:
-      config: the run.
-      out: directory for result.json, metrics.jsonl, TensorBoard's events, report.html and the checkpoints.
-      overwrite: replace the run in that directory.
-      resume: go on with the run in that directory, as if it had never been stopped.
-    """
-    _train_and_show(config, out, overwrite, resume)
+    """Train an MS-ResNet or an EfficientNet to tell pictures apart."""
+    _train_and_show(config, directory)
 
 
 def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("report.html")) -> None:
@@ -128,13 +128,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _train_and_show(config: Settings, out: Path, overwrite: bool, resume: bool) -> None:
+def _train_and_show(config: Settings, directory: Directory) -> None:
     console = Console()
-    _train(config, out, console, overwrite=overwrite, resume=resume)
-    _show([out], out / "report.html", console)
+    _train(config, directory, console)
+    _show([directory.out], directory.out / "report.html", console)
 
 
-def _train(config: Settings, out: Path, console: Console, *, overwrite: bool = False, resume: bool = False) -> None:
+def _train(config: Settings, directory: Directory, console: Console) -> None:
     columns = (
         TextColumn("{task.description}", style="bold"),
         BarColumn(bar_width=30),
@@ -154,7 +154,14 @@ def _train(config: Settings, out: Path, console: Console, *, overwrite: bool = F
         def note(text: str) -> None:
             console.print(f"snap-jax: {text}", highlight=False, markup=False, soft_wrap=True)
 
-        training.train(config, out, overwrite=overwrite, resume=resume, on_progress=show, on_note=note)
+        training.train(
+            config,
+            directory.out,
+            overwrite=directory.overwrite,
+            resume=directory.resume,
+            on_progress=show,
+            on_note=note,
+        )
 
 
 def _show(runs: Sequence[Path], page: Path, console: Console) -> None:

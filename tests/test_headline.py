@@ -12,13 +12,12 @@ from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
 from benchmarks import vision as bench
-from experiments import headline, language, over_chips, pricing, tasks, vision, ways
+from experiments import asking, headline, language, over_chips, pricing, tasks, vision, ways
 from experiments.inside import firing_rate
 from experiments.ways import Trial, Way
 from snap_jax.innovation import Innovation
 from snap_jax.models import resnet, stages
-from snap_jax.models.neurons import Neurons
-from snap_jax.models.spiking import Activation
+from snap_jax.models.neurons import RateNeurons, TickNeurons
 from snap_jax.nn import Boundary
 from snap_jax.pipelines import pipeline
 from snap_jax.traffic import Traffic, Transfer
@@ -85,9 +84,9 @@ class OneLayer(nnx.Module):
 
 def test_firing_rates_are_spikes_a_neuron_and_tick():
     # Currents of 0.5 for three ticks reach the threshold of 1 once; currents of 0 never.
-    assert firing_rate(OneLayer(Activation(ticks=3, leak=1.0)), jnp.array([[0.5, 0.0]] * 3)) == pytest.approx(1 / 6)
+    assert firing_rate(OneLayer(TickNeurons(ticks=3, leak=1.0)), jnp.array([[0.5, 0.0]] * 3)) == pytest.approx(1 / 6)
     # As its docstring has it: in thresholds these fire at 1, 0.5 and 0 of their ticks.
-    assert firing_rate(OneLayer(Neurons(3, 4, signed=False)), jnp.array([2.0, 1.2, -2.0])) == pytest.approx(0.5)
+    assert firing_rate(OneLayer(RateNeurons(3, 4, signed=False)), jnp.array([2.0, 1.2, -2.0])) == pytest.approx(0.5)
 
 
 def line(trial, nbytes, macs=0, **more):
@@ -166,7 +165,7 @@ def test_a_tiny_run_is_found_again_and_not_run_twice(tmp_path, monkeypatch, caps
     monkeypatch.setattr(ways, "PASS", {"digits": (2, 1)})
     monkeypatch.setattr(ways, "WIDTH", {"digits": 8})
     monkeypatch.setattr(headline, "WAYS", {"digits": (Way(headline.BASE, "bf16"),)})
-    monkeypatch.setattr(headline, "keep_programs", lambda folder: None)
+    monkeypatch.setattr(asking, "keep_programs", lambda folder: None)
     file = tmp_path / "runs" / "lines"
     arguments = ["--task", "digits", "--scale", "0.01", "--seeds", "1", "--file", str(file)]
     headline.main(arguments)

@@ -73,6 +73,9 @@ def test_a_malformed_file_is_named(tmp_path, file, content, message):
         {"text": np.zeros(3, np.uint8), "spikes": np.zeros((3, 2), np.int8)},
         {"text": np.zeros(3, np.uint8), "spikes": np.zeros((1, 3, 2), np.float32)},
         {"text": np.zeros(3, np.int32), "spikes": np.zeros((1, 3, 2), np.int8)},
+        {"image": np.zeros((2, 2, 1), np.uint8), "spikes": np.zeros((1, 1, 2, 2, 2), np.int8)},
+        {"image": np.zeros((2, 2, 1), np.uint8), "label": np.int32(0), "spikes": np.zeros((1, 2, 2, 2), np.int8)},
+        {"image": np.zeros((2, 2), np.uint8), "label": np.int32(0), "spikes": np.zeros((1, 1, 2, 2, 2), np.int8)},
     ],
 )
 def test_spikes_of_another_shape_are_refused(tmp_path, arrays):

@@ -8,7 +8,7 @@ from flax import nnx
 
 import snap_jax as snap
 from snap_jax.models import stages, transformer
-from snap_jax.models.neurons import LEAK, Neurons
+from snap_jax.models.neurons import LEAK, RateNeurons
 from snap_jax.nn import Boundary
 from snap_jax.specs import unit_normal_threshold
 from tests.small_models import WIDTH, build, cross_entropy, run, tokens
@@ -69,8 +69,8 @@ def test_a_neuron_leaks_fires_and_is_reset():
     """
     level = unit_normal_threshold(1)
     x = level * jnp.asarray([0.8, 0.99 * (1 - LEAK), -0.8, 9.0])
-    np.testing.assert_allclose(Neurons(4, 4, signed=False)(x), level * np.array([2, 0, 0, 4]) / 4, rtol=1e-6)
-    np.testing.assert_allclose(Neurons(4, 4, signed=True)(x), level * np.array([2, 0, -2, 4]) / 4, rtol=1e-6)
+    np.testing.assert_allclose(RateNeurons(4, 4, signed=False)(x), level * np.array([2, 0, 0, 4]) / 4, rtol=1e-6)
+    np.testing.assert_allclose(RateNeurons(4, 4, signed=True)(x), level * np.array([2, 0, -2, 4]) / 4, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["transformer", "rwkv"])

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from snap_jax.errors import UsageError
 from snap_jax.models.convolution import conv, norm
 from snap_jax.models.networks import VisionNetwork
-from snap_jax.models.spiking import Activation
+from snap_jax.models.neurons import fired
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +175,7 @@ class Block(nnx.Module):
 
     def __init__(self, inputs: int, stage: Stage, stride: int, ticks: int, rngs: nnx.Rngs):
         hidden = inputs * stage.expand
-        self.act = Activation(ticks, jax.nn.silu)
+        self.act = fired(ticks, jax.nn.silu)
         self.shortcut = stride == 1 and inputs == stage.width
         self.expand = ConvNorm(inputs, hidden, 1, rngs) if stage.expand > 1 else None
         self.depthwise = ConvNorm(hidden, hidden, stage.kernel, rngs, stride=stride, depthwise=True)
@@ -200,7 +200,7 @@ class EfficientNet(VisionNetwork):
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.ticks, self.channels = config.ticks, config.channels
-        self.act = Activation(config.ticks, jax.nn.silu)
+        self.act = fired(config.ticks, jax.nn.silu)
         self.stem = ConvNorm(config.channels, config.stem, 3, rngs, stride=config.stem_stride)
         self.blocks = nnx.List(_blocks(config, rngs))
         self.norm_out = ConvNorm(config.stages[-1].width, config.features, 1, rngs)

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from snap_jax.errors import UsageError
-from snap_jax.models.spiking import Activation, average, repeat
+from snap_jax.models.neurons import Activation, average, repeat
 
 
 class Network(nnx.Module):

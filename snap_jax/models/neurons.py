@@ -1,34 +1,87 @@
 """Neurons: activations that are spikes, for models that spike inside the chip too.
 
-Law: a layer of neurons computes what its `Rate` encoding quantises: the firing rates of leaky integrate-and-fire
-neurons after `ticks` ticks.
+Law: without leak, `TickNeurons` under constant current fire as often as `encodings.Rate` says in closed form, from an
+empty membrane; and `RateNeurons` compute what their `Rate` quantises.
+
+All are leaky integrate-and-fire: `V <- leak V + x`; at `V >= threshold` a spike, and `V <- V - threshold`. The spikes
+of each tick of `TickNeurons` go on, so the model behind them runs for as many: ticks are folded into the batch,
+`[ticks * batch, ...]`, tick by tick, so that a convolution, a norm or a boundary need not know of them. Of
+`RateNeurons` the firing rate over all ticks goes on, at once. A model without ticks has dense functions in their place.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Float
 
 from snap_jax.encodings import Rate
+from snap_jax.errors import UsageError
 from snap_jax.specs import unit_normal_threshold
+from snap_jax.surrogates import ATan, Surrogate, staircase
 
 Activation = Callable[[Array], Array]
 LEAK = 0.5  # of the membrane is left after a tick: 1 - 1 / tau, tau = 2 as in SpikingJelly (Fang et al. 2023)
 
 
-class Neurons(nnx.Module):
-    """Leaky integrate-and-fire neurons, one a channel, each with a learnable threshold.
+@dataclasses.dataclass(frozen=True)
+class TickNeurons:
+    """The spikes of each tick, 0 or 1, of neurons that all have one fixed threshold.
 
-    `V <- V / 2 + x` for `ticks` ticks; `y = threshold * spikes / ticks`. Without `signed`, negative input stays silent.
+    The reset carries no gradient: through it, a surrogate would be counted twice (Zenke & Vogels 2021).
+
+    Attributes:
+      ticks: how long they run.
+      threshold: the membrane potential that fires, 1 where the input has unit scale; a spike has the value 1.
+      leak: what is left of the membrane after one tick, in (0, 1]; 0.5 is a time constant of 1.4 ticks.
+      surrogate: the pseudo-derivative of a spike.
+
+    Raises:
+      UsageError: ticks < 1, threshold <= 0, or a leak outside (0, 1]; ticks that do not divide what comes in.
+
+    >>> TickNeurons(3, leak=1.0)(jnp.array([0.5, 0.5, 0.5])).tolist()
+    [0.0, 1.0, 0.0]
+    """
+
+    ticks: int
+    threshold: float = 1.0
+    leak: float = LEAK
+    surrogate: Surrogate = ATan()
+
+    def __post_init__(self):
+        if self.ticks < 1 or self.threshold <= 0 or not 0 < self.leak <= 1:
+            raise UsageError(
+                f"TickNeurons: ticks={self.ticks}, threshold={self.threshold}, leak={self.leak}: "
+                "use ticks >= 1, threshold > 0 and 0 < leak <= 1"
+            )
+
+    def __call__(self, x: Float[Array, "ticks_batch ..."]) -> Float[Array, "ticks_batch ..."]:
+        """Spikes, from a current for each tick, `[ticks * batch, ...]`."""
+        return self._fire(unfold(x, self.ticks)).reshape(x.shape)
+
+    def _fire(self, current: Float[Array, "ticks batch ..."]) -> Float[Array, "ticks batch ..."]:
+        def tick(membrane: Array, x: Array) -> tuple[Array, Array]:
+            membrane = self.leak * membrane + x
+            spike = staircase(membrane / self.threshold, 1, 1.0, False, self.surrogate)
+            return membrane - self.threshold * lax.stop_gradient(spike), spike
+
+        return lax.scan(tick, jnp.zeros_like(current[0]), current)[1]
+
+
+class RateNeurons(nnx.Module):
+    """The firing rates over all ticks of neurons under constant current, each channel with a learnable threshold.
+
+    `y = threshold * spikes / ticks`. Without `signed`, negative input stays silent.
 
     Args:
       features: channels.
       ticks: how long they run.
       signed: whether negative input fires negative spikes.
 
-    >>> y = Neurons(3, 4, signed=False)(jnp.array([2.0, 1.2, -2.0]))
+    >>> y = RateNeurons(3, 4, signed=False)(jnp.array([2.0, 1.2, -2.0]))
     >>> [f"{rate:.2f}" for rate in y / unit_normal_threshold(1)]
     ['1.00', '0.50', '0.00']
     """
@@ -43,14 +96,23 @@ class Neurons(nnx.Module):
         return self.rate.with_threshold(jnp.exp(self.log_threshold[...])).quantize(x)
 
 
+def fired(ticks: int, dense: Activation = jax.nn.relu) -> Activation:
+    """What a layer hands on tick by tick: spikes, or for a model without ticks `dense` of its input.
+
+    >>> fired(0)(jnp.array([-1.0, 0.5])).tolist()
+    [0.0, 0.5]
+    """
+    return TickNeurons(ticks) if ticks else dense
+
+
 def feed(features: int, ticks: int) -> Activation:
-    """What stands before the weights of a layer: neurons, or for a model without ticks nothing."""
-    return Neurons(features, ticks, signed=True) if ticks else identity
+    """What stands before the weights of a layer: rates, or for a model without ticks nothing."""
+    return RateNeurons(features, ticks, signed=True) if ticks else identity
 
 
 def hidden(features: int, ticks: int) -> Activation:
-    """What a hidden layer fires: neurons of positive spikes, or for a model without ticks a squared ReLU."""
-    return Neurons(features, ticks, signed=False) if ticks else squared_relu
+    """What a hidden layer fires: rates of positive spikes, or for a model without ticks a squared ReLU."""
+    return RateNeurons(features, ticks, signed=False) if ticks else squared_relu
 
 
 def identity(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -65,3 +127,32 @@ def squared_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     [0.0, 9.0]
     """
     return jnp.square(jax.nn.relu(x))
+
+
+def repeat(x: Float[Array, "batch ..."], ticks: int) -> Float[Array, "ticks_batch ..."]:
+    """The same input at every tick: `[ticks * batch, ...]`; without ticks, `x` itself.
+
+    >>> repeat(jnp.array([1.0, 2.0]), 2).tolist()
+    [1.0, 2.0, 1.0, 2.0]
+    """
+    return jnp.tile(x, (max(ticks, 1),) + (1,) * (x.ndim - 1))
+
+
+def average(x: Float[Array, "ticks_batch ..."], ticks: int) -> Float[Array, "batch ..."]:
+    """The mean over ticks, `[batch, ...]`; without ticks, `x` itself.
+
+    >>> average(jnp.array([1.0, 2.0, 3.0, 6.0]), 2).tolist()
+    [2.0, 4.0]
+    """
+    return unfold(x, max(ticks, 1)).mean(0)
+
+
+def unfold(x: Float[Array, "ticks_batch ..."], ticks: int) -> Float[Array, "ticks batch ..."]:
+    """Ticks on an axis of their own.
+
+    Raises:
+      UsageError: they do not divide the first axis.
+    """
+    if len(x) % ticks:
+        raise UsageError(f"unfold: ticks={ticks} does not divide a first axis of {len(x)}: pass the input to `repeat`")
+    return x.reshape(ticks, len(x) // ticks, *x.shape[1:])

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from snap_jax.errors import UsageError
 from snap_jax.models.convolution import conv, norm
 from snap_jax.models.networks import VisionNetwork
-from snap_jax.models.spiking import Activation
+from snap_jax.models.neurons import fired
 from snap_jax.tensor_parallel import Region, Whole
 
 
@@ -88,7 +88,7 @@ class Block(nnx.Module):
     """`shortcut(x) + norm(conv(act(norm(conv(act(x))))))`; the last norm starts at zero, so depth costs nothing."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, ticks: int, rngs: nnx.Rngs):
-        self.act = Activation(ticks)
+        self.act = fired(ticks)
         self.conv1, self.norm_inside = conv(inputs, outputs, 3, stride=stride, rngs=rngs), norm(outputs, rngs=rngs)
         self.conv2, self.norm2 = conv(outputs, outputs, 3, rngs=rngs), norm(outputs, scale=0.0, rngs=rngs)
         self.region: Region = Whole(outputs)
@@ -115,7 +115,7 @@ class ResNet(VisionNetwork):
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.ticks, self.channels = config.ticks, config.channels
-        self.act = Activation(config.ticks)
+        self.act = fired(config.ticks)
         self.stem = Stem(config, rngs)
         self.blocks = nnx.List(_blocks(config, rngs))
         width = config.width * 2 ** (len(config.stages) - 1) if config.downsample else config.width

@@ -43,6 +43,7 @@ def page(runs: Sequence[Run]) -> str:
         sections.crossing,
         sections.learning,
         sections.spikes,
+        sections.pictures,
         sections.remaking,
     )
     return (

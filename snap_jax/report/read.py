@@ -4,15 +4,13 @@ Law: `result.json` is required; what else is absent is absent from the report; w
 """
 
 import dataclasses
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from snap_jax.errors import UsageError
 from snap_jax.report.fields import Fields, parse
-from snap_jax.report.run import Boundary, Cost, Kept, Log, Run, Spikes
+from snap_jax.report.read_spikes import read_spikes
+from snap_jax.report.run import Boundary, Cost, Kept, Log, Run
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[Run, ...]:
@@ -84,7 +82,7 @@ def _run(path: Path, top: Fields) -> Run:
         majority=baselines.maybe_number("majority_class_percent"),
         kept=_kept(top.section("frozen")),
         logs=_logs(path / "metrics.jsonl"),
-        spikes=_spikes(path / "spikes.npz"),
+        spikes=read_spikes(path / "spikes.npz"),
     )
 
 
@@ -139,17 +137,3 @@ def _log(fields: Fields) -> Log:
         fields.maybe_number("firing_rate"),
         fields.maybe_numbers("threshold_mean"),
     )
-
-
-def _spikes(file: Path) -> Spikes | None:
-    if not file.exists():
-        return None
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            text, spikes = arrays["text"], arrays["spikes"]
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"cannot read {file} ({error}): run the training again, or delete it") from error
-    if text.dtype != np.uint8 or spikes.dtype.kind != "i" or spikes.ndim != 3 or text.shape != spikes.shape[1:2]:
-        found = f"text {text.dtype}{list(text.shape)} and spikes {spikes.dtype}{list(spikes.shape)}"
-        raise UsageError(f"{file} holds {found}, not uint8[T] and int[boundaries, T, channels]: delete it")
-    return Spikes(text, spikes)

@@ -53,10 +53,21 @@ class Log:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Spikes:
+class TextSpikes:
     """What crossed while a text was read: text uint8 [bytes], spikes int [boundaries, bytes, channels]."""
 
     text: NDArray[np.uint8]
+    spikes: NDArray[np.integer]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PictureSpikes:
+    """What crossed for one picture: uint8 [height, width, colours], its class, spikes int
+    [boundaries, ticks, rows, columns, channels]; one tick where nothing spikes inside the chips.
+    """
+
+    image: NDArray[np.uint8]
+    label: int
     spikes: NDArray[np.integer]
 
 
@@ -86,7 +97,7 @@ class Run:
     majority: float | None
     kept: Kept | None
     logs: tuple[Log, ...]
-    spikes: Spikes | None
+    spikes: TextSpikes | PictureSpikes | None
 
     @property
     def folder(self) -> str:

@@ -7,6 +7,7 @@ from itertools import groupby
 from snap_jax.report import formats, svg
 from snap_jax.report.bars import bars
 from snap_jax.report.curves import accuracy, bits, firing, thresholds, training
+from snap_jax.report.pictures import picture, rasters
 from snap_jax.report.raster import raster
 from snap_jax.report.rows import Row, rows
 from snap_jax.report.run import Run
@@ -72,6 +73,22 @@ def spikes(runs: Sequence[Run]) -> str:
         if picture
     )
     return _section("Spikes of real text", shown) if shown else ""
+
+
+def pictures(runs: Sequence[Run]) -> str:
+    """Draw the spikes of a held-out picture, for each run that kept some."""
+    shown = "".join(_pictured(run) for run in runs if rasters(run))
+    return _section("Spikes of a picture", shown) if shown else ""
+
+
+def _pictured(run: Run) -> str:
+    caption = (
+        "Below: a column for each place of the picture, row by row, a row for each channel; under it the picture's "
+        "own greys. Orange spikes are positive, blue negative. Marks, where there are any: the rows shown."
+    )
+    seen = f"<div class=seen>{_figure(picture(run), caption)}</div>"
+    each = "".join(f"<figure>{one}</figure>" for one in rasters(run))
+    return f"<h3>{escape(run.label)}</h3>{seen}<div class=figures>{each}</div>"
 
 
 def remaking(runs: Sequence[Run]) -> str:

@@ -19,9 +19,9 @@ from snap_jax.data import text
 from snap_jax.models import rwkv, transformer
 from snap_jax.models.networks import Network
 from snap_jax.tasks.divided import Batch
-from snap_jax.tasks.layouts import DIE
 from snap_jax.telemetry import Telemetry
 from snap_jax.training.divided import Divided, build, by_microbatch, score
+from snap_jax.training.rasters import sends_spikes, spikes_of
 
 _EVALUATED_AT_ONCE = (4, 8)  # microbatches, windows each
 
@@ -61,7 +61,7 @@ class Language(Divided):
     def conclude(self, params: PyTree, out: Path) -> tuple[dict, Telemetry]:
         """Bits a byte on all held-out windows; leaves a raster of spikes over text."""
         bits, seen = evaluate(self, params, self.heldout)
-        if seen.symbols and self.mesh.shape[DIE] > 1:
+        if sends_spikes(self, seen):
             _write_raster(self, params, out)
         sections = {
             "quality": {"metric": "bits_per_byte", "value": bits, "n": self.heldout[:, 1:].size},
@@ -140,6 +140,5 @@ def evaluate(job: Language, params: PyTree, windows: np.ndarray) -> tuple[float,
 
 def _write_raster(job: Language, params: PyTree, out: Path) -> None:
     row = job.heldout[len(job.heldout) // 2]
-    rows = np.tile(row, (job.config.divided.data, 1))  # every replica reads the same
-    spikes = jax.jit(job.task.spikes)(params, by_microbatch(next_token(rows), 1))
-    np.savez_compressed(out / "spikes.npz", text=row[:-1], spikes=np.asarray(spikes)[:-1, 0].astype(np.int16))
+    spikes = spikes_of(job, params, next_token(row[None]))
+    np.savez_compressed(out / "spikes.npz", text=row[:-1], spikes=spikes[:, 0])

@@ -22,6 +22,7 @@ from snap_jax.models.networks import VisionNetwork
 from snap_jax.tasks.divided import Batch
 from snap_jax.telemetry import Telemetry
 from snap_jax.training.divided import Divided, Score, build, by_microbatch, score
+from snap_jax.training.rasters import sends_spikes, spikes_of
 
 _EVALUATED_AT_ONCE = (4, 32)  # microbatches, pictures each
 _WATCHED = 512  # pictures of a quick look
@@ -68,9 +69,11 @@ class Vision(Divided):
         return seen | self.thresholds(params)
 
     def conclude(self, params: PyTree, out: Path) -> tuple[dict, Telemetry]:
-        """Accuracy on all held-out pictures."""
+        """Accuracy on all held-out pictures; leaves the spikes of one."""
         places = _spread(len(self.pictures.heldout_images), self.config.heldout_images)
         found = self._score(params, places)
+        if sends_spikes(self, found.seen):
+            self._write_raster(params, int(places[len(places) // 2]), out)
         counts = np.bincount(self.pictures.heldout_labels[places])
         sections = {
             "quality": {
@@ -89,6 +92,12 @@ class Vision(Divided):
             return self._ready(self.pictures.heldout_images[there], self.pictures.heldout_labels[there])
 
         return score(self.task, params, len(places), read, _EVALUATED_AT_ONCE)
+
+    def _write_raster(self, params: PyTree, place: int, out: Path) -> None:
+        at = slice(place, place + 1)
+        image, label = self.pictures.heldout_images[at], self.pictures.heldout_labels[at]
+        spikes = spikes_of(self, params, self._ready(image, label))
+        np.savez_compressed(out / "spikes.npz", image=image[0], label=label[0], spikes=spikes)
 
     def _ready(self, pixels: np.ndarray, labels: np.ndarray) -> Batch:
         return Batch(images.normalise(self.pictures, pixels), labels)

@@ -1,0 +1,98 @@
+"""The tasks there are: text, and pictures.
+
+Law: fields that cannot be together are refused when a config is made.
+"""
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from snap_jax.config.checks import at_least, check
+from snap_jax.config.settings import Settings
+from snap_jax.errors import UsageError
+from snap_jax.tasks.layouts import parse_layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """Next-byte prediction on a text: a run of `train language`.
+
+    Attributes:
+      data: `stdlib`, `enwik8`, or a path to text.
+      model: `rwkv`, or `transformer`.
+      taps: tokens that predict what is sent under a budget; they are sent to every chip and count, 8 bits each.
+      heads: of the time mix, or of attention.
+      window: bytes a sequence.
+      heldout_bytes: how much held-out text to evaluate, evenly spread; 0 takes all.
+    """
+
+    task: ClassVar[str] = "language"
+    unit: ClassVar[str] = "byte"
+
+    data: str = "stdlib"
+    model: Literal["rwkv", "transformer"] = "rwkv"
+    taps: int = 4
+    heads: int = 4
+    window: int = 128
+    heldout_bytes: int = 131072
+
+    def __post_init__(self):
+        at_least(self, 1, ("heads", "window"))
+        at_least(self, 0, ("taps", "heldout_bytes"))
+        check(self)
+        if self.heads % self.divided.tensor:
+            raise UsageError(
+                f"layout={self.layout!r}: {self.divided.tensor} chips do not divide heads={self.heads}: "
+                f"use --heads {self.divided.tensor}, or fewer chips along tensor"
+            )
+
+    @property
+    def predicting(self) -> int:
+        """Tokens that predict what is sent under a budget."""
+        return self.taps
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionConfig(Settings):
+    """Which class a picture is of: a run of `train vision`.
+
+    Attributes:
+      data: `digits`, `cifar10`, `cifar100`, `fashion_mnist`, `imagenet2012`, or a directory of IDX files.
+      model: `resnet`, an MS-ResNet whose stream keeps one shape, so that a pipeline can cut it; `resnet18`, with
+        down-sampling, and `efficientnet-b0` to `-b4` are for layouts of data alone (layers, and the width of an
+        EfficientNet, are theirs).
+      heldout_images: how many held-out pictures to evaluate, evenly spread; 0 takes all.
+    """
+
+    task: ClassVar[str] = "vision"
+    unit: ClassVar[str] = "image"
+
+    data: str = "digits"
+    model: Literal[
+        "resnet",
+        "resnet18",
+        "efficientnet-b0",
+        "efficientnet-b1",
+        "efficientnet-b2",
+        "efficientnet-b3",
+        "efficientnet-b4",
+    ] = "resnet"
+    width: int = 32
+    batch: int = 64
+    steps: int = 600
+    learning_rate: float = 5e-3
+    heldout_images: int = 0
+
+    def __post_init__(self):
+        at_least(self, 0, ("heldout_images",))
+        if not self.keeps_shape and (self.budget or parse_layout(self.layout, self.chips).data != self.chips):
+            what = f"budget={self.budget}" if self.budget else f"layout={self.layout!r}"
+            raise UsageError(
+                f"model={self.model!r} changes the shape of its stream, and {what} needs one shape: "
+                "use --layout data or --chips 1 without a budget, or --model resnet"
+            )
+        check(self)
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether the stream of the model has one shape, so that it can cross anywhere."""
+        return self.model == "resnet"

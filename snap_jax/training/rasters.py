@@ -1,0 +1,33 @@
+"""Rasters: the spikes that one held-out row sends, for the report to show.
+
+Law: what is kept is what crosses the boundaries for the trained parameters, to the last spike.
+"""
+
+import jax
+import numpy as np
+from jaxtyping import Integer, PyTree
+
+from snap_jax.tasks.divided import Batch
+from snap_jax.tasks.layouts import DIE
+from snap_jax.telemetry import Telemetry
+from snap_jax.training.divided import Divided, by_microbatch
+
+
+def sends_spikes(job: Divided, seen: Telemetry) -> bool:
+    """Whether there is a boundary from die to die, and no float crosses it."""
+    return bool(seen.symbols) and job.mesh.shape[DIE] > 1
+
+
+def spikes_of(job: Divided, params: PyTree, row: Batch) -> Integer[np.ndarray, "boundary ticks ... channels"]:
+    """What leaves each die but the last for one row of a batch; the same for all replicas, so that of the first.
+
+    Args:
+      job: with spikes from die to die.
+      params: trained.
+      row: inputs and labels, `[1, ...]`. The second axis of the result is one, or of a model that folds its ticks into
+        the batch, as many as there are.
+    """
+    replicas = job.config.divided.data
+    rows = Batch(*(np.repeat(np.asarray(a), replicas, axis=0) for a in row))
+    spikes = np.asarray(jax.jit(job.task.spikes)(params, by_microbatch(rows, 1)))[:-1]
+    return spikes[:, : spikes.shape[1] // replicas].astype(np.int16)

@@ -1,0 +1,62 @@
+"""The spikes that a run on pictures keeps for its report are those that one chip computes."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from snap_jax import training
+from snap_jax.config import VisionConfig
+from snap_jax.data import images
+from snap_jax.nn import Boundary
+from snap_jax.specs import parse_link
+from snap_jax.training import vision
+from snap_jax.training.rasters import sends_spikes, spikes_of
+
+TINY = VisionConfig(data="digits", layers=2, width=8, batch=4, microbatches=2, chips=4, layout="data:2+pipeline:2")
+
+pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
+
+
+def conclusion(config, out):
+    job = training.prepare(config)
+    _, seen = job.conclude(job.params, out)
+    return job, seen
+
+
+@pytest.mark.parametrize(("mode", "ticks"), [("hybrid", 4), ("spiking", 3)])
+def test_spikes_of_one_picture_over_chips_are_those_of_one_chip(tmp_path, mode, ticks):
+    """Two replicas of two dies: what leaves the first die is what stands behind block one; ticks on their own axis."""
+    link = "count:3" if mode == "hybrid" else "ternary+ticks"
+    config = dataclasses.replace(TINY, mode=mode, ticks=ticks, link=link, heldout_images=3)
+    job, seen = conclusion(config, tmp_path)
+    assert sends_spikes(job, seen)
+    with np.load(tmp_path / "spikes.npz") as kept:
+        image, label, spikes = kept["image"], kept["label"], kept["spikes"]
+    pictures = images.load("digits")
+    place = round((len(pictures.heldout_images) - 1) / 2)  # the second of three, evenly spread
+    np.testing.assert_array_equal(image, pictures.heldout_images[place])
+    assert label == pictures.heldout_labels[place]
+    model, boundary = vision.network(pictures, config), Boundary(parse_link(link), 8)
+    pixels = jnp.asarray(images.normalise(pictures, image[None]))
+    stream = model.blocks[0](model.enter(pixels))
+    expected = np.asarray(boundary.codec.spikes(stream)).reshape(1, ticks if mode == "spiking" else 1, 8, 8, 8)
+    assert (spikes != 0).any()
+    # The two programs round a convolution apart: a membrane at the threshold may fall on either side.
+    assert (spikes == expected).mean() > 0.999
+
+
+def test_a_row_of_a_batch_and_its_copies_are_one(tmp_path):
+    """Replicas are given the same row, so which of them is kept does not matter."""
+    job = training.prepare(dataclasses.replace(TINY, heldout_images=1))
+    one = training.prepare(dataclasses.replace(TINY, layout="pipeline", chips=2, heldout_images=1))
+    row = type(job.batch(0))(*(a[0, :1] for a in job.batch(0)))
+    np.testing.assert_array_equal(spikes_of(job, job.params, row), spikes_of(one, one.params, row))
+
+
+@pytest.mark.parametrize("changes", [{"mode": "dense"}, {"layout": "data"}])
+def test_no_spikes_are_kept_where_none_cross_from_die_to_die(tmp_path, changes):
+    job, seen = conclusion(dataclasses.replace(TINY, heldout_images=1, **changes), tmp_path)
+    assert not sends_spikes(job, seen)
+    assert list(tmp_path.iterdir()) == []
