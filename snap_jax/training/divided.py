@@ -25,8 +25,9 @@ from snap_jax.models.networks import Network
 from snap_jax.models.precision import compute_in
 from snap_jax.specs import parse_link
 from snap_jax.tasks import divided
-from snap_jax.tasks.divided import Batch, Scores, Task
+from snap_jax.tasks.batches import Batch, Scores
 from snap_jax.tasks.layouts import DIE
+from snap_jax.tasks.task import Task
 from snap_jax.telemetry import Telemetry
 from snap_jax.tensor_parallel import Region
 from snap_jax.training import frozen

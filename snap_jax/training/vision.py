@@ -19,7 +19,7 @@ from snap_jax.config import Settings, VisionConfig
 from snap_jax.data import images
 from snap_jax.models import efficientnet, resnet
 from snap_jax.models.networks import VisionNetwork
-from snap_jax.tasks.divided import Batch
+from snap_jax.tasks.batches import Batch
 from snap_jax.telemetry import Telemetry
 from snap_jax.training.divided import Divided, Score, build, by_microbatch, score
 
