@@ -52,7 +52,7 @@ def learn(layout: Layout, link: str, grad_link: str, data_codec: snap.Codec | No
     """Bytes forward and back of one step, and the loss at the end."""
     model = transformer.Transformer(SIZE, rngs=nnx.Rngs(0))
     codecs = parse_link(link), parse_link(grad_link)
-    task, params = divided.build(model, layout, *codecs, features=SIZE.width, data_codec=data_codec)
+    task, params = divided.build(model, layout, *codecs, data_codec=data_codec)
     optimizer = task.with_average(optax.adam(3e-3))
     state = optimizer.init(params)
 

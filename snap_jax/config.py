@@ -223,13 +223,13 @@ class VisionConfig(Settings):
 
     def __post_init__(self):
         _at_least(self, 0, ("heldout_images",))
-        if not self.keeps_shape and (self.budget or parse_layout(self.layout, self.chips).data != self.chips):
+        super().__post_init__()
+        if not self.keeps_shape and (self.budget or self.divided.pipeline > 1):
             what = f"budget={self.budget}" if self.budget else f"layout={self.layout!r}"
             raise UsageError(
                 f"model={self.model!r} changes the shape of its stream, and {what} needs one shape: "
-                "use --layout data or --chips 1 without a budget, or --model resnet"
+                "use --layout data or tensor without a budget, or --model resnet"
             )
-        super().__post_init__()
 
     @property
     def keeps_shape(self) -> bool:
@@ -271,7 +271,7 @@ def command(config: Settings) -> str:
 
 def _check_layout(config: Settings) -> None:
     layout = config.divided
-    if config.layers % layout.pipeline:
+    if config.keeps_shape and config.layers % layout.pipeline:
         fits = ", ".join(str(n) for n in range(1, config.layers + 1) if config.layers % n == 0)
         raise UsageError(f"chips={layout.pipeline} does not divide layers={config.layers}: use {fits}, or other layers")
     if config.batch % layout.data:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
@@ -54,6 +55,16 @@ _SPLIT = {
     ("norm_inside", "scale"): _INPUTS,
     ("norm_inside", "bias"): _INPUTS,
     ("conv2", "kernel"): _INPUTS_2D,
+    ("expand", "conv", "kernel"): _OUTPUTS_2D,
+    ("expand", "norm", "scale"): _INPUTS,
+    ("expand", "norm", "bias"): _INPUTS,
+    ("depthwise", "conv", "kernel"): _OUTPUTS_2D,  # of each channel its own
+    ("depthwise", "norm", "scale"): _INPUTS,
+    ("depthwise", "norm", "bias"): _INPUTS,
+    ("gate", "down", "kernel"): _INPUTS,
+    ("gate", "up", "kernel"): _OUTPUTS,
+    ("gate", "up", "bias"): _INPUTS,
+    ("project", "conv", "kernel"): _INPUTS_2D,
 }
 
 
@@ -69,6 +80,10 @@ class Region(nnx.Module):
     @abc.abstractmethod
     def enter(self, tree: T) -> T:
         """What goes in: activations or parameters that all chips hold alike."""
+
+    @abc.abstractmethod
+    def share(self, x: Float[Array, "... features"]) -> Float[Array, "... share"]:
+        """The part of this chip of the last axis, of what has entered."""
 
     @abc.abstractmethod
     def leave(self, partial: Float[Array, "... features"]) -> Float[Array, "... features"]:
@@ -89,6 +104,10 @@ class Whole(Region):
     def enter(self, tree):
         """The same."""
         return tree
+
+    def share(self, x):
+        """The same: one chip has all of it."""
+        return x
 
     def leave(self, partial):
         """The same: it is the sum already."""
@@ -116,6 +135,11 @@ class Divided(Region):
         """The same; its cotangents are added as `grad_codec` says."""
         with jax.named_scope("boundary"):
             return spread(tree, AXIS, self.boundary.grad_codec)
+
+    def share(self, x):
+        """The channels of this chip; moves nothing."""
+        size = x.shape[-1] // lax.axis_size(AXIS)
+        return lax.dynamic_slice_in_dim(x, lax.axis_index(AXIS) * size, size, -1)
 
     def leave(self, partial):
         """The coded sum over chips."""
@@ -212,6 +236,8 @@ def divide(model: T, chips: int, codec: Codec | None, grad_codec: Codec | None =
             setattr(modules[path[:-1]], str(path[-1]), Divided(module.features, codec, grad_codec))
         if isinstance(module, nnx.GroupNorm) and AXIS in _spec_of((*map(str, path), "scale")):
             _divide_groups(module, path, chips)
+        if isinstance(module, nnx.Conv) and module.feature_group_count > 1:
+            module.feature_group_count //= chips  # depthwise: each channel is a group
     return part
 
 

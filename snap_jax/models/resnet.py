@@ -88,7 +88,7 @@ class Block(nnx.Module):
     """`shortcut(x) + norm(conv(act(norm(conv(act(x))))))`; the last norm starts at zero, so depth costs nothing."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, ticks: int, rngs: nnx.Rngs):
-        self.act = Activation(ticks)
+        self.act, self.stride = Activation(ticks), stride
         self.conv1, self.norm_inside = conv(inputs, outputs, 3, stride=stride, rngs=rngs), norm(outputs, rngs=rngs)
         self.conv2, self.norm2 = conv(outputs, outputs, 3, rngs=rngs), norm(outputs, scale=0.0, rngs=rngs)
         self.region: Region = Whole(outputs)

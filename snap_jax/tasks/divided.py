@@ -27,7 +27,6 @@ def build(
     codec: Codec | None,
     grad_codec: Codec | None,
     *,
-    features: int,
     data_codec: Codec | None = None,
     around: Innovation | None = None,
     pressure: Pressure | None = None,
@@ -40,7 +39,6 @@ def build(
       layout: how chips share it.
       codec: what crosses from die to die and out of each region; `None` for floats.
       grad_codec: what crosses back.
-      features: width of the stream.
       data_codec: how gradients of replicas are averaged; `None` for floats.
       around: what is learned around the codec, from die to die.
       pressure: what makes the spikes fewer, from die to die.
@@ -49,11 +47,12 @@ def build(
     Raises:
       UsageError: if the chips do not divide the layers, or a weight of them; or if there are too few devices.
     """
+    boundaries = [
+        Boundary(codec, model.width(place), grad_codec=grad_codec, around=around, rngs=rngs)
+        for place in stages.cuts(model, layout.pipeline)
+    ]
     if layout.tensor > 1:
         model = tensor_parallel.divide(model, layout.tensor, codec, grad_codec)
-    boundaries = [
-        Boundary(codec, features, grad_codec=grad_codec, around=around, rngs=rngs) for _ in range(layout.pipeline)
-    ]
     graph, params = stages.split(model, boundaries)
     task = Task(graph, layout.make_mesh(), data_codec, pressure)
     return task, task.place(params)
@@ -62,12 +61,12 @@ def build(
 def calibrated(task: Task, params: PyTree, inputs: Array, *, bits: float) -> PyTree:
     """The parameters with every boundary calibrated on what would cross it of `inputs`, `[batch, ...]`, uncoded."""
     model, boundaries = stages.join(task.graph, on_host(params))
-    each = len(model.blocks) // len(boundaries)
+    behind = dict(zip(stages.cuts(model, len(boundaries)), boundaries, strict=True))
     x = model.enter(inputs)
     for place, block in enumerate(model.blocks):
         x = block(x)
-        if (place + 1) % each == 0:
-            calibrate(boundaries[place // each], x, inputs, bits=bits)
+        if place + 1 in behind:
+            calibrate(behind[place + 1], x, inputs, bits=bits)
     return task.place(stages.split(model, boundaries)[1])
 
 

@@ -15,8 +15,11 @@ from jaxtyping import Array, Float, PyTree
 from snap_jax import data_parallel
 from snap_jax.budget import Crossing, Pressure, crossing
 from snap_jax.errors import UsageError
+from snap_jax.models.stages import Graph
+from snap_jax.models.uneven import Layers
 from snap_jax.nn import Boundary
 from snap_jax.pipelines import pipeline
+from snap_jax.tasks import uneven
 from snap_jax.tasks.batches import Batch, Scores, nats, scores
 from snap_jax.tasks.layouts import DIE
 from snap_jax.telemetry import Telemetry
@@ -29,12 +32,12 @@ class Program:
     """Functions of the parameters that lie on one chip, `[1, ...]` each, and of its part of a batch.
 
     Attributes:
-      graph: the structure of what one chip holds.
+      graph: the structure of what one chip holds, the same for all dies; or of what each die holds.
       pressure: what makes the spikes fewer, from die to die; `None` where nothing does.
       replicas: whether there is a mesh axis `data`; what was seen is summed over it.
     """
 
-    graph: nnx.GraphDef
+    graph: Graph
     pressure: Pressure | None
     replicas: bool
 
@@ -76,6 +79,8 @@ class Program:
 
     def spikes(self, params: PyTree, batch: Batch) -> Array:
         """The spikes that leave this die."""
+        if isinstance(self.graph, Layers):
+            raise UsageError("Task.spikes: those of one die have another shape than those of the next: ask for none")
 
         def watch(boundary: Boundary, stream: Array) -> Array:
             if boundary.codec is None:
@@ -89,6 +94,8 @@ class Program:
         self, params: PyTree, batch: Batch, leave: Callable, watch: Callable | None = None
     ) -> tuple[PyTree, PyTree]:
         """`leave` reads logits and labels; `watch`, the boundary and what it is about to send."""
+        if isinstance(self.graph, Layers):
+            return uneven.run(self.graph, params, batch, leave, watch)
         stage = nnx.merge(self.graph, jax.tree.map(lambda p: p[0], params))
         model, boundary = stage.model, stage.boundary
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import optax
-from flax import nnx
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Integer, PyTree
@@ -22,6 +21,7 @@ from snap_jax._jax import as_varying
 from snap_jax.budget import Pressure
 from snap_jax.codecs import Codec
 from snap_jax.errors import UsageError
+from snap_jax.models.stages import Graph
 from snap_jax.tasks.batches import Batch, Scores
 from snap_jax.tasks.layouts import DIE
 from snap_jax.tasks.programs import Program, Seen
@@ -33,13 +33,13 @@ class Task:
     """A divided model as functions of its stacked parameters; hashable, so it may be a static argument.
 
     Attributes:
-      graph: the structure of what one chip holds.
+      graph: the structure of what one chip holds, the same for all dies; or of what each die holds.
       mesh: `data x die x tensor`, axes of one left out, but for `die`.
       data_codec: how gradients of replicas are averaged; `None` for floats.
       pressure: what makes the spikes fewer, from die to die; `None` where nothing does.
     """
 
-    graph: nnx.GraphDef
+    graph: Graph
     mesh: Mesh
     data_codec: Codec | None = None
     pressure: Pressure | None = None

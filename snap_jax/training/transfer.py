@@ -54,7 +54,9 @@ def weights_of(
     model, theirs = stages.join(*_stacked(run, source, network))
     fresh_model, boundaries = stages.join(graph, on_host(fresh))
     _take_over(fresh_model, model, regions=_same_regions(source, config))
-    return stages.split(fresh_model, _inherited(source, config, theirs, boundaries))[1]
+    if _fits(source, config):
+        _inherit(fresh_model, theirs, boundaries)
+    return stages.split(fresh_model, boundaries)[1]
 
 
 def inherits(run: Path, config: Settings) -> bool:
@@ -73,16 +75,12 @@ def _take_over(model: Network, other: Network, *, regions: bool) -> None:
     nnx.update(model, nnx.from_flat_state(taken))
 
 
-def _inherited(source: Settings, config: Settings, theirs: list[Boundary], fresh: list[Boundary]) -> list[Boundary]:
-    if not _fits(source, config):
-        return fresh
-    behind = {(i + 1) * source.layers // len(theirs): boundary for i, boundary in enumerate(theirs)}
-    each = config.layers // len(fresh)
-    for i, boundary in enumerate(fresh):
-        other = behind.get((i + 1) * each)
-        if other is not None:
-            nnx.update(boundary, nnx.state(other))
-    return fresh
+def _inherit(model: Network, theirs: list[Boundary], fresh: list[Boundary]) -> None:
+    """What was learned behind the same layer."""
+    behind = dict(zip(stages.cuts(model, len(theirs)), theirs, strict=True))
+    for place, boundary in zip(stages.cuts(model, len(fresh)), fresh, strict=True):
+        if place in behind:
+            nnx.update(boundary, nnx.state(behind[place]))
 
 
 def _fits(source: Settings, config: Settings) -> bool:
@@ -101,8 +99,9 @@ def _same_encoding(source: Settings, config: Settings) -> bool:
 def _stacked(run: Path, source: Settings, network: Callable[[Settings], Network]) -> tuple[nnx.GraphDef, PyTree]:
     """The graph of a stage of that run, and its stacked parameters, on one device."""
     codec, around, layout = codec_of(source), around_of(source), source.divided
-    boundaries = [Boundary(codec, source.width, around=around) for _ in range(layout.pipeline)]
     model = network(source)
+    places = stages.cuts(model, layout.pipeline)
+    boundaries = [Boundary(codec, model.width(place), around=around) for place in places]
     if layout.tensor > 1:
         model = tensor_parallel.divide(model, layout.tensor, codec)
     graph, like = stages.split(model, boundaries)
