@@ -7,6 +7,7 @@ from flax import nnx
 
 from snap_jax import results
 from snap_jax.models import stages
+from snap_jax.models.uneven import Layers
 from snap_jax.specs import parse_link, unit_normal_threshold
 from snap_jax.tasks import divided
 from snap_jax.tasks.layouts import Layout
@@ -107,4 +108,5 @@ def test_every_hop_is_a_message_of_its_own_size():
     assert [row["forward_bytes"] for row in rows] == expected
     assert [row["backward_bytes"] for row in rows] == [5 * (2 * size + 1) for size in sizes]
     assert sum(expected) == crossing.where(lambda t: t.direction == "forward").sent_bytes
+    assert isinstance(task.graph, Layers)
     assert task.graph.thresholds(params) == pytest.approx([unit_normal_threshold(3)] * 4)

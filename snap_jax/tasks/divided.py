@@ -13,8 +13,9 @@ from snap_jax import tensor_parallel
 from snap_jax.budget import Pressure
 from snap_jax.calibrate import calibrate
 from snap_jax.codecs import Codec
+from snap_jax.errors import UsageError
 from snap_jax.innovation import Innovation
-from snap_jax.models import stages
+from snap_jax.models import stages, uneven
 from snap_jax.models.networks import Network
 from snap_jax.nn import Boundary
 from snap_jax.tasks.layouts import Layout
@@ -45,8 +46,14 @@ def build(
       rngs: of what is learned around the codec.
 
     Raises:
-      UsageError: if the chips do not divide the layers, or a weight of them; or if there are too few devices.
+      UsageError: if the chips do not divide the layers, or a weight of them; if there are too few devices; or for
+        pipeline and tensor at once of a model whose blocks differ.
     """
+    if layout.tensor > 1 and layout.pipeline > 1 and uneven.is_uneven(model):
+        raise UsageError(
+            f"build: {layout} of a model whose blocks differ: each die would have other regions to divide, which one "
+            "program for all cannot count: use pipeline or tensor, each with data if you like"
+        )
     boundaries = [
         Boundary(codec, model.width(place), grad_codec=grad_codec, around=around, rngs=rngs)
         for place in stages.cuts(model, layout.pipeline)

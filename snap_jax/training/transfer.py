@@ -17,6 +17,7 @@ from snap_jax.config import Settings, read_settings
 from snap_jax.errors import UsageError
 from snap_jax.models import stages
 from snap_jax.models.networks import Network
+from snap_jax.models.stages import Graph
 from snap_jax.nn import Boundary
 from snap_jax.tasks.divided import on_host
 from snap_jax.training import checkpoints, manifest
@@ -26,7 +27,7 @@ _SAME = ("model", "layers", "width", "heads")
 
 
 def weights_of(
-    run: Path, config: Settings, network: Callable[[Settings], Network], graph: nnx.GraphDef, fresh: PyTree
+    run: Path, config: Settings, network: Callable[[Settings], Network], graph: Graph, fresh: PyTree
 ) -> PyTree:
     """The weights of another run, stacked for the chips of `config`, on one device.
 
@@ -38,7 +39,7 @@ def weights_of(
       run: its directory; of an unfinished run the last checkpoint is taken.
       config: of the run to start.
       network: the model of a config.
-      graph: of a stage of the run to start.
+      graph: of the stages of the run to start.
       fresh: its first parameters, stacked.
 
     Raises:
@@ -96,7 +97,7 @@ def _same_encoding(source: Settings, config: Settings) -> bool:
     return ours is not None and theirs is not None and ours.encoding == theirs.encoding
 
 
-def _stacked(run: Path, source: Settings, network: Callable[[Settings], Network]) -> tuple[nnx.GraphDef, PyTree]:
+def _stacked(run: Path, source: Settings, network: Callable[[Settings], Network]) -> tuple[Graph, PyTree]:
     """The graph of a stage of that run, and its stacked parameters, on one device."""
     codec, around, layout = codec_of(source), around_of(source), source.divided
     model = network(source)

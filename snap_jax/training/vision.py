@@ -122,9 +122,11 @@ def network(pictures: images.Images, config: Settings) -> VisionNetwork:
         )
         size = dataclasses.replace(size, stem_stride=1 if small else size.stem_stride)
         return efficientnet.EfficientNet(size, rngs=rngs)
-    stem, whole = "small" if small else "large", config.model == "resnet18"
-    stages = (2, 2, 2, 2) if whole else (config.layers,)
-    size = resnet.Config(stages, config.width, classes, channels, stem, downsample=whole, ticks=ticks)
+    stem = "small" if small else "large"
+    if config.model == "resnet18":
+        size = resnet.resnet18(classes=classes, width=config.width, channels=channels, stem=stem, ticks=ticks)
+    else:
+        size = resnet.Config((config.layers,), config.width, classes, channels, stem, downsample=False, ticks=ticks)
     return resnet.ResNet(size, rngs=rngs)
 
 
