@@ -13,15 +13,19 @@ from snap_jax.tasks.batches import Batch
 
 # 32 channels are two groups of a norm, so two chips can divide them.
 RESNET = resnet.Config(stages=(2, 2), width=32, classes=3)
+SMALLER = resnet.Config(stages=(1, 1), width=8, classes=3)
 STAGES = (efficientnet.Stage(3, 1, 16, 1, 1), efficientnet.Stage(3, 2, 24, 2, 1))
 EFFICIENTNET = efficientnet.Config(STAGES, stem=16, stem_stride=1, features=32, classes=3, channels=1)
 
 
 @functools.cache
 def build(name):
-    """An MS-ResNet of two stages with down-sampling, or an EfficientNet whose first block expands nothing."""
-    kinds = {"resnet": (resnet.ResNet, RESNET), "efficientnet": (efficientnet.EfficientNet, EFFICIENTNET)}
-    kind, config = kinds[name]
+    """An MS-ResNet with down-sampling, of four blocks or two, or an EfficientNet whose first block expands nothing."""
+    kind, config = {
+        "resnet": (resnet.ResNet, RESNET),
+        "smaller": (resnet.ResNet, SMALLER),
+        "efficientnet": (efficientnet.EfficientNet, EFFICIENTNET),
+    }[name]
     graph, shapes = nnx.split(nnx.eval_shape(lambda: kind(config, rngs=nnx.Rngs(0))))
     rng = np.random.default_rng(0)
 

@@ -1,10 +1,13 @@
 """Networks whose stream changes its shape: over chips in any layout the same, and what crosses are bytes."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
+import snap_jax as snap
 from snap_jax import results
 from snap_jax.models import stages
 from snap_jax.models.uneven import Layers
@@ -110,3 +113,22 @@ def test_every_hop_is_a_message_of_its_own_size():
     assert sum(expected) == crossing.where(lambda t: t.direction == "forward").sent_bytes
     assert isinstance(task.graph, Layers)
     assert task.graph.thresholds(params) == pytest.approx([unit_normal_threshold(3)] * 4)
+
+
+def test_replicas_average_each_parameter_in_its_own_size():
+    """Several lie in one vector, and their gradients are of any size: as if each were an array of its own."""
+    model, codec = small_networks.build("smaller"), snap.Codec(snap.Count(3, threshold=0.82))
+    rng, averaged = np.random.default_rng(0), []
+    grow = lambda path, leaf: 10.0 ** (len(str(path)) % 5 - 2) * rng.standard_normal(leaf.shape, np.float32)
+    gradients = [nnx.state(model)] * 2
+    gradients = [jax.tree.map_with_path(grow, state) for state in gradients]
+    for dies in (1, 2):
+        task, params = divided.build(model, Layout(data=2, pipeline=dies), None, None, data_codec=codec)
+        _, boundaries = stages.join(task.graph, divided.on_host(params))
+        graph, _ = nnx.split(model)
+        each = [stages.split(nnx.merge(graph, g), boundaries)[1] for g in gradients]
+        rows = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+        optimizer = task.with_average(optax.identity())
+        mean, _ = jax.jit(optimizer.update)(rows, optimizer.init(params))
+        averaged.append(nnx.state(stages.join(task.graph, jax.tree.map(np.asarray, mean))[0]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), *averaged)

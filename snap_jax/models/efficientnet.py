@@ -82,8 +82,8 @@ class Config:
     """The size of the model; the default is B0.
 
     Attributes:
-      stages: kinds of blocks, in order. One stage of stride 1 as wide as the stem makes a stream of one shape, as a
-        pipeline over chips needs it.
+      stages: kinds of blocks, in order. One stage of stride 1 as wide as the stem makes a stream of one shape, so that
+        all dies of a pipeline run the same stage.
       stem: channels of the first convolution, a multiple of 8.
       stem_stride: its stride; 1 for images of 8 to 32 pixels.
       features: what the head reads, a multiple of 8.

@@ -29,7 +29,7 @@ class Config:
       channels: of an image.
       stem: `small` is a 3x3 convolution, for images of 8 to 64 pixels; `large` 7x7 by 2 and a 3x3 max-pool by 2.
       downsample: whether each stage after the first halves the image and doubles the width; without, the stream has
-        one shape everywhere, as a pipeline over chips needs it.
+        one shape everywhere, and all dies of a pipeline run the same stage.
       ticks: how long spiking neurons run; 0 for ReLU.
 
     Raises:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from snap_jax.errors import UsageError
@@ -51,11 +52,17 @@ class Layer:
         """How many numbers it has."""
         return sum(math.prod(shape) for shape in self.shapes)
 
+    def parts(self, vector: Float[Array | np.ndarray, " longest"]) -> list[Array]:
+        """Its parameters, each as it lies in the first `size` numbers.
+
+        By one `lax.split`, whose transpose is one concatenation; that of a slice is an array of the full length.
+        """
+        sizes = [math.prod(shape) for shape in self.shapes]
+        return list(lax.split(jnp.asarray(vector), [*sizes, vector.size - self.size]))[:-1]
+
     def unravel(self, vector: Float[Array | np.ndarray, " longest"]) -> Stage:
         """The stage whose parameters are the first `size` numbers."""
-        ends = list(itertools.accumulate(math.prod(shape) for shape in self.shapes))
-        each = zip([0, *ends], ends, self.shapes, strict=False)
-        leaves = [vector[start:end].reshape(shape) for start, end, shape in each]
+        leaves = [part.reshape(shape) for part, shape in zip(self.parts(vector), self.shapes, strict=True)]
         return nnx.merge(self.graph, jax.tree.unflatten(self.tree, leaves))
 
 

@@ -7,6 +7,7 @@ pipeline of one die is a loop over microbatches; a replica along `data` takes it
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,8 @@ from snap_jax.budget import Pressure
 from snap_jax.codecs import Codec
 from snap_jax.errors import UsageError
 from snap_jax.models.stages import Graph
+from snap_jax.models.uneven import Layers
+from snap_jax.tasks import uneven
 from snap_jax.tasks.batches import Batch, Scores
 from snap_jax.tasks.layouts import DIE
 from snap_jax.tasks.programs import Program, Seen
@@ -64,7 +67,8 @@ class Task:
         """
         if self.data_codec is None or not self._has_data:
             return optimizer
-        return optax.chain(data_parallel.average(self.mesh, self.data_codec, self.specs), optimizer)
+        sizes = functools.partial(uneven.mean_sizes, self.graph) if isinstance(self.graph, Layers) else None
+        return optax.chain(data_parallel.average(self.mesh, self.data_codec, self.specs, sizes=sizes), optimizer)
 
     def loss(self, params: PyTree, batch: Batch) -> Float[Array, ""]:
         """Mean cross-entropy, nats a label."""
