@@ -22,6 +22,7 @@ from snap_jax.data import text
 from snap_jax.models import transformer
 from snap_jax.specs import parse_link
 from snap_jax.tasks import divided
+from snap_jax.tasks.batches import Batch
 from snap_jax.tasks.layouts import Layout, parse_layout
 from snap_jax.training.language import next_token
 
@@ -51,7 +52,7 @@ def learn(layout: Layout, link: str, grad_link: str, data_codec: snap.Codec | No
     """Bytes forward and back of one step, and the loss at the end."""
     model = transformer.Transformer(SIZE, rngs=nnx.Rngs(0))
     codecs = parse_link(link), parse_link(grad_link)
-    task, params = divided.build(model, layout, *codecs, features=SIZE.width, data_codec=data_codec)
+    task, params = divided.build(model, layout, *codecs, data_codec=data_codec)
     optimizer = task.with_average(optax.adam(3e-3))
     state = optimizer.init(params)
 
@@ -75,7 +76,7 @@ def corpus() -> text.Corpus:
     return text.load("stdlib")
 
 
-def batch(step: int) -> divided.Batch:
+def batch(step: int) -> Batch:
     """The same for every layout, as two microbatches."""
     rows = text.batch(corpus().train, step=step, seed=0, batch=BATCH, window=WINDOW)
     return next_token(rows.reshape(2, BATCH // 2, -1))

@@ -20,13 +20,15 @@ from scipy import special
 
 from snap_jax.codecs import Codec
 from snap_jax.encodings import Count, Ternary
-from snap_jax.membranes import Feedback, error_feedback
+from snap_jax.membranes import Feedback, Sizes, error_feedback
 
 AXIS = "data"
 SCOPE = "gradients"  # of `jax.named_scope`, around what averages them
 
 
-def average(mesh: Mesh, codec: Codec, specs: Callable[[PyTree], PyTree]) -> optax.GradientTransformation:
+def average(
+    mesh: Mesh, codec: Codec, specs: Callable[[PyTree], PyTree], *, sizes: Sizes | None = None
+) -> optax.GradientTransformation:
     """The mean over replicas of gradients that each has for itself, sent as spikes, with error feedback.
 
     Outside of `shard_map`, unlike `error_feedback`: chain it before any optimizer. Membranes start empty.
@@ -35,11 +37,12 @@ def average(mesh: Mesh, codec: Codec, specs: Callable[[PyTree], PyTree]) -> opta
       mesh: with the axis `data`.
       codec: `Ternary` or `Count`; its threshold counts in mean sizes of each parameter's gradient.
       specs: parameters -> how each lies on the mesh, a `PartitionSpec` without `data`.
+      sizes: what the threshold counts in instead, where one array holds several parameters.
 
     Raises:
       UsageError: if spikes of the codec do not add up.
     """
-    feedback = error_feedback(codec, AXIS)
+    feedback = error_feedback(codec, AXIS, sizes=sizes)
 
     def init(params: PyTree) -> Feedback:
         alone = specs(params)

@@ -77,12 +77,19 @@ def _bytes(traffic: Traffic, direction: str) -> int:
 
 
 def _by_boundary(crossing: Traffic, dies: int) -> list[dict]:
-    """Every boundary is one pair of a permutation, all pairs carry the same."""
-    links, along = dies - 1, crossing.where(lambda t: DIE in t.axes)
+    """A boundary has the permutations that name its pair, and its share of what all dies do together."""
+    along = crossing.where(lambda t: DIE in t.axes)
     return [
-        _row(f"die {i} to die {i + 1}", _bytes(along, "forward") // links, _bytes(along, "backward") // links)
-        for i in range(links)
+        _row(f"die {i} to die {i + 1}", *(_between(along, i, dies - 1, way) for way in ("forward", "backward")))
+        for i in range(dies - 1)
     ]
+
+
+def _between(along: Traffic, die: int, links: int, direction: str) -> int:
+    """Bytes between a die and the next, one way."""
+    named = along.where(lambda t: t.direction == direction and bool(t.perm))
+    pair = sum(t.sent_bytes // t.pairs * sum(min(link) == die for link in t.perm) for t in named)
+    return pair + along.where(lambda t: t.direction == direction and not t.perm).sent_bytes // links
 
 
 def _by_collective(crossing: Traffic, averages: Traffic, mesh: Mapping[str, int]) -> list[dict]:

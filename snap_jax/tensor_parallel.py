@@ -15,46 +15,19 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float, PyTree
+from jax import lax
+from jaxtyping import Array, Float
 
 from snap_jax import collectives
 from snap_jax._jax import as_varying, varying_axes
 from snap_jax.codecs import Codec
 from snap_jax.errors import UsageError
 from snap_jax.nn import Boundary
+from snap_jax.splits import AXIS as AXIS
+from snap_jax.splits import names_of, split_of
+from snap_jax.splits import specs as specs
 
-AXIS = "tensor"
 T = TypeVar("T")
-
-# How the kernels of a region are split: each dimension named here is divided over the chips.
-_OUTPUTS, _INPUTS = PartitionSpec(None, AXIS), PartitionSpec(AXIS)
-_OUTPUTS_2D, _INPUTS_2D = PartitionSpec(None, None, None, AXIS), PartitionSpec(None, None, AXIS)  # of convolutions
-_SPLIT = {
-    ("attention", "query", "kernel"): _OUTPUTS,  # by heads
-    ("attention", "key", "kernel"): _OUTPUTS,
-    ("attention", "value", "kernel"): _OUTPUTS,
-    ("attention", "output", "kernel"): _INPUTS,
-    ("mlp", "up", "kernel"): _OUTPUTS,
-    ("mlp", "hidden", "log_threshold"): _INPUTS,
-    ("mlp", "down", "kernel"): _INPUTS,
-    ("time_mix", "receptance", "kernel"): _OUTPUTS,  # by heads
-    ("time_mix", "key", "kernel"): _OUTPUTS,
-    ("time_mix", "value", "kernel"): _OUTPUTS,
-    ("time_mix", "gate", "kernel"): _OUTPUTS,
-    ("time_mix", "decay"): _INPUTS,
-    ("time_mix", "bonus"): _INPUTS,
-    ("time_mix", "norm", "scale"): _INPUTS,
-    ("time_mix", "norm", "bias"): _INPUTS,
-    ("time_mix", "output", "kernel"): _INPUTS,
-    ("channel_mix", "key", "kernel"): _OUTPUTS,
-    ("channel_mix", "hidden", "log_threshold"): _INPUTS,
-    ("channel_mix", "value", "kernel"): _INPUTS,
-    ("conv1", "kernel"): _OUTPUTS_2D,
-    ("norm_inside", "scale"): _INPUTS,
-    ("norm_inside", "bias"): _INPUTS,
-    ("conv2", "kernel"): _INPUTS_2D,
-}
 
 
 class Region(nnx.Module):
@@ -69,6 +42,10 @@ class Region(nnx.Module):
     @abc.abstractmethod
     def enter(self, tree: T) -> T:
         """What goes in: activations or parameters that all chips hold alike."""
+
+    @abc.abstractmethod
+    def share(self, x: Float[Array, "... features"]) -> Float[Array, "... share"]:
+        """The part of this chip of the last axis, of what has entered."""
 
     @abc.abstractmethod
     def leave(self, partial: Float[Array, "... features"]) -> Float[Array, "... features"]:
@@ -89,6 +66,10 @@ class Whole(Region):
     def enter(self, tree):
         """The same."""
         return tree
+
+    def share(self, x):
+        """The same: one chip has all of it."""
+        return x
 
     def leave(self, partial):
         """The same: it is the sum already."""
@@ -116,6 +97,11 @@ class Divided(Region):
         """The same; its cotangents are added as `grad_codec` says."""
         with jax.named_scope("boundary"):
             return spread(tree, AXIS, self.boundary.grad_codec)
+
+    def share(self, x):
+        """The channels of this chip; moves nothing."""
+        size = x.shape[-1] // lax.axis_size(AXIS)
+        return lax.dynamic_slice_in_dim(x, lax.axis_index(AXIS) * size, size, -1)
 
     def leave(self, partial):
         """The coded sum over chips."""
@@ -210,18 +196,11 @@ def divide(model: T, chips: int, codec: Codec | None, grad_codec: Codec | None =
     for path, module in modules.items():
         if isinstance(module, Region):
             setattr(modules[path[:-1]], str(path[-1]), Divided(module.features, codec, grad_codec))
-        if isinstance(module, nnx.GroupNorm) and AXIS in _spec_of((*map(str, path), "scale")):
+        if isinstance(module, nnx.GroupNorm) and AXIS in split_of((*map(str, path), "scale")):
             _divide_groups(module, path, chips)
+        if isinstance(module, nnx.Conv) and module.feature_group_count > 1:
+            module.feature_group_count //= chips  # depthwise: each channel is a group
     return part
-
-
-def specs(params: PyTree, *leading: str | None) -> PyTree:
-    """For each parameter how it lies on the mesh, as a `PartitionSpec`; `leading` are axes before its own.
-
-    >>> specs({"attention": {"query": {"kernel": jnp.ones((8, 2, 4))}}, "head": jnp.ones((8, 256))})
-    {'attention': {'query': {'kernel': P(None, 'tensor')}}, 'head': P()}
-    """
-    return jax.tree.map_with_path(lambda path, _: PartitionSpec(*leading, *_spec(path)), params)
 
 
 def _for_parts(codec: Codec | None, chips: int) -> Codec | None:
@@ -229,19 +208,6 @@ def _for_parts(codec: Codec | None, chips: int) -> Codec | None:
     if codec is None or codec.encoding.threshold is None:
         return codec
     return dataclasses.replace(codec, encoding=codec.encoding.with_threshold(codec.encoding.threshold / chips**0.5))
-
-
-def _names(path: tuple) -> tuple[str, ...]:
-    names = tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
-    return names[:-1] if names[-1] == "value" else names  # of an nnx.Param
-
-
-def _spec(path: tuple) -> PartitionSpec:
-    return _spec_of(_names(path))
-
-
-def _spec_of(names: tuple[str, ...]) -> PartitionSpec:
-    return next((split for end, split in _SPLIT.items() if names[-len(end) :] == end), PartitionSpec())
 
 
 def _divide_groups(norm: nnx.GroupNorm, path: tuple, chips: int) -> None:
@@ -255,9 +221,9 @@ def _divide_groups(norm: nnx.GroupNorm, path: tuple, chips: int) -> None:
 
 
 def _require_even(path: tuple, leaf: Array, chips: int) -> None:
-    for size, axis in zip(leaf.shape, _spec(path), strict=False):
+    for size, axis in zip(leaf.shape, split_of(names_of(path)), strict=False):
         if axis and size % chips:
             raise UsageError(
-                f"divide: {chips} chips do not divide {'.'.join(_names(path))} of shape {leaf.shape}, "
+                f"divide: {chips} chips do not divide {'.'.join(names_of(path))} of shape {leaf.shape}, "
                 f"{size} of it: use a divisor of {size}"
             )

@@ -214,9 +214,7 @@ def test_frozen_channels_are_gone_from_the_compiled_program():
 def innovative(chips, pressure=None):
     codec, around = snap.Codec(snap.Count(7, 0.5)), Innovation(8, taps=2, hidden=12)
     model, layout = rwkv.RWKV(SIZE, rngs=nnx.Rngs(0)), Layout(pipeline=chips)
-    task, params = divided.build(
-        model, layout, codec, None, features=SIZE.width, around=around, pressure=pressure, rngs=nnx.Rngs(1)
-    )
+    task, params = divided.build(model, layout, codec, None, around=around, pressure=pressure, rngs=nnx.Rngs(1))
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 256, (4, 2, 17)), jnp.int32)
     return task, divided.calibrated(task, params, tokens.reshape(8, 17)[:, :-1], bits=1.0), tokens
 

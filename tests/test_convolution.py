@@ -9,7 +9,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from snap_jax import mesh
-from snap_jax.models.convolution import conv, convolve
+from snap_jax.models.convolution import conv, convolve, convolve_channels
 
 AXES = ("NHWC", "HWIO", "NHWC")
 
@@ -38,6 +38,19 @@ def test_it_is_that_of_lax(side, kernel, stride, padding):
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
     for a, b in zip(ours(wanted), back(wanted), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride", "padding"), [(8, 3, 1, "SAME"), (7, 5, 2, "SAME"), (9, 2, 3, [(0, 1), (1, 0)])]
+)
+def test_that_of_channels_is_that_of_lax_with_as_many_groups(side, kernel, stride, padding):
+    x, w = sample(2, side, side + 1, 3, seed=0), sample(kernel, kernel, 1, 3, seed=1)
+    args = {"padding": padding, "dimension_numbers": AXES, "feature_group_count": 3}
+    wanted, back = jax.vjp(lambda x, w: lax.conv_general_dilated(x, w, (stride, stride), **args), x, w)
+    found, ours = jax.vjp(lambda x, w: convolve_channels(x, w, (stride, stride), padding), x, w)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    for a, b in zip(ours(wanted), back(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_every_convolution_of_a_gradient_has_the_order_of_axes_that_is_fast_in_a_loop():

@@ -22,7 +22,7 @@ TERNARY = snap.Codec(snap.Ternary(threshold=1.5), snap.Packed())
 
 def divide(layout, link="dense", grad_link="dense", data_codec=None, layers=2):
     codecs = parse_link(link), parse_link(grad_link)
-    return divided.build(build("transformer", layers), layout, *codecs, features=WIDTH, data_codec=data_codec)
+    return divided.build(build("transformer", layers), layout, *codecs, data_codec=data_codec)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def tokens(micro=4, batch=2, window=16):
 
 def build(chips, link="dense", grad_link="dense"):
     model, codecs = rwkv.RWKV(SIZE, rngs=nnx.Rngs(0)), (parse_link(link), parse_link(grad_link))
-    return divided.build(model, Layout(pipeline=chips), *codecs, features=SIZE.width)
+    return divided.build(model, Layout(pipeline=chips), *codecs)
 
 
 def loss_and_gradient(chips, link="dense", grad_link="dense"):

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import re
-import struct
 
 import jax
 import numpy as np
@@ -13,18 +12,12 @@ from snap_jax import cli, training
 from snap_jax.config import Config, VisionConfig, command, read_settings, written_settings
 from snap_jax.errors import UsageError
 from snap_jax.training import directory
+from tests.idx_files import write_idx
 
 PRODUCT = "data:2+pipeline:2+tensor:2"
 
 
 pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
-
-
-def write_idx(folder, part, rng, count):
-    pixels, labels = rng.integers(0, 256, (count, 4, 4), np.uint8), np.arange(count, dtype=np.uint8) % 3
-    pixels[np.arange(count), labels] = 255  # a bright row says which class it is
-    (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, count, 4, 4) + pixels.tobytes())
-    (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, count) + labels.tobytes())
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +155,9 @@ def test_what_a_run_is_comes_back_from_its_record(tmp_path):
         ("language --layout data --batch 6 --microbatches 2", "4 replicas do not divide batch=6: use --batch 8"),
         ("language --layout tensor --chips 8", "8 chips do not divide heads=4: use --heads 8"),
         ("vision --layout tensor", "4 chips do not divide the 2 groups of .*: use a width of 64, or fewer chips"),
-        ("vision --model efficientnet-b0", "changes the shape of its stream.*: use --layout data"),
-        ("vision --model resnet18 --layout tensor", "changes the shape of its stream"),
+        ("vision --model resnet18 --layout tensor:2+pipeline:2", "changes the shape of its stream, and layout="),
+        ("vision --model resnet18 --budget 1 --init-from r", "changes the shape of its stream, and budget=1.0 needs"),
+        ("vision --model efficientnet-b0 --freeze 0", "stream, and freeze=0.0 needs one shape: use a layout of"),
         ("vision --budget 1", "give its --out as --init-from"),
         ("vision --budget 1 --mode dense", "budget=1.0 with mode=dense: floats cannot be fewer: use --mode hybrid"),
         ("vision --budget 1 --layout data", "it is met from die to die: use --layout pipeline"),

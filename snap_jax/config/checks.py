@@ -44,7 +44,7 @@ def at_least(config: Settings, least: int, names: Sequence[str]) -> None:
 
 def _check_layout(config: Settings) -> None:
     layout = config.divided
-    if config.layers % layout.pipeline:
+    if config.keeps_shape and config.layers % layout.pipeline:
         fits = ", ".join(str(n) for n in range(1, config.layers + 1) if config.layers % n == 0)
         raise UsageError(f"chips={layout.pipeline} does not divide layers={config.layers}: use {fits}, or other layers")
     if config.batch % layout.data:

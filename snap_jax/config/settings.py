@@ -106,7 +106,7 @@ class Settings:
 
     @property
     def keeps_shape(self) -> bool:
-        """Whether the stream of the model has one shape, so that it can cross anywhere."""
+        """Whether the stream of the model has one shape."""
         return True
 
     @property

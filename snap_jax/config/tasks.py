@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 from snap_jax.config.checks import at_least, check
 from snap_jax.config.settings import Settings
 from snap_jax.errors import UsageError
-from snap_jax.tasks.layouts import parse_layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +56,9 @@ class VisionConfig(Settings):
 
     Attributes:
       data: `digits`, `cifar10`, `cifar100`, `fashion_mnist`, `imagenet2012`, or a directory of IDX files.
-      model: `resnet`, an MS-ResNet whose stream keeps one shape, so that a pipeline can cut it; `resnet18`, with
-        down-sampling, and `efficientnet-b0` to `-b4` are for layouts of data alone (layers, and the width of an
-        EfficientNet, are theirs).
+      model: `resnet`, an MS-ResNet whose stream keeps one shape; or `resnet18`, with down-sampling, and
+        `efficientnet-b0` to `-b4`, whose layers, and the width of an EfficientNet, are theirs. These go without a
+        budget, and not into pipeline and tensor at once.
       heldout_images: how many held-out pictures to evaluate, evenly spread; 0 takes all.
     """
 
@@ -84,15 +83,16 @@ class VisionConfig(Settings):
 
     def __post_init__(self):
         at_least(self, 0, ("heldout_images",))
-        if not self.keeps_shape and (self.budget or parse_layout(self.layout, self.chips).data != self.chips):
-            what = f"budget={self.budget}" if self.budget else f"layout={self.layout!r}"
-            raise UsageError(
-                f"model={self.model!r} changes the shape of its stream, and {what} needs one shape: "
-                "use --layout data or --chips 1 without a budget, or --model resnet"
-            )
         check(self)
+        product = self.divided.pipeline > 1 and self.divided.tensor > 1
+        if not self.keeps_shape and (self.budget or self.freeze is not None or product):
+            what = "layout" if product else "budget" if self.budget else "freeze"
+            raise UsageError(
+                f"model={self.model!r} changes the shape of its stream, and {what}={getattr(self, what)!r} needs one "
+                "shape: use a layout of pipeline or tensor without --budget and --freeze, or --model resnet"
+            )
 
     @property
     def keeps_shape(self) -> bool:
-        """Whether the stream of the model has one shape, so that it can cross anywhere."""
+        """Whether the stream of the model has one shape."""
         return self.model == "resnet"

@@ -4,6 +4,9 @@ Each block: `x + project(gate * act(depthwise(act(expand(x)))))`, with a norm af
 the shape changes. Without the paper's dropout and stochastic depth, which only regularise.
 Law: the parameters of B0 to B4 are as many as the published ones.
 
+Over chips (`tensor_parallel`) each has some of the channels between the first and the last convolution of a block; what
+they squeeze out of theirs is summed for the gate, what they project, for the stream.
+
 With `ticks`, neurons fire in place of SiLU. The stream stays real (its bottlenecks are linear), so what reads spikes is
 the depthwise convolution and, scaled by the gate, the projection; the gate itself is a rate and stays dense.
 """
@@ -12,6 +15,7 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -19,6 +23,9 @@ from snap_jax.errors import UsageError
 from snap_jax.models.convolution import conv, norm
 from snap_jax.models.networks import VisionNetwork
 from snap_jax.models.neurons import fired
+from snap_jax.tensor_parallel import Region, Whole
+
+_PARTS = 8  # chips that may divide the channels inside a block: their norms have so many groups, or a multiple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +82,8 @@ class Config:
     """The size of the model; the default is B0.
 
     Attributes:
-      stages: kinds of blocks, in order. One stage of stride 1 as wide as the stem makes a stream of one shape, as a
-        pipeline over chips needs it.
+      stages: kinds of blocks, in order. One stage of stride 1 as wide as the stem makes a stream of one shape, so that
+        all dies of a pipeline run the same stage.
       stem: channels of the first convolution, a multiple of 8.
       stem_stride: its stride; 1 for images of 8 to 32 pixels.
       features: what the head reads, a multiple of 8.
@@ -148,9 +155,10 @@ class ConvNorm(nnx.Module):
         stride: int = 1,
         depthwise: bool = False,
         scale: float = 1.0,
+        parts: int = 1,
     ):
         self.conv = conv(inputs, outputs, size, stride=stride, groups=inputs if depthwise else 1, rngs=rngs)
-        self.norm = norm(outputs, scale=scale, rngs=rngs)
+        self.norm = norm(outputs, scale=scale, parts=parts, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch h2 w2 outputs"]:
         """`norm(conv(x))`."""
@@ -161,12 +169,16 @@ class Gate(nnx.Module):
     """Squeeze-excitation (Hu et al. 2018): `sigmoid(up(silu(down(mean of x over the image)))) * x`."""
 
     def __init__(self, width: int, squeezed: int, rngs: nnx.Rngs):
-        self.down = nnx.Linear(width, squeezed, rngs=rngs)
+        self.down = nnx.Linear(width, squeezed, use_bias=False, rngs=rngs)
+        self.bias = nnx.Param(jnp.zeros(squeezed))  # of what all chips squeezed together
         self.up = nnx.Linear(squeezed, width, rngs=rngs)
+        self.region: Region = Whole(squeezed)
 
     def __call__(self, x: Float[Array, "batch h w width"]) -> Float[Array, "batch h w width"]:
         """`x`, each channel as open as the image as a whole asks for."""
-        gate = jax.nn.sigmoid(self.up(jax.nn.silu(self.down(x.mean((1, 2))))))
+        squeezed = self.region.leave(self.down(x.mean((1, 2))))
+        inside = self.region.enter(jax.nn.silu(squeezed + self.bias[...].astype(squeezed.dtype)))
+        gate = jax.nn.sigmoid(self.up(inside))
         return x * gate[:, None, None, :]
 
 
@@ -175,17 +187,20 @@ class Block(nnx.Module):
 
     def __init__(self, inputs: int, stage: Stage, stride: int, ticks: int, rngs: nnx.Rngs):
         hidden = inputs * stage.expand
-        self.act = fired(ticks, jax.nn.silu)
+        self.act, self.stride = fired(ticks, jax.nn.silu), stride
+        self.region: Region = Whole(stage.width)
         self.shortcut = stride == 1 and inputs == stage.width
-        self.expand = ConvNorm(inputs, hidden, 1, rngs) if stage.expand > 1 else None
-        self.depthwise = ConvNorm(hidden, hidden, stage.kernel, rngs, stride=stride, depthwise=True)
+        self.expand = ConvNorm(inputs, hidden, 1, rngs, parts=_PARTS) if stage.expand > 1 else None
+        self.depthwise = ConvNorm(hidden, hidden, stage.kernel, rngs, stride=stride, depthwise=True, parts=_PARTS)
         self.gate = Gate(hidden, max(1, inputs // 4), rngs)  # `se0.25` in the authors' builder
         self.project = ConvNorm(hidden, stage.width, 1, rngs, scale=0.0 if self.shortcut else 1.0)
 
     def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch h2 w2 outputs"]:
         """The stream after this block."""
-        hidden = self.act(self.expand(x)) if self.expand else x
-        branch = self.project(self.gate(self.act(self.depthwise(hidden))))
+        inside = self.region.enter(x)
+        hidden = self.act(self.expand(inside)) if self.expand else self.region.share(inside)
+        gated = self.gate(self.act(self.depthwise(hidden)))
+        branch = self.project.norm(self.region.leave(self.project.conv(gated)))
         return x + branch if self.shortcut else branch
 
 

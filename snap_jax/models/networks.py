@@ -24,6 +24,10 @@ class Network(nnx.Module):
     def enter(self, inputs: Array) -> Array:
         """Inputs -> stream."""
 
+    @abc.abstractmethod
+    def width(self, place: int) -> int:
+        """Channels of the stream behind so many blocks, one or more."""
+
     def body(self, x: Array) -> Array:
         """The stream through all blocks held here."""
         for block in self.blocks:
@@ -48,6 +52,10 @@ class LanguageNetwork(Network):
     def enter(self, inputs: Int[Array, "batch time"]) -> Float[Array, "batch time width"]:
         """Tokens -> stream."""
         return self.norm_in(self.embed(inputs))
+
+    def width(self, place: int) -> int:
+        """Channels of the stream, the same behind every block."""
+        return self.embed.features
 
     def leave(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time vocabulary"]:
         """Stream -> logits."""
@@ -74,6 +82,10 @@ class VisionNetwork(Network):
                 "make the last axis that long"
             )
         return repeat(self.stem(inputs), self.ticks)
+
+    def width(self, place: int) -> int:
+        """Channels of the stream behind so many blocks, one or more."""
+        return self.blocks[place - 1].region.features
 
     def leave(self, x: Float[Array, "ticks_batch h w features"]) -> Float[Array, "batch classes"]:
         """Stream -> logits."""

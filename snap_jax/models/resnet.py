@@ -29,7 +29,7 @@ class Config:
       channels: of an image.
       stem: `small` is a 3x3 convolution, for images of 8 to 64 pixels; `large` 7x7 by 2 and a 3x3 max-pool by 2.
       downsample: whether each stage after the first halves the image and doubles the width; without, the stream has
-        one shape everywhere, as a pipeline over chips needs it.
+        one shape everywhere, and all dies of a pipeline run the same stage.
       ticks: how long spiking neurons run; 0 for ReLU.
 
     Raises:
@@ -88,7 +88,7 @@ class Block(nnx.Module):
     """`shortcut(x) + norm(conv(act(norm(conv(act(x))))))`; the last norm starts at zero, so depth costs nothing."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, ticks: int, rngs: nnx.Rngs):
-        self.act = fired(ticks)
+        self.act, self.stride = fired(ticks), stride
         self.conv1, self.norm_inside = conv(inputs, outputs, 3, stride=stride, rngs=rngs), norm(outputs, rngs=rngs)
         self.conv2, self.norm2 = conv(outputs, outputs, 3, rngs=rngs), norm(outputs, scale=0.0, rngs=rngs)
         self.region: Region = Whole(outputs)

@@ -1,6 +1,8 @@
 """Stages: a model divided over the dies of a pipeline, and put together again.
 
 Law: `join(*split(model, boundaries))` gives back the very parameters of `model`.
+
+Stages of one structure are stacked, leaf by leaf. Where blocks differ, several dies are for `models.uneven`.
 """
 
 from collections.abc import Sequence
@@ -11,8 +13,11 @@ from flax import nnx
 from jaxtyping import PyTree
 
 from snap_jax.errors import UsageError
+from snap_jax.models import uneven
 from snap_jax.models.networks import Network
 from snap_jax.nn import Boundary
+
+Graph = nnx.GraphDef | uneven.Layers  # of one stage, the same for all; or of each
 
 
 class Stage(nnx.Module):
@@ -27,24 +32,39 @@ class Stage(nnx.Module):
         self.boundary = boundary
 
 
-def split(model: Network, boundaries: Sequence[Boundary]) -> tuple[nnx.GraphDef, PyTree]:
+def cuts(model: Network, dies: int) -> list[int]:
+    """How many blocks are in front of each boundary, that behind the last die among them.
+
+    Raises:
+      UsageError: if the dies do not divide the layers, or there are more of them than blocks.
+    """
+    if dies > 1 and uneven.is_uneven(model):
+        return uneven.cuts(model, dies)
+    layers = len(model.blocks)
+    if layers % dies:
+        fits = ", ".join(str(n) for n in range(1, layers + 1) if layers % n == 0)
+        raise UsageError(f"chips={dies} does not divide layers={layers}: use one of {fits} chips, or other --layers")
+    return [(i + 1) * layers // dies for i in range(dies)]
+
+
+def split(model: Network, boundaries: Sequence[Boundary]) -> tuple[Graph, PyTree]:
     """One stage a boundary: the graph of a stage, and the parameters of all, stacked along a new first axis.
 
     Raises:
       UsageError: if the stages do not divide the layers.
     """
-    count, layers = len(boundaries), len(model.blocks)
-    if layers % count:
-        fits = ", ".join(str(n) for n in range(1, layers + 1) if layers % n == 0)
-        raise UsageError(f"chips={count} does not divide layers={layers}: use one of {fits} chips, or other --layers")
-    each = layers // count
+    if len(boundaries) > 1 and uneven.is_uneven(model):
+        return uneven.split(model, boundaries)
+    ends = cuts(model, len(boundaries))
     placed = _hand_receivers_on(boundaries, 1)
-    parts = [nnx.split(_stage(model, b, i * each, each)) for i, b in enumerate(placed)]
+    parts = [nnx.split(_stage(model, *where)) for where in zip(placed, [0, *ends], ends, strict=False)]
     return parts[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state for _, state in parts))
 
 
-def join(graph: nnx.GraphDef, stacked: PyTree) -> tuple[Network, list[Boundary]]:
+def join(graph: Graph, stacked: PyTree) -> tuple[Network, list[Boundary]]:
     """The model on one chip and its boundaries, from the stacked parameters of all stages."""
+    if isinstance(graph, uneven.Layers):
+        return uneven.join(graph, stacked)
     count = jax.tree.leaves(stacked)[0].shape[0]
     stages = [nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], stacked)) for i in range(count)]
     model = stages[0].model
@@ -62,7 +82,7 @@ def _hand_receivers_on(boundaries: Sequence[Boundary], places: int) -> list[Boun
     return moved
 
 
-def _stage(model: Network, boundary: Boundary, first: int, count: int) -> Stage:
+def _stage(model: Network, boundary: Boundary, first: int, end: int) -> Stage:
     part = nnx.clone(model)
-    part.blocks = nnx.List(list(part.blocks)[first : first + count])
+    part.blocks = nnx.List(list(part.blocks)[first:end])
     return Stage(part, boundary)

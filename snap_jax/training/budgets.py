@@ -11,8 +11,8 @@ from snap_jax.specs import parse_link
 
 
 def codec_of(config: Settings) -> Codec | None:
-    """What leaves a chip forward; nothing does of a model whose stream changes its shape, so there it is `None`."""
-    return parse_link(config.sent_link) if config.keeps_shape else None
+    """What leaves a chip forward; `None` for floats."""
+    return parse_link(config.sent_link)
 
 
 def around_of(config: Settings) -> Innovation | None:

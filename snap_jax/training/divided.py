@@ -23,14 +23,16 @@ from snap_jax import data_parallel, mesh
 from snap_jax.config import Settings
 from snap_jax.models.networks import Network
 from snap_jax.models.precision import compute_in
+from snap_jax.models.uneven import Layers
 from snap_jax.specs import parse_link
 from snap_jax.tasks import divided
-from snap_jax.tasks.divided import Batch, Scores, Task
+from snap_jax.tasks.batches import Batch, Scores
 from snap_jax.tasks.layouts import DIE
+from snap_jax.tasks.task import Task
 from snap_jax.telemetry import Telemetry
-from snap_jax.tensor_parallel import Region
 from snap_jax.training import frozen
 from snap_jax.training.budgets import around_of, budget_of, codec_of
+from snap_jax.training.elements import crossing_elements
 from snap_jax.training.transfer import inherits, weights_of
 
 
@@ -121,10 +123,13 @@ class Divided(abc.ABC):
 
     def thresholds(self, params: PyTree) -> dict:
         """The mean threshold of each boundary, for the metrics; nothing where there are none."""
-        if "log_threshold" not in params.get("boundary", {}) or self.mesh.shape[DIE] == 1:
-            return {}
-        each = np.exp(np.asarray(params["boundary"]["log_threshold"][...]))[:-1]
-        return {"threshold_mean": each.mean(-1).tolist()}
+        if isinstance(self.task.graph, Layers):
+            means = self.task.graph.thresholds(params)
+        elif "log_threshold" in params.get("boundary", {}):
+            means = np.exp(np.asarray(params["boundary"]["log_threshold"][...])).mean(-1).tolist()
+        else:
+            means = []
+        return {"threshold_mean": means[:-1]} if len(means) > 1 else {}
 
 
 def build(
@@ -152,7 +157,6 @@ def build(
         layout,
         codec_of(config),
         grad_codec,
-        features=config.width,
         data_codec=data_parallel.codec_for(codec),
         around=around_of(config),
         pressure=pressure,
@@ -162,21 +166,7 @@ def build(
         params = task.place(weights_of(Path(config.init_from), config, network, task.graph, params))
     if pressure is not None and not inherits(Path(config.init_from), config):
         params = divided.calibrated(task, params, sample(), bits=float(pressure.target(0.0)))
-    return Built(task, params, _crossing_elements(config, model, inputs))
-
-
-def _crossing_elements(config: Settings, model: Network, inputs: jax.ShapeDtypeStruct) -> int:
-    """`ticks stream (tensor (pipeline - 1) + 2 regions (tensor - 1))`, all replicas together.
-
-    A stream crosses each boundary of a pipeline from every chip that holds it, and a sum over n chips takes 2 (n - 1)
-    elements an element, n - 1 to add it up and n - 1 to hand it out. Idle ticks count: the program sends them.
-    """
-    layout, rows = config.divided, config.batch // config.parts
-    microbatch = jax.ShapeDtypeStruct((rows, *inputs.shape), inputs.dtype)
-    stream = jax.eval_shape(lambda m, x: m.enter(x), model, microbatch).size
-    regions = sum(isinstance(module, Region) for _, module in nnx.iter_modules(model))
-    between = layout.tensor * (layout.pipeline - 1) + 2 * regions * (layout.tensor - 1)
-    return (config.parts + layout.pipeline - 1) * stream * between
+    return Built(task, params, crossing_elements(config, model, inputs))
 
 
 class Score(NamedTuple):

@@ -11,7 +11,9 @@ from jaxtyping import PyTree
 
 from snap_jax.freezing import Frozen, freeze, silence
 from snap_jax.models import stages
-from snap_jax.tasks.divided import Batch, Task, on_host
+from snap_jax.tasks.batches import Batch
+from snap_jax.tasks.divided import on_host
+from snap_jax.tasks.task import Task
 from snap_jax.traffic import trace_compiled
 
 

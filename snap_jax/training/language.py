@@ -18,7 +18,7 @@ from snap_jax.config import Config, Settings
 from snap_jax.data import text
 from snap_jax.models import rwkv, transformer
 from snap_jax.models.networks import Network
-from snap_jax.tasks.divided import Batch
+from snap_jax.tasks.batches import Batch
 from snap_jax.telemetry import Telemetry
 from snap_jax.training.divided import Divided, build, by_microbatch, score
 from snap_jax.training.rasters import sends_spikes, spikes_of

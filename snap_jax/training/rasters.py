@@ -7,15 +7,15 @@ import jax
 import numpy as np
 from jaxtyping import Integer, PyTree
 
-from snap_jax.tasks.divided import Batch
+from snap_jax.tasks.batches import Batch
 from snap_jax.tasks.layouts import DIE
 from snap_jax.telemetry import Telemetry
 from snap_jax.training.divided import Divided, by_microbatch
 
 
 def sends_spikes(job: Divided, seen: Telemetry) -> bool:
-    """Whether there is a boundary from die to die, and no float crosses it."""
-    return bool(seen.symbols) and job.mesh.shape[DIE] > 1
+    """Whether spikes and no floats cross from die to die, and in one shape, so that they can be shown together."""
+    return bool(seen.symbols) and job.mesh.shape[DIE] > 1 and job.config.keeps_shape
 
 
 def spikes_of(job: Divided, params: PyTree, row: Batch) -> Integer[np.ndarray, "boundary ticks ... channels"]:

@@ -17,6 +17,7 @@ from snap_jax.config import Settings, read_settings
 from snap_jax.errors import UsageError
 from snap_jax.models import stages
 from snap_jax.models.networks import Network
+from snap_jax.models.stages import Graph
 from snap_jax.nn import Boundary
 from snap_jax.tasks.divided import on_host
 from snap_jax.training import checkpoints, manifest
@@ -26,7 +27,7 @@ _SAME = ("model", "layers", "width", "heads")
 
 
 def weights_of(
-    run: Path, config: Settings, network: Callable[[Settings], Network], graph: nnx.GraphDef, fresh: PyTree
+    run: Path, config: Settings, network: Callable[[Settings], Network], graph: Graph, fresh: PyTree
 ) -> PyTree:
     """The weights of another run, stacked for the chips of `config`, on one device.
 
@@ -38,7 +39,7 @@ def weights_of(
       run: its directory; of an unfinished run the last checkpoint is taken.
       config: of the run to start.
       network: the model of a config.
-      graph: of a stage of the run to start.
+      graph: of the stages of the run to start.
       fresh: its first parameters, stacked.
 
     Raises:
@@ -54,7 +55,9 @@ def weights_of(
     model, theirs = stages.join(*_stacked(run, source, network))
     fresh_model, boundaries = stages.join(graph, on_host(fresh))
     _take_over(fresh_model, model, regions=_same_regions(source, config))
-    return stages.split(fresh_model, _inherited(source, config, theirs, boundaries))[1]
+    if _fits(source, config):
+        _inherit(fresh_model, theirs, boundaries)
+    return stages.split(fresh_model, boundaries)[1]
 
 
 def inherits(run: Path, config: Settings) -> bool:
@@ -73,16 +76,12 @@ def _take_over(model: Network, other: Network, *, regions: bool) -> None:
     nnx.update(model, nnx.from_flat_state(taken))
 
 
-def _inherited(source: Settings, config: Settings, theirs: list[Boundary], fresh: list[Boundary]) -> list[Boundary]:
-    if not _fits(source, config):
-        return fresh
-    behind = {(i + 1) * source.layers // len(theirs): boundary for i, boundary in enumerate(theirs)}
-    each = config.layers // len(fresh)
-    for i, boundary in enumerate(fresh):
-        other = behind.get((i + 1) * each)
-        if other is not None:
-            nnx.update(boundary, nnx.state(other))
-    return fresh
+def _inherit(model: Network, theirs: list[Boundary], fresh: list[Boundary]) -> None:
+    """What was learned behind the same layer."""
+    behind = dict(zip(stages.cuts(model, len(theirs)), theirs, strict=True))
+    for place, boundary in zip(stages.cuts(model, len(fresh)), fresh, strict=True):
+        if place in behind:
+            nnx.update(boundary, nnx.state(behind[place]))
 
 
 def _fits(source: Settings, config: Settings) -> bool:
@@ -98,11 +97,12 @@ def _same_encoding(source: Settings, config: Settings) -> bool:
     return ours is not None and theirs is not None and ours.encoding == theirs.encoding
 
 
-def _stacked(run: Path, source: Settings, network: Callable[[Settings], Network]) -> tuple[nnx.GraphDef, PyTree]:
+def _stacked(run: Path, source: Settings, network: Callable[[Settings], Network]) -> tuple[Graph, PyTree]:
     """The graph of a stage of that run, and its stacked parameters, on one device."""
     codec, around, layout = codec_of(source), around_of(source), source.divided
-    boundaries = [Boundary(codec, source.width, around=around) for _ in range(layout.pipeline)]
     model = network(source)
+    places = stages.cuts(model, layout.pipeline)
+    boundaries = [Boundary(codec, model.width(place), around=around) for place in places]
     if layout.tensor > 1:
         model = tensor_parallel.divide(model, layout.tensor, codec)
     graph, like = stages.split(model, boundaries)

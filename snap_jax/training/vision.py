@@ -19,7 +19,7 @@ from snap_jax.config import Settings, VisionConfig
 from snap_jax.data import images
 from snap_jax.models import efficientnet, resnet
 from snap_jax.models.networks import VisionNetwork
-from snap_jax.tasks.divided import Batch
+from snap_jax.tasks.batches import Batch
 from snap_jax.telemetry import Telemetry
 from snap_jax.training.divided import Divided, Score, build, by_microbatch, score
 from snap_jax.training.rasters import sends_spikes, spikes_of
@@ -131,9 +131,11 @@ def network(pictures: images.Images, config: Settings) -> VisionNetwork:
         )
         size = dataclasses.replace(size, stem_stride=1 if small else size.stem_stride)
         return efficientnet.EfficientNet(size, rngs=rngs)
-    stem, whole = "small" if small else "large", config.model == "resnet18"
-    stages = (2, 2, 2, 2) if whole else (config.layers,)
-    size = resnet.Config(stages, config.width, classes, channels, stem, downsample=whole, ticks=ticks)
+    stem = "small" if small else "large"
+    if config.model == "resnet18":
+        size = resnet.resnet18(classes=classes, width=config.width, channels=channels, stem=stem, ticks=ticks)
+    else:
+        size = resnet.Config((config.layers,), config.width, classes, channels, stem, downsample=False, ticks=ticks)
     return resnet.ResNet(size, rngs=rngs)
 
 

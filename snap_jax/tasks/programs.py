@@ -1,0 +1,128 @@
+"""Programs: what one chip computes for a task, inside `shard_map`.
+
+Law: with dense links the sum over dies of what a program gives does not depend on how many dies there are.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, PyTree
+
+from snap_jax import data_parallel
+from snap_jax.budget import Crossing, Pressure, crossing
+from snap_jax.errors import UsageError
+from snap_jax.models.stages import Graph
+from snap_jax.models.uneven import Layers
+from snap_jax.nn import Boundary
+from snap_jax.pipelines import pipeline
+from snap_jax.tasks import uneven
+from snap_jax.tasks.batches import Batch, Scores, nats, scores
+from snap_jax.tasks.layouts import DIE
+from snap_jax.telemetry import Telemetry
+
+Seen = tuple[Float[Array, ""], Telemetry]
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Functions of the parameters that lie on one chip, `[1, ...]` each, and of its part of a batch.
+
+    Attributes:
+      graph: the structure of what one chip holds, the same for all dies; or of what each die holds.
+      pressure: what makes the spikes fewer, from die to die; `None` where nothing does.
+      replicas: whether there is a mesh axis `data`; what was seen is summed over it.
+    """
+
+    graph: Graph
+    pressure: Pressure | None
+    replicas: bool
+
+    def loss(self, params: PyTree, batch: Batch) -> Array:
+        """Mean cross-entropy of this replica's part of the batch."""
+        found, _ = self._run(params, batch, nats)
+        return _mean_over_dies(found, batch)
+
+    def observed_loss(self, params: PyTree, batch: Batch) -> Seen:
+        """The same, and what left this die."""
+        found, seen = self._run(params, batch, nats, _observe)
+        return _mean_over_dies(found, batch), self._of_this_die(seen)
+
+    def pressed_loss(self, params: PyTree, batch: Batch, state: Array) -> tuple[Array, Seen]:
+        """Loss and pressure, to be differentiated; and the loss and what left this die."""
+
+        def watch(boundary: Boundary, sent: Array) -> tuple[Telemetry, Crossing]:
+            assert boundary.codec is not None
+            seen = crossing(boundary.codec.encoding, sent)
+            return _observe(boundary, sent), seen._replace(bits=seen.bits * boundary.share)
+
+        assert self.pressure is not None
+        found, (seen, crossings) = self._run(params, batch, nats, watch)
+        mean = jax.tree.map(lambda total: total / len(batch.labels), crossings)
+        sends = lax.axis_index(DIE) < lax.axis_size(DIE) - 1
+        pressed = jnp.where(sends, self.pressure.loss(state[0], mean), 0.0)
+        loss = _mean_over_dies(found, batch)
+        return loss + lax.psum(pressed, DIE), (loss, self._of_this_die(seen))
+
+    def evaluate(self, params: PyTree, batch: Batch) -> tuple[Scores, Telemetry]:
+        """How each row did, and what left this die."""
+        found, seen = self._run(params, batch, scores, _observe)
+        return lax.psum(found, DIE), self._of_this_die(seen)
+
+    def not_finite(self, params: PyTree, batch: Batch) -> Array:
+        """How many numbers of the stream that leaves this die are NaN or infinite."""
+        _, bad = self._run(params, batch, nats, lambda _, stream: jnp.sum(~jnp.isfinite(stream)))
+        return self._of_this_die(bad)
+
+    def spikes(self, params: PyTree, batch: Batch) -> Array:
+        """The spikes that leave this die."""
+        if isinstance(self.graph, Layers):
+            raise UsageError("Task.spikes: those of one die have another shape than those of the next: ask for none")
+
+        def watch(boundary: Boundary, stream: Array) -> Array:
+            if boundary.codec is None:
+                raise UsageError("Task.spikes: floats cross these boundaries: give them a codec")
+            if boundary.segments > 1:
+                raise UsageError(f"Task.spikes: they cross sorted, in {boundary.segments} segments: use segments=1")
+            return boundary.codec.spikes(stream)
+
+        _, spikes = self._run(params, batch, nats, watch)
+        return spikes[None]
+
+    def _run(
+        self, params: PyTree, batch: Batch, leave: Callable, watch: Callable | None = None
+    ) -> tuple[PyTree, PyTree]:
+        """`leave` reads logits and labels; `watch`, the boundary and what it is about to send."""
+        if isinstance(self.graph, Layers):
+            return uneven.run(self.graph, params, batch, leave, watch)
+        stage = nnx.merge(self.graph, jax.tree.map(lambda p: p[0], params))
+        model, boundary = stage.model, stage.boundary
+
+        def end(stream: Array, batch: Batch) -> PyTree:
+            return leave(model.leave(stream).astype(jnp.float32), batch.labels)
+
+        return pipeline(
+            lambda b: model.enter(b.inputs),
+            model.body,
+            end,
+            batch,
+            DIE,
+            boundary,
+            context=lambda b: b.inputs,
+            watch=None if watch is None else lambda sent: watch(boundary, sent),
+        )
+
+    def _of_this_die(self, seen: PyTree) -> PyTree:
+        total = lax.psum(seen, data_parallel.AXIS) if self.replicas else seen
+        return jax.tree.map(lambda a: a[None], total)
+
+
+def _observe(boundary: Boundary, sent: Array) -> Telemetry:
+    return boundary.observe(sent, DIE)
+
+
+def _mean_over_dies(found: Array, batch: Batch) -> Array:
+    return lax.psum(found.sum(), DIE) / batch.labels.size

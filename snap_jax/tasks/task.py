@@ -1,0 +1,156 @@
+"""Task: a model that learns to name what is asked of each input, as functions of parameters that lie on a mesh.
+
+Law: with dense links the loss and its gradient do not depend on the layout.
+
+One program holds every layout. Parameters are stacked by die, `P("die", ...)`, their layers divided over `tensor`; a
+pipeline of one die is a loop over microbatches; a replica along `data` takes its part of each microbatch.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, Integer, PyTree
+
+from snap_jax import data_parallel, tensor_parallel
+from snap_jax._jax import as_varying
+from snap_jax.budget import Pressure
+from snap_jax.codecs import Codec
+from snap_jax.errors import UsageError
+from snap_jax.models.stages import Graph
+from snap_jax.models.uneven import Layers
+from snap_jax.tasks import uneven
+from snap_jax.tasks.batches import Batch, Scores
+from snap_jax.tasks.layouts import DIE
+from snap_jax.tasks.programs import Program, Seen
+from snap_jax.telemetry import Telemetry
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A divided model as functions of its stacked parameters; hashable, so it may be a static argument.
+
+    Attributes:
+      graph: the structure of what one chip holds, the same for all dies; or of what each die holds.
+      mesh: `data x die x tensor`, axes of one left out, but for `die`.
+      data_codec: how gradients of replicas are averaged; `None` for floats.
+      pressure: what makes the spikes fewer, from die to die; `None` where nothing does.
+    """
+
+    graph: Graph
+    mesh: Mesh
+    data_codec: Codec | None = None
+    pressure: Pressure | None = None
+
+    @property
+    def averages_spikes(self) -> bool:
+        """Whether gradients come one row a replica, for the optimizer of `with_average` to average."""
+        return self._has_data and self.data_codec is not None
+
+    def specs(self, params: PyTree) -> PyTree:
+        """How parameters lie on the mesh: a `PartitionSpec` for each."""
+        return jax.tree.map(self._on_mesh, tensor_parallel.specs(params, DIE))
+
+    def place(self, params: PyTree) -> PyTree:
+        """Parameters, each on its chips."""
+        return jax.tree.map(lambda p, s: jax.device_put(p, NamedSharding(self.mesh, s)), params, self.specs(params))
+
+    def with_average(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+        """An optimizer for what `loss_and_gradient` gives: it averages rows of replicas as spikes, or is the same.
+
+        Call its `init` outside of `jit`: then moments lie on the chips where their parameters do.
+        """
+        if self.data_codec is None or not self._has_data:
+            return optimizer
+        sizes = functools.partial(uneven.mean_sizes, self.graph) if isinstance(self.graph, Layers) else None
+        return optax.chain(data_parallel.average(self.mesh, self.data_codec, self.specs, sizes=sizes), optimizer)
+
+    def loss(self, params: PyTree, batch: Batch) -> Float[Array, ""]:
+        """Mean cross-entropy, nats a label."""
+        return self._shard(lambda p, b: self._mean(self._program.loss(p, b)), params, PartitionSpec())(params, batch)
+
+    def loss_and_gradient(self, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], PyTree]:
+        """The loss and its gradient, forward and backward in one `shard_map`."""
+        (loss, _), gradient = self._both(lambda p, b: (self._program.loss(p, b), ()), params, batch, seen=())
+        return loss, gradient
+
+    def observed_loss_and_gradient(self, params: PyTree, batch: Batch) -> tuple[Seen, PyTree]:
+        """The same, and what left each die, `[die]`, summed over replicas, beside the loss."""
+        return self._both(self._program.observed_loss, params, batch, seen=PartitionSpec(DIE))
+
+    def pressed_loss_and_gradient(
+        self, params: PyTree, batch: Batch, state: Float[Array, " die"]
+    ) -> tuple[Seen, PyTree]:
+        """The same, the gradient being that of the loss and the pressure; `state` is that of the pressure."""
+        whole, die = PartitionSpec(), PartitionSpec(DIE)
+
+        def both(params: PyTree, batch: Batch, state: Array) -> tuple[Seen, PyTree]:
+            (_, seen), gradient = jax.value_and_grad(self._program.pressed_loss, has_aux=True)(params, batch, state)
+            return seen, gradient
+
+        if self._has_data:
+            raise UsageError("Task.pressed_loss_and_gradient: a pressure is for one replica: use a layout without data")
+        specs = self.specs(params)
+        run = jax.shard_map(both, mesh=self.mesh, in_specs=(specs, whole, die), out_specs=((whole, die), specs))
+        return run(params, batch, state)
+
+    def evaluate(self, params: PyTree, batch: Batch) -> tuple[Scores, Telemetry]:
+        """How each row did, and what left each die, `[die]`."""
+        return self._shard(self._program.evaluate, params, (self._row_spec, PartitionSpec(DIE)))(params, batch)
+
+    def not_finite(self, params: PyTree, batch: Batch) -> Int[Array, " die"]:
+        """How many numbers of the stream that leaves each die are NaN or infinite."""
+        return self._shard(self._program.not_finite, params, PartitionSpec(DIE))(params, batch)
+
+    def spikes(self, params: PyTree, batch: Batch) -> Integer[Array, "die batch ... channels"]:
+        """The spikes that leave each die, summed over microbatches (so: give one)."""
+        out_spec = PartitionSpec(DIE, *self._row_spec[1:])
+        return self._shard(self._program.spikes, params, out_spec)(params, batch)
+
+    @property
+    def _program(self) -> Program:
+        return Program(self.graph, self.pressure, self._has_data)
+
+    @property
+    def _has_data(self) -> bool:
+        return data_parallel.AXIS in self.mesh.shape
+
+    @property
+    def _row_spec(self) -> PartitionSpec:
+        return PartitionSpec(None, data_parallel.AXIS) if self._has_data else PartitionSpec()
+
+    def _on_mesh(self, spec: PartitionSpec) -> PartitionSpec:
+        return PartitionSpec(*(axis if axis in self.mesh.shape else None for axis in spec))
+
+    def _shard(self, function: Callable, params: PyTree, out_specs: Any) -> Callable:
+        specs = (self.specs(params), self._row_spec)
+        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=out_specs)
+
+    def _both(self, loss: Callable, params: PyTree, batch: Batch, *, seen: Any) -> tuple[tuple[Array, Any], PyTree]:
+        """Loss, what was seen, and gradient; with `averages_spikes` that of each replica, stacked."""
+        specs = self.specs(params)
+
+        def run(params: PyTree, batch: Batch) -> tuple[tuple[Array, Any], PyTree]:
+            if not self._has_data:
+                return jax.value_and_grad(loss, has_aux=True)(params, batch)
+            local = jax.tree.map(lambda p: as_varying(p, (data_parallel.AXIS,)), params)
+            (nats, aux), gradient = jax.value_and_grad(loss, has_aux=True)(local, batch)
+            return (self._mean(nats), aux), self._of_replicas(gradient)
+
+        gradient_specs = data_parallel.rows(specs) if self.averages_spikes else specs
+        return self._shard(run, params, ((PartitionSpec(), seen), gradient_specs))(params, batch)
+
+    def _of_replicas(self, gradient: PyTree) -> PyTree:
+        """Their mean, or a row of each."""
+        if self.averages_spikes:
+            return jax.tree.map(lambda g: g[None], gradient)
+        with jax.named_scope(data_parallel.SCOPE):
+            return lax.pmean(gradient, data_parallel.AXIS)
+
+    def _mean(self, loss: Array) -> Array:
+        return lax.pmean(loss, data_parallel.AXIS) if self._has_data else loss

@@ -1,0 +1,81 @@
+"""Uneven: the program of a task whose dies differ, `models.uneven` through `relays`.
+
+Law: as of `tasks.programs`; parameters that are not of its own stage are nonsense to a die, and it reads none of them.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, PyTree
+
+from snap_jax.models.uneven import Layer, Layers
+from snap_jax.nn import Boundary
+from snap_jax.relays import relay
+from snap_jax.tasks.batches import Batch
+from snap_jax.tasks.layouts import DIE
+from snap_jax.thresholds import AxisName
+
+
+def run(
+    layers: Layers, params: PyTree, batch: Batch, leave: Callable, watch: Callable | None = None
+) -> tuple[PyTree, PyTree]:
+    """`leave` reads logits and labels; `watch`, a boundary and what is about to leave by it.
+
+    Args:
+      layers: the structure of all stages.
+      params: of the stage of this die, `{"stages": [1, longest]}`.
+      batch: by microbatch.
+      leave: logits and labels -> a pytree of floats.
+      watch: a boundary and a stream -> a pytree of numbers, of one structure for all.
+    """
+    [vector], stages = params["stages"], layers.stages
+
+    def end(stream: Array, batch: Batch) -> PyTree:
+        return leave(stages[-1].unravel(vector).model.leave(stream).astype(jnp.float32), batch.labels)
+
+    return relay(
+        lambda b: stages[0].unravel(vector).model.enter(b.inputs),
+        [lambda x, layer=layer: layer.unravel(vector).model.body(x) for layer in stages],
+        end,
+        batch,
+        DIE,
+        [_boundary(layer.unravel(vector).boundary, i) for i, layer in enumerate(stages)],
+        watch=watch,
+    )
+
+
+def mean_sizes(layers: Layers, u: Float[Array, "1 longest"], axis_name: AxisName) -> Float[Array, " longest"]:
+    """For each number the mean size of the parameter it belongs to, over all devices; one scalar each crosses.
+
+    What `membranes.mean_size` is to an array that is one parameter.
+    """
+    most, longest = max(len(layer.shapes) for layer in layers.stages), u.shape[-1]
+
+    def of_each(layer: Layer, u: Array) -> Array:
+        return _padded([jnp.abs(part).mean()[None] for part in layer.parts(u)], most)
+
+    def over_all(layer: Layer, means: Array) -> Array:
+        each = zip(means, layer.shapes, strict=False)
+        return _padded([jnp.broadcast_to(mean, math.prod(shape)) for mean, shape in each], longest)
+
+    def of_this_die(function: Callable[[Layer, Array], Array], x: Array) -> Array:
+        return lax.switch(lax.axis_index(DIE), [functools.partial(function, layer) for layer in layers.stages], x)
+
+    return of_this_die(over_all, lax.pmean(of_this_die(of_each, u[0]), axis_name))
+
+
+def _padded(parts: list[Array], length: int) -> Array:
+    joined = jnp.concatenate(parts)
+    return jnp.pad(joined, (0, length - joined.size))
+
+
+def _boundary(boundary: Boundary, die: int) -> Boundary:
+    """As it is on its own die; on others with thresholds of 1, since their numbers mean something else."""
+    here = lax.axis_index(DIE) == die
+    nnx.update(boundary, jax.tree.map(lambda p: jnp.where(here, p, jnp.zeros_like(p)), nnx.state(boundary)))
+    return boundary

@@ -1,0 +1,43 @@
+"""Small networks whose stream changes its shape, none of whose weights is zero, and pictures for them."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from snap_jax.models import efficientnet, resnet
+from snap_jax.tasks.batches import Batch
+
+# 32 channels are two groups of a norm, so two chips can divide them.
+RESNET = resnet.Config(stages=(2, 2), width=32, classes=3)
+SMALLER = resnet.Config(stages=(1, 1), width=8, classes=3)
+STAGES = (efficientnet.Stage(3, 1, 16, 1, 1), efficientnet.Stage(3, 2, 24, 2, 1))
+EFFICIENTNET = efficientnet.Config(STAGES, stem=16, stem_stride=1, features=32, classes=3, channels=1)
+
+
+@functools.cache
+def build(name):
+    """An MS-ResNet with down-sampling, of four blocks or two, or an EfficientNet whose first block expands nothing."""
+    kind, config = {
+        "resnet": (resnet.ResNet, RESNET),
+        "smaller": (resnet.ResNet, SMALLER),
+        "efficientnet": (efficientnet.EfficientNet, EFFICIENTNET),
+    }[name]
+    graph, shapes = nnx.split(nnx.eval_shape(lambda: kind(config, rngs=nnx.Rngs(0))))
+    rng = np.random.default_rng(0)
+
+    def some(path, leaf):
+        numbers = rng.standard_normal(leaf.shape, np.float32) / max(1, math.prod(leaf.shape[:-1])) ** 0.5
+        return jnp.asarray(numbers if leaf.ndim > 1 else 0.2 * numbers + ("scale" in jax.tree_util.keystr(path)))
+
+    return nnx.merge(graph, jax.tree.map_with_path(some, shapes))
+
+
+def pictures(micro=2, batch=2, size=4):
+    """Noise, and labels for it."""
+    rng = np.random.default_rng(1)
+    pixels = rng.standard_normal((micro, batch, size, size, 1))
+    return Batch(jnp.asarray(pixels, jnp.float32), jnp.asarray(rng.integers(0, 3, (micro, batch)), jnp.int32))
