@@ -14,7 +14,8 @@ from snap_jax import cost, data_parallel, tensor_parallel
 from snap_jax.cost.topology import Topology
 from snap_jax.tasks.layouts import DIE
 from snap_jax.telemetry import Telemetry
-from snap_jax.traffic import Traffic
+from snap_jax.traffic import Traffic, Transfer
+from snap_jax.traffic.taken import taken
 
 
 def wire_section(
@@ -134,11 +135,42 @@ def systems(mesh: Mapping[str, int]) -> dict[str, cost.System]:
     }
 
 
-def cost_section(traffic: Traffic, mesh: Mapping[str, int]) -> dict:
-    """Energy and latency of one step's traffic on each system, `[low, high]`; null where a source is missing."""
+def as_sent(traffic: Traffic, mesh: Mapping[str, int], elements: int, sent_bits: float | None) -> Traffic | None:
+    """One step's traffic with the payload sizes taken on held-out data from die to die, forward; the rest as compiled.
+
+    Args:
+      traffic: of one step.
+      mesh: sizes of its axes.
+      elements: that cross forward in one step.
+      sent_bits: payload bits taken for each of them, from `spike_statistics`.
+
+    Returns:
+      `None` where payloads have one size, or a tensor axis sends sums whose sizes nobody counted.
+    """
+    if sent_bits is None or mesh.get(tensor_parallel.AXIS, 1) > 1:
+        return None
+
+    def along(t: Transfer) -> bool:
+        return t.direction == "forward" and DIE in t.axes and "boundary" in t.path
+
+    return taken(traffic, along, sent_bits * elements / 8)
+
+
+def cost_section(traffic: Traffic, mesh: Mapping[str, int], sent: Traffic | None = None) -> dict:
+    """Energy and latency of one step's traffic on each system, `[low, high]`; null where a source is missing.
+
+    `sent_...` are those of `sent`, see `as_sent`; without it they are left out.
+    """
     if max(mesh.values()) == 1:
         return {}
-    return {name: _price(traffic, system) for name, system in systems(mesh).items()}
+    return {name: _price(traffic, system) | _price_sent(sent, system) for name, system in systems(mesh).items()}
+
+
+def _price_sent(sent: Traffic | None, system: cost.System) -> dict:
+    if sent is None:
+        return {}
+    priced = _price(sent, system)
+    return {f"sent_{name}": priced[name] for name in ("energy_j_per_step", "latency_s_per_step")}
 
 
 def _price(traffic: Traffic, system: cost.System) -> dict:

@@ -51,6 +51,18 @@ def test_tuple_all_reduce_is_one_transfer_each():
     ]
 
 
+def test_all_reduces_that_xla_combined_keep_their_names():
+    text = module("""
+        %p = f32[2,16]{1,0} parameter(0)
+        %c = f32[] constant(1)
+        ROOT %all-reduce = (f32[2,16]{1,0}, f32[]) all-reduce(%p, /*index=1*/%c), replica_groups={}, to_apply=%sum, metadata={op_name="jit(f)/shard_map/(gradients/psum:transpose(jvp(net))/psum)"}
+    """)
+    assert [(t.path, t.direction, t.shape) for t in trace_compiled(text)] == [
+        ("gradients", "forward", (2, 16)),
+        ("net", "backward", ()),
+    ]
+
+
 @pytest.mark.parametrize(("root", "op"), [("maximum", "pmax"), ("minimum", "pmin"), ("or", "pmax"), ("and", "pmin")])
 def test_the_reducer_names_the_op(root, op):
     text = module("""

@@ -51,7 +51,10 @@ def whole(tiny, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize(("task", "layout", "chips"), [("vision", "data:2+tensor", 4), ("language", PRODUCT, 8)])
+@pytest.mark.parametrize(
+    ("task", "layout", "chips"),
+    [("vision", "data:2+tensor", 4), ("language", PRODUCT, 8), ("vision", "data", 2), ("language", "data", 2)],
+)
 def test_dense_results_do_not_depend_on_the_layout(tiny, whole, tmp_path, task, layout, chips):
     result = trained(tiny[task], tmp_path / "run", mode="dense", layout=layout, chips=chips)
     expected, found = last_line(whole / task), last_line(tmp_path / "run")
@@ -61,7 +64,13 @@ def test_dense_results_do_not_depend_on_the_layout(tiny, whole, tmp_path, task, 
     assert one_chip is not None
     assert (one_chip["wire"]["forward_bytes_per_step"], one_chip["cost"]) == (0, {})  # one chip moves nothing
     assert result["quality"]["value"] == pytest.approx(one_chip["quality"]["value"], rel=2e-4)
-    assert result["wire"]["bits_per_element"] == pytest.approx(32)  # whatever crosses forward is a float
+    wire, alone = result["wire"], training.prepare(dataclasses.replace(tiny[task], mode="dense"))
+    parameters = sum(a.size for a in jax.tree.leaves(alone.params))
+    if layout == "data":  # nothing crosses forward; to average takes 2 (n - 1) times the 4 bytes of each parameter
+        assert (wire["forward_bytes_per_step"], wire["bits_per_element"]) == (0, 0)
+        assert wire["backward_bytes_per_step"] == 4 * parameters * 2 * (chips - 1)
+    else:
+        assert wire["bits_per_element"] == pytest.approx(32)  # whatever crosses forward is a float
     assert set(result["cost"]) == {"UCIe standard package", "PCIe 5 x16", "400G Ethernet"}
 
 

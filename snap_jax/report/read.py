@@ -115,6 +115,8 @@ def _cost(fields: Fields) -> Cost:
         fields.maybe_text("energy_note"),
         fields.maybe_range("latency_s_per_step"),
         fields.maybe_text("latency_note"),
+        fields.maybe_range("sent_energy_j_per_step"),
+        fields.maybe_range("sent_latency_s_per_step"),
     )
 
 

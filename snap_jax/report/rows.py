@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 
 from snap_jax.report import formats
 from snap_jax.report.formats import shown
-from snap_jax.report.run import Cost, Run
+from snap_jax.report.run import Cost, Range, Run
 from snap_jax.report.sentences import densest
 
 _UNPRICED = Cost(None, None, None, None)
+_AT_MOST = "at most, as compiled"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +69,9 @@ def _wire(runs: Sequence[Run]) -> list[Row]:
 
 
 def _most(group: str, runs: Sequence[Run]) -> list[Row]:
-    """Where payloads have several sizes, what the largest would be; bytes and prices below are those of it."""
+    """Where payloads have several sizes, what the largest would be; bytes below are those of it."""
     most = [run.most_bits for run in runs]
-    return [Row(group, "at most, as compiled", _cells(most, formats.short))] if most != [r.bits for r in runs] else []
+    return [Row(group, _AT_MOST, _cells(most, formats.short))] if most != [r.bits for r in runs] else []
 
 
 def _frozen(group: str, runs: Sequence[Run]) -> list[Row]:
@@ -89,11 +90,22 @@ def _costs(runs: Sequence[Run]) -> list[Row]:
     found = []
     for system in dict.fromkeys(system for run in runs for system in run.costs):
         costs = [run.costs.get(system, _UNPRICED) for run in runs]
-        energies = tuple(formats.span(c.energy_j, "J") if c.energy_j else "unknown" for c in costs)
-        latencies = tuple(formats.span(c.latency_s, "s") if c.latency_s else "unknown" for c in costs)
         group = f"Links, as {system}"
-        found += [Row(group, "energy per step", energies), Row(group, "latency per step", latencies)]
+        found += _priced(group, "energy per step", [(c.sent_energy_j, c.energy_j) for c in costs], "J")
+        found += _priced(group, "latency per step", [(c.sent_latency_s, c.latency_s) for c in costs], "s")
     return found
+
+
+def _priced(group: str, name: str, prices: Sequence[tuple[Range | None, Range | None]], unit: str) -> list[Row]:
+    """Of the payloads sent; where a run could have sent larger ones, of these below."""
+
+    def cells(values: Sequence[Range | None]) -> tuple[str, ...]:
+        return tuple(formats.span(value, unit) if value else "unknown" for value in values)
+
+    rows = [Row(group, name, cells([sent or most for sent, most in prices]))]
+    if any(sent and sent != most for sent, most in prices):
+        rows.append(Row(group, _AT_MOST, cells([most for _, most in prices]), minor=True))
+    return rows
 
 
 def _effort(runs: Sequence[Run]) -> list[Row]:

@@ -23,12 +23,17 @@ class Boundary:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """The price of one step on one system, each a [low, high] range; None is unknown."""
+    """The price of one step on one system, each a [low, high] range; None is unknown.
+
+    Payloads have the largest size they may take; in `sent_...`, where they have several, those taken on held-out data.
+    """
 
     energy_j: Range | None
     energy_note: str | None
     latency_s: Range | None
     latency_note: str | None
+    sent_energy_j: Range | None = None
+    sent_latency_s: Range | None = None
 
 
 @dataclasses.dataclass(frozen=True)

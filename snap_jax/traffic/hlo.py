@@ -16,7 +16,7 @@ import jax
 from snap_jax.errors import UsageError
 from snap_jax.traffic.groups import axes_of, id_lists, place_along, replica_groups
 from snap_jax.traffic.hlo_text import Array, Instruction, Module, parse_instruction, parse_module
-from snap_jax.traffic.paths import direction, op_scope
+from snap_jax.traffic.paths import direction, each_name, op_scope
 from snap_jax.traffic.transfer import Pairs, Traffic, Transfer, choose, join
 
 _OPS = {
@@ -114,7 +114,8 @@ class _Program:
         else:
             groups = replica_groups(i.attributes, self.module.devices)
             axes, sizes = axes_of(groups, self.mesh) if self.mesh else (), Counter(map(len, groups))
-        for array in self.operands(i, computation):
+        arrays = self.operands(i, computation)
+        for array, name in zip(arrays, each_name(i.op_name, len(arrays)), strict=True):
             for members, count in sizes.items():
                 if members > 1 and array.bytes and times and (perm or op != "ppermute"):
                     yield Transfer(
@@ -124,8 +125,8 @@ class _Program:
                         dtype=array.dtype,
                         bytes=array.bytes,
                         times=times,
-                        path=op_scope(i.op_name),
-                        direction=direction(i.op_name),
+                        path=op_scope(name),
+                        direction=direction(name),
                         shape=array.shape,
                         groups=count,
                         pairs=len(perm),

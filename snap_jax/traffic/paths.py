@@ -42,6 +42,21 @@ def op_scope(op_name: str) -> str:
     return "/".join(filter(None, kept))
 
 
+def each_name(op_name: str, count: int) -> list[str]:
+    """The `op_name` of each of `count` operands: XLA joins the names of collectives that it combines into one.
+
+    >>> each_name("jit(f)/shard_map/(gradients/psum:psum)", 2)
+    ['jit(f)/shard_map/gradients/psum', 'jit(f)/shard_map/psum']
+    >>> each_name("jit(f)/net/psum", 2)
+    ['jit(f)/net/psum', 'jit(f)/net/psum']
+    """
+    *before, last = split(op_name, "/")
+    joined = split(last[1:-1], ":") if last.startswith("(") and last.endswith(")") else []
+    if len(joined) != count:
+        return [op_name] * count
+    return ["/".join([*before, name]) for name in joined]
+
+
 def direction(name_stack: str) -> Direction:
     """Return `backward` where the operation stems from transposing a derivative.
 

@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 from snap_jax.config import Settings, command, written_settings
 from snap_jax.errors import UsageError
-from snap_jax.results import cost_section, environment, wire_section
+from snap_jax.results import as_sent, cost_section, environment, wire_section
 from snap_jax.telemetry import Telemetry
 from snap_jax.traffic import Traffic, trace_compiled
 from snap_jax.training import checkpoints, directory
@@ -79,9 +79,11 @@ def _complete(run: Run, state: TrainState) -> dict:
 
 def _result(run: Run, params: PyTree, traffic: Traffic) -> dict:
     sections, seen = run.job.conclude(params, run.out)
+    wire, shape = _wire(run, traffic, seen), run.job.mesh.shape
+    sent = as_sent(traffic, shape, run.elements, wire.get("sent_bits_per_element"))
     return sections | {
-        "wire": _wire(run, traffic, seen),
-        "cost": cost_section(traffic, run.job.mesh.shape),
+        "wire": wire,
+        "cost": cost_section(traffic, shape, sent),
         "command": f"{command(run.config)} --out {run.out}",
         "config": written_settings(run.config) | {"link": run.config.sent_link, "grad_link": run.config.backward_link},
         "versions": environment(),
