@@ -1,18 +1,20 @@
 """Networks whose stream changes its shape: over chips in any layout the same, and what crosses are bytes."""
 
+import math
+
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
+from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
 from snap_jax import results
 from snap_jax.models import stages
 from snap_jax.models.uneven import Layers
+from snap_jax.nn import Boundary
 from snap_jax.specs import parse_link, unit_normal_threshold
-from snap_jax.tasks import divided
+from snap_jax.tasks import divided, uneven
 from snap_jax.tasks.layouts import Layout
 from snap_jax.traffic import trace_compiled
 from tests import small_networks
@@ -116,19 +118,16 @@ def test_every_hop_is_a_message_of_its_own_size():
 
 
 def test_replicas_average_each_parameter_in_its_own_size():
-    """Several lie in one vector, and their gradients are of any size: as if each were an array of its own."""
-    model, codec = small_networks.build("smaller"), snap.Codec(snap.Count(3, threshold=0.82))
-    rng, averaged = np.random.default_rng(0), []
-    grow = lambda path, leaf: 10.0 ** (len(str(path)) % 5 - 2) * rng.standard_normal(leaf.shape, np.float32)
-    gradients = [nnx.state(model)] * 2
-    gradients = [jax.tree.map_with_path(grow, state) for state in gradients]
-    for dies in (1, 2):
-        task, params = divided.build(model, Layout(data=2, pipeline=dies), None, None, data_codec=codec)
-        _, boundaries = stages.join(task.graph, divided.on_host(params))
-        graph, _ = nnx.split(model)
-        each = [stages.split(nnx.merge(graph, g), boundaries)[1] for g in gradients]
-        rows = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-        optimizer = task.with_average(optax.identity())
-        mean, _ = jax.jit(optimizer.update)(rows, optimizer.init(params))
-        averaged.append(nnx.state(stages.join(task.graph, jax.tree.map(np.asarray, mean))[0]))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), *averaged)
+    """Several lie in one vector, and their gradients are of any size; what counts is the mean of each over replicas."""
+    model, rng = small_networks.build("smaller"), np.random.default_rng(0)
+    layers, params = stages.split(model, [Boundary(None, model.width(place)) for place in stages.cuts(model, 2)])
+    assert isinstance(layers, Layers)
+    sent = rng.standard_normal((2, *params["stages"].shape), np.float32) * 10.0 ** rng.integers(-2, 3, 2)[:, None, None]
+    mesh = snap.mesh.make({"data": 2, "die": 2})
+    run = lambda u: uneven.mean_sizes(layers, u[0], "data")[None]
+    found = jax.jit(jax.shard_map(run, mesh=mesh, in_specs=P("data", "die"), out_specs=P("die")))(sent)
+    for die, layer in enumerate(layers.stages):
+        ends = np.cumsum([math.prod(shape) for shape in layer.shapes])
+        for start, end in zip([0, *ends], ends, strict=False):
+            np.testing.assert_allclose(found[die, start:end], np.abs(sent[:, die, start:end]).mean(), rtol=1e-5)
+        np.testing.assert_array_equal(found[die, layer.size :], 0)
