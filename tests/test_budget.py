@@ -279,6 +279,9 @@ def test_a_budget_is_met_from_the_command_line_alone(tmp_path):
     config = dataclasses.replace(
         dense, link="count:15+rans", budget=1.5, taps=1, init_from=str(tmp_path / "dense"), steps=200
     )
+    job = training.prepare(config)
+    stage = nnx.merge(job.task.graph, jax.tree.map(lambda p: p[0], job.params))
+    assert len(stage.boundary.codec.wire.learned[0]) == 31  # a book of its own, for 15 spikes of either sign
     result = training.train(config, tmp_path / "run")
     assert config.context_bits == 8 / 32
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

@@ -3,6 +3,8 @@
 Law: the weights are those of the model on one chip, in every layout.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from jaxtyping import Array, PyTree
 
 from snap_jax import tensor_parallel
 from snap_jax.budget import Pressure
-from snap_jax.calibrate import calibrate
+from snap_jax.calibrate import calibrate, fit_wire
 from snap_jax.codecs import Codec
 from snap_jax.errors import UsageError
 from snap_jax.innovation import Innovation
@@ -68,13 +70,27 @@ def build(
 def calibrated(task: Task, params: PyTree, inputs: Array, *, bits: float) -> PyTree:
     """The parameters with every boundary calibrated on what would cross it of `inputs`, `[batch, ...]`, uncoded."""
     model, boundaries = stages.join(task.graph, on_host(params))
-    behind = dict(zip(stages.cuts(model, len(boundaries)), boundaries, strict=True))
-    x = model.enter(inputs)
+    for boundary, stream in zip(boundaries, _streams(model, len(boundaries), inputs), strict=True):
+        calibrate(boundary, stream, inputs, bits=bits)
+    return task.place(stages.split(model, boundaries)[1])
+
+
+def with_learned_book(task: Task, params: PyTree, inputs: Array) -> Task:
+    """The task with one book for its `Rans` wires, learned from what would cross of `inputs`, uncoded."""
+    model, boundaries = stages.join(task.graph, on_host(params))
+    streams = _streams(model, len(boundaries), inputs)
+    fit_wire(boundaries, [b.prepare(x, inputs) for b, x in zip(boundaries, streams, strict=True)])
+    return dataclasses.replace(task, graph=stages.split(model, boundaries)[0])
+
+
+def _streams(model: Network, dies: int, inputs: Array) -> list[Array]:
+    """The stream behind each die."""
+    x, ends, streams = model.enter(inputs), stages.cuts(model, dies), []
     for place, block in enumerate(model.blocks):
         x = block(x)
-        if place + 1 in behind:
-            calibrate(behind[place + 1], x, inputs, bits=bits)
-    return task.place(stages.split(model, boundaries)[1])
+        if place + 1 in ends:
+            streams.append(x)
+    return streams
 
 
 def on_host(params: PyTree) -> PyTree:

@@ -164,8 +164,11 @@ def build(
     )
     if config.init_from:
         params = task.place(weights_of(Path(config.init_from), config, network, task.graph, params))
-    if pressure is not None and not inherits(Path(config.init_from), config):
-        params = divided.calibrated(task, params, sample(), bits=float(pressure.target(0.0)))
+    if pressure is not None:
+        rows = sample()
+        if not inherits(Path(config.init_from), config):
+            params = divided.calibrated(task, params, rows, bits=float(pressure.target(0.0)))
+        task = divided.with_learned_book(task, params, rows)
     return Built(task, params, crossing_elements(config, model, inputs))
 
 
