@@ -118,7 +118,7 @@ def cuts(model: VisionNetwork, dies: int) -> list[int]:
 def balanced(work: Sequence[float], parts: int) -> list[int]:
     """The ends of so many runs, none empty, that divide `work`; the largest sum of a run is as small as can be.
 
-    >>> balanced([1, 1, 1, 3], 2), balanced([5, 1, 1, 1], 3)
+    >>> balanced([1.0, 1.0, 1.0, 3.0], 2), balanced([5.0, 1.0, 1.0, 1.0], 3)
     ([3, 4], [1, 2, 4])
     """
     sums = [0.0, *itertools.accumulate(work)]
