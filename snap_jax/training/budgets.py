@@ -20,7 +20,7 @@ def around_of(config: Settings) -> Innovation | None:
 
     >>> from snap_jax.config import Config
     >>> around_of(Config(budget=1.0, width=64, init_from="runs/dense"))
-    Innovation(dims=24, taps=4, vocabulary=256, hidden=128)
+    Innovation(dims=24, taps=4, vocabulary=256, hidden=128, segments=1)
     """
     return Innovation(config.sent_dims, config.predicting) if config.budget else None
 
