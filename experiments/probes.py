@@ -11,6 +11,7 @@ element of the stream; what of it is worth building is then built and trained (`
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments import tasks
@@ -50,8 +51,8 @@ def by_channel(symbols: np.ndarray, width: int) -> float:
 def told_apart(symbols: Rows, z: Rows, tokens: np.ndarray, segments: int, width: int) -> float:
     """The same with a table for each channel of each segment of tokens that are alike (`ordering`)."""
     order, half = Order(segments, 256), len(z) // 2
-    order.loudness[...] = loudness(z[:half], tokens[:half], 256)
-    rows = np.asarray(order.arrange(symbols[half:].astype(np.float32), tokens[half:]))
+    order.loudness[...] = loudness(jnp.asarray(z[:half]), jnp.asarray(tokens[:half]), 256)
+    rows = np.asarray(order.arrange(jnp.asarray(symbols[half:], jnp.float32), jnp.asarray(tokens[half:])))
     return by_channel(rows, width) / symbols[half:, :, 0].size
 
 

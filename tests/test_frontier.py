@@ -1,5 +1,7 @@
 """Experiments: what a table says is what the lines say, a sweep runs nothing twice, cotangents are coded."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from flax import nnx
 
 import snap_jax as snap
-from experiments import ablations, backward, pareto, scaling, sweeps, tasks
+from experiments import ablations, backward, near, pareto, probes, scaling, sweeps, tasks
 from experiments.points import Point
 from experiments.scaling import needed
 
@@ -85,7 +87,12 @@ def test_the_frontier_says_how_losses_compare():
         line(pareto.spikes("text", 1.0), 1.1, 1.0),
         line(rivals[0], 1.2, 1.0),
         line(rivals[1], 1.3, 1.0),
+        line(dataclasses.replace(rivals[0], distill=0.5), 1.05, 1.0),  # of other experiments
+        line(dataclasses.replace(rivals[0], steps=2000), 1.05, 1.0),
+        line(dataclasses.replace(rivals[0], blocks=2), 1.05, 1.0),
     ]
+    assert [pareto.of_frontier(one) for one in lines] == [True] * 4 + [False] * 3
+    assert not pareto.of_frontier(line(pareto.spikes("text", 1.0, segments=8), 1.0, 1.0))
     row = pareto.table("text", lines).splitlines()[-1]
     assert "x 16 dims" in row
     assert row.endswith("| 0.50 | 0.1000 |")
@@ -100,8 +107,28 @@ def test_tables_of_the_other_experiments_hold_what_is_there():
     sizes = [line(p, n, float(i)) for i, (p, n) in enumerate(zip(scaling.points(32, 4), nats, strict=True))]
     assert "| 3.00 |" not in scaling.tables([])
     assert scaling.tables(sizes).splitlines()[2].endswith("| 2.00 |")  # 2 % at one bit, 1 % at two
+    taught = near.settings()["dense teacher"]
+    stands_beside = [line(near.dense_of(taught), 1.0, 0.0), line(near.dense_of(taught, distill=0.5), 0.8, 0.0)]
+    assert near.table([*stands_beside, line(taught, 1.2, 1.0)]).endswith(
+        f"| 1.000 | {1.2 / np.log(2):.4f} | {1 / np.log(2):.4f} | +20.00% | {0.8 / np.log(2):.4f} | +50.00% |"
+    )
     settings = ablations.settings()
     named = list(settings.values())
     assert len(set(named)) == len(named)
     rows = ablations.table([line(named[0], 1.0, 1.0), line(named[1], 1.1, 1.0)]).splitlines()
     assert rows[-1].endswith(f"{0.1 / np.log(2):+.4f} |")
+
+
+def test_probes_find_what_is_there_to_save():
+    """Loud and quiet tokens, each an entropy of its own; 0.8 of the last value saves log2(1 / 0.6)."""
+    rng = np.random.default_rng(0)
+    tokens = rng.permuted(np.tile([0, 1], (40, 64)), axis=1)
+    z = (rng.normal(size=(40, 128, 1)) * np.where(tokens, 8.0, 0.1)[..., None]).astype(np.float32)
+    spikes = np.round(z)
+    together = probes.by_channel(spikes.reshape(-1, 1), 1) / spikes.size
+    apart = probes.told_apart(spikes, z, tokens, 2, 1)
+    assert apart == pytest.approx(probes.entropy(spikes[20:][tokens[20:] == 1]) / 2, abs=0.05)
+    assert apart < together - 0.8  # a bit says which, of what it says
+    last = rng.normal(size=(40, 128, 1))
+    now = 0.8 * last + 0.6 * rng.normal(size=last.shape)
+    assert probes.gaussian_bits(last, now, 1) == pytest.approx(np.log2(1 / 0.6), abs=0.05)
