@@ -53,7 +53,7 @@ def _dense(task: tasks.Task, point: Point, say: Callable[[str], None]) -> Any:
 
 
 def _boundaries(point: Point, task: tasks.Task, net: Any) -> list[Boundary]:
-    around = Innovation(point.dims, point.taps, segments=point.segments) if point.dims else None
+    around = Innovation(point.dims, point.taps, segments=point.segments, pace=point.pace) if point.dims else None
     rngs, grad = nnx.Rngs(point.seed + 1000), parse_link(point.grad)
     batches = [task.batch(point.seed, 10**6 + i) for i in range(4)]
     inputs = jnp.concatenate([inputs for inputs, _, _ in batches])

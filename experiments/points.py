@@ -30,6 +30,7 @@ class Point:
       anneal: share of the run in which the budget comes down, from twice itself.
       dead_zone: where the first spike fires, in thresholds.
       segments: parts of a tensor whose tokens are alike, with thresholds and tables of their own.
+      pace: of the basis, as in `Innovation`.
     """
 
     task: str
@@ -48,6 +49,7 @@ class Point:
     anneal: float = 0.0
     dead_zone: float = 0.5
     segments: int = 1
+    pace: float = 0.25
 
 
 def task_of(point: Point) -> tasks.Task:

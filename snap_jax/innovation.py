@@ -6,6 +6,9 @@ an orthonormal basis and back. Both ends then learn apart, each on its own chip;
 Sender:   `z = (x - mean) A - P(context)`, `A` `[features, dims]`.
 Receiver: `y = (z' + P'(context)) B + mean'`, `B` `[dims, features]`, where `z'` is what arrived.
 
+Where the whole stream goes through a basis, a step of it moves everything behind it; so `A` and `B` learn at a pace of
+their own, slower than the layers (`Basis`).
+
 `context` is what both sides hold anyway, or what is sent to both and counted: token ids for a language model.
 """
 
@@ -31,9 +34,11 @@ class Innovation:
       hidden: width of the predictor.
       segments: parts of a tensor whose tokens are alike, each with thresholds and tables of its own (`ordering`); 1
         leaves the order as it is and needs no context.
+      pace: how far an optimizer whose steps are of one size (Adam) moves the basis, in its steps. The default was
+        measured: `experiments.ablations`, `experiments.scaling`.
 
     Raises:
-      UsageError: for dims or segments below 1, negative taps.
+      UsageError: for dims or segments below 1, negative taps, a pace that is not positive.
     """
 
     dims: int
@@ -41,13 +46,37 @@ class Innovation:
     vocabulary: int = 256
     hidden: int = 128
     segments: int = 1
+    pace: float = 0.25
 
     def __post_init__(self):
-        if self.dims < 1 or self.taps < 0 or self.segments < 1:
+        if self.dims < 1 or self.taps < 0 or self.segments < 1 or not self.pace > 0:
             raise UsageError(
-                f"Innovation: dims={self.dims}, taps={self.taps}, segments={self.segments}: "
-                "use 1 or more dims and segments, and taps >= 0"
+                f"Innovation: dims={self.dims}, taps={self.taps}, segments={self.segments}, pace={self.pace}: "
+                "use 1 or more dims and segments, taps >= 0, and a pace above 0"
             )
+
+
+class Basis(nnx.Module):
+    """A matrix that is learned as `matrix / pace`: a step of the optimizer changes it by `pace` times as much.
+
+    >>> basis = Basis(jnp.eye(2), pace=0.25)
+    >>> basis.learned[...] = basis.learned[...] + 0.04
+    >>> basis.matrix.tolist()
+    [[1.0099999904632568, 0.009999999776482582], [0.009999999776482582, 1.0099999904632568]]
+    """
+
+    def __init__(self, matrix: Float[Array, "rows columns"], pace: float):
+        self.pace = pace
+        self.learned = nnx.Param(matrix / pace)
+
+    @property
+    def matrix(self) -> Float[Array, "rows columns"]:
+        """As it is applied."""
+        return self.pace * self.learned[...]
+
+    def set(self, matrix: Float[Array, "rows columns"]) -> None:
+        """Puts another in its place."""
+        self.learned[...] = matrix / self.pace
 
 
 class Predictor(nnx.Module):
@@ -79,7 +108,7 @@ class Sender(nnx.Module):
 
     def __init__(self, features: int, size: Innovation, *, rngs: nnx.Rngs):
         self.mean = nnx.Param(jnp.zeros(features))
-        self.basis = nnx.Param(orthonormal(features, size.dims))
+        self.basis = Basis(orthonormal(features, size.dims), size.pace)
         if size.taps:
             self.predictor = Predictor(size, rngs=rngs)
         self.order = Order(size.segments, size.vocabulary) if size.segments > 1 else None
@@ -91,7 +120,7 @@ class Sender(nnx.Module):
 
     def __call__(self, x: Float[Array, "... features"], context: Array | None = None) -> Float[Array, "... dims"]:
         """What is to be sent of `x`."""
-        z = (x - self.mean[...]) @ self.basis[...]
+        z = (x - self.mean[...]) @ self.basis.matrix
         return z - self.predictor(_needed(context)) if self.predicts else z
 
 
@@ -100,7 +129,7 @@ class Receiver(nnx.Module):
 
     def __init__(self, features: int, size: Innovation, *, rngs: nnx.Rngs):
         self.mean = nnx.Param(jnp.zeros(features))
-        self.basis = nnx.Param(orthonormal(features, size.dims).T)
+        self.basis = Basis(orthonormal(features, size.dims).T, size.pace)
         if size.taps:
             self.predictor = Predictor(size, rngs=rngs)
         self.order = Order(size.segments, size.vocabulary) if size.segments > 1 else None
@@ -113,7 +142,7 @@ class Receiver(nnx.Module):
     def __call__(self, z: Float[Array, "... dims"], context: Array | None = None) -> Float[Array, "... features"]:
         """What stands for the tensor of which `z` arrived."""
         z = z + self.predictor(_needed(context)) if self.predicts else z
-        return z @ self.basis[...] + self.mean[...]
+        return z @ self.basis.matrix + self.mean[...]
 
 
 def orthonormal(features: int, dims: int) -> Float[Array, "features dims"]:
