@@ -7,36 +7,32 @@ Each setting stands beside the dense model of its size and steps; one that learn
 dense model that does.
 """
 
-import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from experiments.pareto import FILE, bottlenecks, spikes
 from experiments.points import Point
 from experiments.sweeps import command, find
 
-PLAIN = spikes("text", 1.0)
-SORTED = dataclasses.replace(PLAIN, segments=8, limit=15, dead_zone=0.6)
-ALL = dataclasses.replace(SORTED, distill=0.5)
+OURS = spikes("text", 1.0)
 
 
 def settings() -> dict[str, Point]:
     """By what is particular of each."""
-    once: dict[str, Any] = {"bits": 1.15, "dims": 52, "width": 128, "blocks": 2, "steps": 2000}
+    once: dict[str, Any] = {"bits": 1.15, "dims": 44, "width": 128, "blocks": 2, "steps": 2000}
     return {
-        "as in `pareto`": PLAIN,
+        "as in `pareto`": OURS,
         "int4 x 16 dims": bottlenecks("text", 1.0)[0],
-        "dense teacher": dataclasses.replace(PLAIN, distill=0.5),
-        "dense teacher, sorted tokens": ALL,
+        "dense teacher": replace(OURS, distill=0.5),
         "int4 x 16 dims, dense teacher": bottlenecks("text", 1.0, distill=0.5)[0],
-        "2000 steps": dataclasses.replace(PLAIN, steps=2000),
-        "2000 steps, dense teacher, sorted tokens": dataclasses.replace(ALL, bits=1.15, dims=28, steps=2000),
-        "width 128": dataclasses.replace(PLAIN, width=128, dims=48),
-        "width 128, int4 x 32 dims": Point("text", "integer", 4, 32, steps=PLAIN.steps, width=128),
-        "width 256": dataclasses.replace(PLAIN, width=256, dims=96),
-        "width 128, cut once, 2000 steps": dataclasses.replace(PLAIN, **once),
-        "width 128, cut once, 2000 steps, sorted tokens": dataclasses.replace(SORTED, **once),
-        "the same, seed 1": dataclasses.replace(SORTED, **once, seed=1),
+        "2000 steps": replace(OURS, steps=2000),
+        "1.15 bits, 2000 steps, dense teacher": replace(OURS, bits=1.15, dims=24, steps=2000, distill=0.5),
+        "width 128": replace(OURS, width=128, dims=40),
+        "width 128, int4 x 32 dims": Point("text", "integer", 4, 32, steps=OURS.steps, width=128),
+        "width 256": replace(OURS, width=256, dims=80),
+        "1.15 bits, width 128, cut once, 2000 steps": replace(OURS, **once),
+        "the same, seed 1": replace(OURS, **once, seed=1),
     }
 
 

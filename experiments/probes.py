@@ -99,6 +99,6 @@ def table(tokens: np.ndarray, boundaries: list[Crossed], width: int) -> str:
 
 if __name__ == "__main__":
     keep_programs(FILE.parent / ".compiled")
-    point = spikes("text", 1.0)
+    point = spikes("text", 1.0, segments=1)
     task = task_of(point)
     print(table(*crossed(trained(point, task, print), task), task.width))

@@ -10,31 +10,25 @@ taken to be linear in the bits.
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from experiments.pareto import FILE
+from experiments.pareto import FILE, STEPS, spikes
 from experiments.points import Point
 from experiments.sweeps import command, find
 
 WIDTHS = (16, 32, 64, 128)
 BLOCKS = (2, 4, 8)  # one, three and seven boundaries
 BUDGETS = (1.0, 2.0, 3.0)
-STEPS = 600
 WITHIN = 0.01
 _AS_WIDE = 64  # where the number of boundaries varies
 
 
 def points(width: int, blocks: int) -> list[Point]:
-    """Dense, and spikes at each budget: dims as in `pareto`, 4 tokens predict."""
+    """Dense, and spikes at each budget as in `pareto`, their dims in proportion."""
     named = 0 if width == _AS_WIDE else width  # that of the task, so `pareto` has it already
-    dense = Point("text", "dense", steps=STEPS, width=named, blocks=blocks)
-    dims = [min(width, math.ceil(width * share)) for share in (0.375, 0.625, 0.875)]
-    return [
-        dense,
-        *(
-            Point("text", "spikes", bits, d, taps=4, steps=STEPS, width=named, blocks=blocks)
-            for bits, d in zip(BUDGETS, dims, strict=True)
-        ),
-    ]
+    ours = [spikes("text", bits, width=named, blocks=blocks) for bits in BUDGETS]
+    wide = [replace(point, dims=math.ceil(point.dims * width / _AS_WIDE)) for point in ours]
+    return [Point("text", "dense", steps=STEPS["text"], width=named, blocks=blocks), *wide]
 
 
 def needed(losses: Sequence[tuple[float, float]], within: float = WITHIN) -> float:
