@@ -57,7 +57,7 @@ def _boundaries(point: Point, task: tasks.Task, net: Any) -> list[Boundary]:
     rngs, grad = nnx.Rngs(point.seed + 1000), parse_link(point.grad)
     batches = [task.batch(point.seed, 10**6 + i) for i in range(4)]
     inputs = jnp.concatenate([inputs for inputs, _, _ in batches])
-    context = jnp.concatenate([tokens for _, _, tokens in batches]) if task.context_bits else None
+    context = jnp.concatenate([tokens for _, _, tokens in batches]) if task.token_wire else None
     streams = jax.jit(lambda net, x: tasks.Cut(net, [])(x, None)[2])(net, inputs)
     boundaries = []
     for x in streams:

@@ -1,7 +1,7 @@
 """What a model cut by boundaries sends, and how good it is.
 
 `wire_bits` are those of the payloads of held-out batches, headers and the rungs taken included, an element of the
-stream that is cut; tokens that predict are sent to every chip and counted besides.
+stream that is cut; tokens that predict count what an entropy-coded payload of them takes, at every boundary.
 """
 
 import math
@@ -42,7 +42,7 @@ def measure(model: tasks.Cut, task: tasks.Task, point: Point) -> dict:
         count += labels.size
         bits, entropy, rate = bits + 8 * float(nbytes.sum()), entropy + float(entropies.sum()), float(rates.mean())
         elements += inputs.size * task.width * (point.blocks - 1)  # a vector a token or pixel
-    extra = task.context_bits if reads_tokens(point) else 0.0
+    extra = task.bits_of([context for _, _, context in task.heldout]) if reads_tokens(point) else 0.0
     return {
         "nats": nats / count,
         "bits_per_byte": nats / count / math.log(2),

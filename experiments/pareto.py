@@ -32,9 +32,7 @@ def spikes(task: str, bits: float, **changes: Any) -> Point:
     """Ours."""
     point = Point(task, "spikes", bits, DIMS[task][bits], steps=STEPS[task])
     if task == "text":
-        point = dataclasses.replace(point, limit=15, dead_zone=0.6)
-        if bits >= 1:  # below, the tokens would take a quarter of the budget
-            point = dataclasses.replace(point, taps=4, segments=8)
+        point = dataclasses.replace(point, limit=15, taps=4, segments=8)
     return dataclasses.replace(point, **changes)
 
 

@@ -5,6 +5,7 @@ Law 2 lets one device stand for many: where a tensor would cross, a boundary sho
 
 import dataclasses
 import functools
+import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from snap_jax.codecs import Codec
 from snap_jax.data import images, text
 from snap_jax.models import resnet, rwkv
 from snap_jax.nn import Boundary
+from snap_jax.tokens import token_bits, token_wire
+from snap_jax.wires import Rans
 
 
 class Cut(nnx.Module):
@@ -60,7 +63,7 @@ class Task:
       build: a seed -> the dense model.
       batch: `(seed, step)` -> inputs, labels, context.
       heldout: batches of the same kind, each as large as one of training.
-      context_bits: bits an element that the context costs, if it is sent to every chip.
+      token_wire: how the context is told to chips that do not read it themselves.
       learning_rate: peak.
     """
 
@@ -69,8 +72,19 @@ class Task:
     build: Callable[[int], Any]
     batch: Callable[[int, int], tuple]
     heldout: tuple
-    context_bits: float
+    token_wire: Rans | None
     learning_rate: float
+
+    @functools.cached_property
+    def context_bits(self) -> float:
+        """Bits an element that the context of some batches of training takes."""
+        return self.bits_of([self.batch(0, 10**6 + i)[2] for i in range(8)])
+
+    def bits_of(self, contexts: Sequence[Array]) -> float:
+        """Bits an element of the stream that contexts take, each in a payload of its own."""
+        if self.token_wire is None:
+            return 0.0
+        return statistics.mean(token_bits(self.token_wire, tokens) for tokens in contexts) / self.width
 
 
 @functools.lru_cache
@@ -93,7 +107,7 @@ def language(
         lambda seed: rwkv.RWKV(size, rngs=nnx.Rngs(seed)),
         lambda seed, step: split(text.batch(corpus.train, step=step, seed=seed, batch=batch, window=window)),
         tuple(split(windows[i : i + batch]) for i in range(0, heldout, batch)),
-        8 / width,
+        token_wire(corpus.train),
         6e-3,
     )
 
@@ -125,7 +139,7 @@ def digits(width: int = 32, blocks: int = 4, batch: int = 64, noise: float = 0.0
     draws = range(2**40, 2**40 + (8 if noise else 1))
     heldout = tuple(ready(data.heldout_images[r], data.heldout_labels[r], d, r[0]) for d in draws for r in rows)
     name = f"digits{width}" + (f"+{noise}" if noise else "") + (f"t{ticks}" if ticks else "")
-    return Task(name, width, lambda seed: resnet.ResNet(size, rngs=nnx.Rngs(seed)), draw, heldout, 0.0, 5e-3)
+    return Task(name, width, lambda seed: resnet.ResNet(size, rngs=nnx.Rngs(seed)), draw, heldout, None, 5e-3)
 
 
 def nats(logits: Array, labels: Array) -> Array:
