@@ -34,7 +34,7 @@ def settings() -> dict[str, Point]:
         "all 64 dims": spikes("text", BITS, dims=64),
         "at most one spike": spikes("text", BITS, limit=1),
         "at most three": spikes("text", BITS, limit=3),
-        "dead zone 0.5": spikes("text", BITS, dead_zone=0.5),
+        "dead zone 0.6": spikes("text", BITS, dead_zone=0.6),
         "dead zone 0.7": spikes("text", BITS, dead_zone=0.7),
         "budget comes down for half the run": spikes("text", BITS, anneal=0.5),
         "half of the loss from the dense model": spikes("text", BITS, distill=0.5),

@@ -30,7 +30,7 @@ class Point:
       anneal: share of the run in which the budget comes down, from twice itself.
       dead_zone: where the first spike fires, in thresholds.
       segments: parts of a tensor whose tokens are alike, with thresholds and tables of their own.
-      pace: of the basis, as in `Innovation`.
+      pace: of basis and mean, as in `Innovation`.
     """
 
     task: str

@@ -103,12 +103,12 @@ def _set_basis(boundary: Boundary, rows: np.ndarray) -> None:
     basis = jnp.asarray(vectors[:, ::-1][:, : boundary.channels].copy(), jnp.float32)
     for end in (boundary.sender, boundary.receiver):
         if end.predicts:  # what is predicted is turned with the basis
-            turned = boundary.receiver.basis.matrix @ basis
+            turned = boundary.receiver.basis.value @ basis
             end.predictor.output[...] = end.predictor.output[...] @ turned
     boundary.sender.basis.set(basis)
     boundary.receiver.basis.set(basis.T)
     for end in (boundary.sender, boundary.receiver):
-        end.mean[...] = jnp.asarray(mean, jnp.float32)
+        end.mean.set(jnp.asarray(mean, jnp.float32))
 
 
 def _threshold(encoding: Encoding, z: Array, bits: float) -> Array:

@@ -6,8 +6,8 @@ an orthonormal basis and back. Both ends then learn apart, each on its own chip;
 Sender:   `z = (x - mean) A - P(context)`, `A` `[features, dims]`.
 Receiver: `y = (z' + P'(context)) B + mean'`, `B` `[dims, features]`, where `z'` is what arrived.
 
-Where the whole stream goes through a basis, a step of it moves everything behind it; so `A` and `B` learn at a pace of
-their own, slower than the layers (`Basis`).
+The whole stream goes through basis and mean, and a step of these moves everything behind them; so they learn at a pace
+of their own, slower than the layers (`Paced`).
 
 `context` is what both sides hold anyway, or what is sent to both and counted: token ids for a language model.
 """
@@ -34,8 +34,8 @@ class Innovation:
       hidden: width of the predictor.
       segments: parts of a tensor whose tokens are alike, each with thresholds and tables of its own (`ordering`); 1
         leaves the order as it is and needs no context.
-      pace: how far an optimizer whose steps are of one size (Adam) moves the basis, in its steps. The default was
-        measured: `experiments.ablations`, `experiments.scaling`.
+      pace: how far an optimizer whose steps are of one size (Adam) moves basis and mean, in its steps. The default
+        was measured: `experiments.ablations`, `experiments.scaling`.
 
     Raises:
       UsageError: for dims or segments below 1, negative taps, a pace that is not positive.
@@ -56,27 +56,27 @@ class Innovation:
             )
 
 
-class Basis(nnx.Module):
-    """A matrix that is learned as `matrix / pace`: a step of the optimizer changes it by `pace` times as much.
+class Paced(nnx.Module):
+    """An array that is learned as `value / pace`: a step of the optimizer changes it by `pace` times as much.
 
-    >>> basis = Basis(jnp.eye(2), pace=0.25)
-    >>> basis.learned[...] = basis.learned[...] + 0.04
-    >>> basis.matrix.tolist()
-    [[1.0099999904632568, 0.009999999776482582], [0.009999999776482582, 1.0099999904632568]]
+    >>> mean = Paced(jnp.zeros(2), pace=0.25)
+    >>> mean.learned[...] = mean.learned[...] + 0.5
+    >>> mean.value.tolist()
+    [0.125, 0.125]
     """
 
-    def __init__(self, matrix: Float[Array, "rows columns"], pace: float):
+    def __init__(self, value: Float[Array, "..."], pace: float):
         self.pace = pace
-        self.learned = nnx.Param(matrix / pace)
+        self.learned = nnx.Param(value / pace)
 
     @property
-    def matrix(self) -> Float[Array, "rows columns"]:
+    def value(self) -> Float[Array, "..."]:
         """As it is applied."""
         return self.pace * self.learned[...]
 
-    def set(self, matrix: Float[Array, "rows columns"]) -> None:
+    def set(self, value: Float[Array, "..."]) -> None:
         """Puts another in its place."""
-        self.learned[...] = matrix / self.pace
+        self.learned[...] = value / self.pace
 
 
 class Predictor(nnx.Module):
@@ -107,8 +107,8 @@ class Sender(nnx.Module):
     """`z = (x - mean) A - P(context)`."""
 
     def __init__(self, features: int, size: Innovation, *, rngs: nnx.Rngs):
-        self.mean = nnx.Param(jnp.zeros(features))
-        self.basis = Basis(orthonormal(features, size.dims), size.pace)
+        self.mean = Paced(jnp.zeros(features), size.pace)
+        self.basis = Paced(orthonormal(features, size.dims), size.pace)
         if size.taps:
             self.predictor = Predictor(size, rngs=rngs)
         self.order = Order(size.segments, size.vocabulary) if size.segments > 1 else None
@@ -120,7 +120,7 @@ class Sender(nnx.Module):
 
     def __call__(self, x: Float[Array, "... features"], context: Array | None = None) -> Float[Array, "... dims"]:
         """What is to be sent of `x`."""
-        z = (x - self.mean[...]) @ self.basis.matrix
+        z = (x - self.mean.value) @ self.basis.value
         return z - self.predictor(_needed(context)) if self.predicts else z
 
 
@@ -128,8 +128,8 @@ class Receiver(nnx.Module):
     """`y = (z + P(context)) B + mean`."""
 
     def __init__(self, features: int, size: Innovation, *, rngs: nnx.Rngs):
-        self.mean = nnx.Param(jnp.zeros(features))
-        self.basis = Basis(orthonormal(features, size.dims).T, size.pace)
+        self.mean = Paced(jnp.zeros(features), size.pace)
+        self.basis = Paced(orthonormal(features, size.dims).T, size.pace)
         if size.taps:
             self.predictor = Predictor(size, rngs=rngs)
         self.order = Order(size.segments, size.vocabulary) if size.segments > 1 else None
@@ -142,7 +142,7 @@ class Receiver(nnx.Module):
     def __call__(self, z: Float[Array, "... dims"], context: Array | None = None) -> Float[Array, "... features"]:
         """What stands for the tensor of which `z` arrived."""
         z = z + self.predictor(_needed(context)) if self.predicts else z
-        return z @ self.basis.matrix + self.mean[...]
+        return z @ self.basis.value + self.mean.value
 
 
 def orthonormal(features: int, dims: int) -> Float[Array, "features dims"]:

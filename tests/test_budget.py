@@ -152,7 +152,7 @@ def test_calibration_finds_the_bits_and_the_directions_that_matter():
     assert float(codelength.bits_per_element(boundary.codec.encoding, boundary.prepare(x))) * 2 / 8 == pytest.approx(
         1.0, rel=0.05
     )
-    overlap = np.abs(np.asarray(boundary.sender.basis.matrix).T @ directions[:, :2])
+    overlap = np.abs(np.asarray(boundary.sender.basis.value).T @ directions[:, :2])
     np.testing.assert_allclose(overlap, np.eye(2), atol=0.05)
     spread = float(jnp.mean((boundary(x) - x) ** 2))
     assert spread < 0.5 * float(jnp.mean((x - x.mean(0)) ** 2))
