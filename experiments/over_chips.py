@@ -20,6 +20,7 @@ from snap_jax import mesh
 from snap_jax.models import stages
 from snap_jax.nn import Boundary
 from snap_jax.pipelines import pipeline
+from snap_jax.tokens import token_bits
 from snap_jax.traffic import Traffic, trace_compiled
 from snap_jax.wires import Rans
 
@@ -35,37 +36,36 @@ def coarse(model: tasks.Cut) -> tasks.Cut:
     return model
 
 
-def forward(model: tasks.Cut, microbatches: Array, *, tokens: bool) -> tuple[Traffic, Array]:
+def forward(model: tasks.Cut, microbatches: Array, *, tokens: Rans | None) -> tuple[Traffic, Array]:
     """What one pass over chips moves, and its logits.
 
     Args:
       model: one chip a block.
       microbatches: inputs, `[microbatch, batch, ...]`.
-      tokens: whether the inputs are what both sides of a boundary predict from; they then ride in the payloads, a
-        byte each, which the program, whose chips all hold the inputs, does not show.
+      tokens: how the inputs travel, where both sides of a boundary predict from them; they then ride in the payloads,
+        which the program, whose chips all hold the inputs, does not show.
     """
     chips, (graph, params) = len(model.net.blocks), _divided(model)
 
     def run(params, microbatches):
-        return _ends(graph, params, microbatches, tokens)[None]
+        return _ends(graph, params, microbatches, tokens is not None)[None]
 
     program = _compiled(run, chips, params, microbatches)
-    traffic = taken(_messages(program, chips), rungs(model, microbatches, tokens=tokens))
-    return with_tokens(traffic, microbatches[0].size if tokens else 0), program(params, microbatches)[-1]
+    traffic = taken(_messages(program, chips), rungs(model, microbatches, tokens=tokens is not None))
+    return with_tokens(traffic, token_bytes(tokens, microbatches)), program(params, microbatches)[-1]
 
 
-def training_step(model: tasks.Cut, microbatches: Array, *, tokens: bool) -> Traffic:
+def training_step(model: tasks.Cut, microbatches: Array, *, tokens: Rans | None) -> Traffic:
     """What forward and backward move over chips; the way back is that of `grad_codec`. Compiled, not run."""
     chips, (graph, params) = len(model.net.blocks), _divided(model)
 
     def run(params, microbatches):
         # What crosses does not depend on what is minimised.
-        return jax.grad(lambda p: jnp.square(_ends(graph, p, microbatches, tokens)).mean())(params)
+        return jax.grad(lambda p: jnp.square(_ends(graph, p, microbatches, tokens is not None)).mean())(params)
 
-    traffic = taken(
-        _messages(_compiled(run, chips, params, microbatches), chips), rungs(model, microbatches, tokens=tokens)
-    )
-    return with_tokens(traffic, microbatches[0].size if tokens else 0)
+    messages = _messages(_compiled(run, chips, params, microbatches), chips)
+    traffic = taken(messages, rungs(model, microbatches, tokens=tokens is not None))
+    return with_tokens(traffic, token_bytes(tokens, microbatches))
 
 
 def _divided(model: tasks.Cut):
@@ -138,6 +138,11 @@ def taken(traffic: Traffic, rungs: tuple[int, ...]) -> Traffic:
         for rung, count in sorted(times.items()):
             kept += [dataclasses.replace(t, times=count) for t in choice.branches[rung]]
     return Traffic(tuple(kept))
+
+
+def token_bytes(wire: Rans | None, microbatches: Array) -> int:
+    """Bytes of the tokens of a microbatch, of that which takes the most; none without a wire for them."""
+    return 0 if wire is None else max(round(token_bits(wire, tokens) * tokens.size / 8) for tokens in microbatches)
 
 
 def with_tokens(traffic: Traffic, nbytes: int) -> Traffic:

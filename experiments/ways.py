@@ -98,11 +98,12 @@ def run(trial: Trial, *, programs: bool = True) -> dict:
 
 def over_four_chips(model: tasks.Cut, trial: Trial) -> dict:
     """Traffic of a pass, of the smallest pass, and of a training step; what a pass computes."""
-    tokens, inputs = trial.way.taps > 0, _inputs(trial)
+    inputs, reads = _inputs(trial), trial.way.taps > 0
+    tokens = task_of(trial).token_wire if reads else None
     for boundary in over_chips.coarse(model).boundaries:
         boundary.grad_codec = nnx.static(parse_link("bf16"))
     whole, logits = over_chips.forward(model, inputs, tokens=tokens)
-    alone = nnx.jit(lambda model, x: model(x, x if tokens else None)[0])
+    alone = nnx.jit(lambda model, x: model(x, x if reads else None)[0])
     least = inputs[:1, :1, :1] if trial.task == "text" else inputs[:1, :1]
     traffic = {"pass": whole, "smallest": over_chips.forward(one_token(model), least, tokens=tokens)[0]}
     if trial.seed == 0:
@@ -111,7 +112,7 @@ def over_four_chips(model: tasks.Cut, trial: Trial) -> dict:
         "differs": max(float(jnp.abs(y - alone(model, x)).max()) for x, y in zip(inputs, logits, strict=True)),
         "elements": (len(model.net.blocks) - 1) * inputs.size * trial.point.width,
         "traffic": {name: json.loads(t.to_json()) for name, t in traffic.items()},
-        "operations": computed(model, inputs, tokens=tokens),
+        "operations": computed(model, inputs, tokens=reads),
     }
 
 

@@ -34,7 +34,7 @@ def test_a_pass_moves_the_bytes_that_its_program_counts_tick_by_tick():
     boundary = Boundary(codec, 8, around=Innovation(6))
     model = tasks.Cut(resnet.ResNet(PICTURES, rngs=nnx.Rngs(0)), [boundary])
     pictures = jnp.asarray(np.random.default_rng(0).standard_normal((3, 16, 4, 4, 1)), jnp.float32)
-    traffic, logits = over_chips.forward(model, pictures, tokens=False)
+    traffic, logits = over_chips.forward(model, pictures, tokens=None)
     np.testing.assert_allclose(logits[0], nnx.jit(lambda model, x: model(x, None)[0])(model, pictures[0]), atol=1e-5)
 
     graph, params = stages.split(model.net, [boundary, boundary])
@@ -68,7 +68,7 @@ def test_a_switch_counts_in_the_rungs_taken():
 def test_floats_need_no_rungs_and_count_both_ways():
     model, pictures = tasks.Cut(resnet.ResNet(PICTURES, rngs=nnx.Rngs(0)), []), jnp.zeros((2, 1, 4, 4, 1))
     assert over_chips.rungs(model, pictures, tokens=False) == ()
-    traffic = over_chips.training_step(model, pictures, tokens=False)
+    traffic = over_chips.training_step(model, pictures, tokens=None)
     each = 3 * 4 * 4 * 8 * 4  # ticks, pixels, width, bytes of a float
     sent = {way: traffic.where(lambda t, way=way: t.direction == way).sent_bytes for way in ("forward", "backward")}
     assert sent == {"forward": each, "backward": each}
