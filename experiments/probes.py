@@ -22,6 +22,7 @@ from experiments.sweeps import keep_programs
 from snap_jax.ordering import Order, loudness
 
 SEGMENTS = (4, 8, 16)
+CLASSES = 4
 Rows = np.ndarray  # [window, time, dims]
 
 
@@ -56,6 +57,15 @@ def told_apart(symbols: Rows, z: Rows, tokens: np.ndarray, segments: int, width:
     return by_channel(rows, width) / symbols[half:, :, 0].size
 
 
+def with_sent_scale(symbols: Rows, z: Rows, width: int) -> float:
+    """The same without tokens, where each vector says first which of four classes of loudness it is of."""
+    half, loud = len(z) // 2, np.abs(z).mean(-1)
+    edges = np.quantile(loud[:half], np.arange(1, CLASSES) / CLASSES)
+    named, rows = np.searchsorted(edges, loud[half:].reshape(-1)), symbols[half:].reshape(-1, symbols.shape[-1])
+    told = sum(by_channel(rows[named == c], width) for c in range(CLASSES) if (named == c).any())
+    return told / len(rows) + entropy(named) / width
+
+
 def gaussian_bits(known: Rows, wanted: Rows, width: int) -> float:
     """What a linear prediction of `wanted` from `known`, both `[window, time, ...]`, saves an element of the stream."""
     half = len(known) // 2
@@ -84,12 +94,14 @@ def crossed(model: tasks.Cut, task: tasks.Task) -> tuple[np.ndarray, list[Crosse
 def table(tokens: np.ndarray, boundaries: list[Crossed], width: int) -> str:
     """A row a boundary."""
     head = ["boundary", "bits as sent", *(f"tokens in {n} segments" for n in SEGMENTS)]
+    head += ["a scale a vector, sent"]
     head += ["saved by the channel's last value", "saved by the two last vectors"]
     rows = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for place, (z, symbols, received) in enumerate(boundaries):
         half = len(z) // 2
         bits = [by_channel(symbols[half:].reshape(-1, z.shape[-1]), width) / symbols[half:, :, 0].size]
         bits += [told_apart(symbols, z, tokens, n, width) for n in SEGMENTS]
+        bits += [with_sent_scale(symbols, z, width)]
         now, last, before = z[:, 2:], received[:, 1:-1], received[:, :-2]
         each = sum(gaussian_bits(last[..., [c]], now[..., [c]], width) for c in range(z.shape[-1]))
         bits += [each, gaussian_bits(np.concatenate([last, before], -1), now, width)]

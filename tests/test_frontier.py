@@ -129,6 +129,8 @@ def test_probes_find_what_is_there_to_save():
     apart = probes.told_apart(spikes, z, tokens, 2, 1)
     assert apart == pytest.approx(probes.entropy(spikes[20:][tokens[20:] == 1]) / 2, abs=0.05)
     assert apart < together - 0.8  # a bit says which, of what it says
+    # A scale that is sent costs up to two bits a vector, and tells the loud from the quiet as well.
+    assert apart < probes.with_sent_scale(spikes, z, 1) < apart + 2.05
     last = rng.normal(size=(40, 128, 1))
     now = 0.8 * last + 0.6 * rng.normal(size=last.shape)
     assert probes.gaussian_bits(last, now, 1) == pytest.approx(np.log2(1 / 0.6), abs=0.05)
