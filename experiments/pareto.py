@@ -22,7 +22,7 @@ STEPS = {"text": 600, "digits": 500, "noisy": 500}
 BUDGETS = (0.5, 1.0, 1.5, 2.0, 3.0)
 SEEDS = {"text": (0, 1, 2), "digits": (0, 1, 2), "noisy": (0, 1, 2, 3)}
 DIMS = {  # of `width` 64 and 32; fewer at fewer bits
-    "text": {0.5: 10, 1.0: 20, 1.5: 28, 2.0: 36, 3.0: 48},
+    "text": {0.5: 10, 1.0: 20, 1.5: 28, 2.0: 36, 3.0: 56},
     "digits": {0.5: 4, 1.0: 8, 1.5: 12, 2.0: 16, 3.0: 24},
     "noisy": {0.5: 4, 1.0: 8, 1.5: 12, 2.0: 16, 3.0: 24},
 }
@@ -32,7 +32,7 @@ def spikes(task: str, bits: float, **changes: Any) -> Point:
     """Ours."""
     point = Point(task, "spikes", bits, DIMS[task][bits], steps=STEPS[task])
     if task == "text":
-        point = dataclasses.replace(point, limit=15, taps=4, segments=8)
+        point = dataclasses.replace(point, limit=15 if bits < 3 else 31, taps=4, segments=8)
     return dataclasses.replace(point, **changes)
 
 
