@@ -29,5 +29,5 @@ def spikes_of(job: Divided, params: PyTree, row: Batch) -> Integer[np.ndarray, "
     """
     replicas = job.config.divided.data
     rows = Batch(*(np.repeat(np.asarray(a), replicas, axis=0) for a in row))
-    spikes = np.asarray(jax.jit(job.task.spikes)(params, by_microbatch(rows, 1)))[:-1]
+    spikes = np.stack(jax.jit(job.task.spikes)(params, by_microbatch(rows, 1))[:-1])
     return spikes[:, : spikes.shape[1] // replicas].astype(np.int16)
