@@ -29,7 +29,7 @@ class Settings:
         a trained model to start from, `init_from`.
       dims: numbers sent for each vector under a budget; 0 takes 3/8 of its features for each bit of it.
       freeze: channels that fire at most this often on every boundary leave the wire when training ends, e.g. 0.001; 0
-        takes those that never fire, without it all stay.
+        takes those that never fire, without it all stay. Where the stream changes its shape, each boundary has its own.
       grad_link: the same as link for the way back; empty means dense for a dense link, else bf16.
       chips: how many there are; the layout says what they share.
       layers: blocks of the model; the dies of a pipeline must divide them.
