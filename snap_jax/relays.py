@@ -23,7 +23,7 @@ def relay(
     axis_name: str,
     boundaries: Sequence[Boundary],
     *,
-    watch: Callable[[Boundary, Array], PyTree] | None = None,
+    watch: Callable[[Sequence[Array]], PyTree] | None = None,
 ) -> tuple[PyTree, PyTree]:
     """`pipelines.pipeline`, where die i computes `bodies[i]`.
 
@@ -36,9 +36,10 @@ def relay(
       leave: output of the last die and the microbatch -> a pytree of floats.
       microbatches: pytree whose arrays have the M microbatches first; the same on all dies.
       axis_name: the mesh axis of the dies.
-      boundaries: how the stream leaves each die; `boundaries[i]` counts as it is on die i. The last sends nothing.
-      watch: what to note of what leaves each die by its boundary, as a pytree of numbers, of one structure and shapes
-        for all; may be differentiated and hold collectives, as in `pipeline`.
+      boundaries: how the stream leaves each die; of `boundaries[i]` the sending end counts as it is on die i, the
+        receiving end as it is on die i + 1. The last sends nothing.
+      watch: what to note, as a pytree of numbers, of what each die is about to send: a list with a place for every
+        boundary, zeros but for the die's own. May be differentiated and hold collectives, as in `pipeline`.
 
     Returns:
       What `leave` gave, stacked over microbatches (zeros on all dies but the last), and the sum of what `watch` noted
@@ -46,6 +47,7 @@ def relay(
     """
     dies, die = len(bodies), lax.axis_index(axis_name)
     count = jax.tree.leaves(microbatches)[0].shape[0]
+    watch = watch or (lambda _: ())
 
     def at(t: Array) -> PyTree:
         return jax.tree.map(lambda a: varying(a)[jnp.clip(t - die, 0, count - 1)], microbatches)
@@ -57,18 +59,19 @@ def relay(
         return varying(jax.tree.map(_zeros, like))
 
     microbatch = at(jnp.zeros((), jnp.int32))
-    streams, stream = [], jax.eval_shape(enter, microbatch)
-    for body in bodies:
+    crossing, stream = [], jax.eval_shape(enter, microbatch)
+    for body, boundary in zip(bodies, boundaries, strict=True):
         stream = jax.eval_shape(body, stream)
-        streams.append(stream)
+        crossing.append(jax.eval_shape(boundary.prepare, stream))
     ending = jax.eval_shape(leave, stream, microbatch)
 
     def work(i: int) -> Callable[..., tuple[list[Array], PyTree]]:
         def on_die(microbatch: PyTree, arriving: list[Array]) -> tuple[list[Array], PyTree]:
-            stream = bodies[i](enter(microbatch) if i == 0 else arriving[i - 1])
+            stream = bodies[i](enter(microbatch) if i == 0 else boundaries[i - 1].restore(arriving[i - 1]))
             if i == dies - 1:
-                return zeros(streams), varying(leave(stream, microbatch))
-            return [varying(stream) if k == i else zeros(s) for k, s in enumerate(streams)], zeros(ending)
+                return zeros(crossing), varying(leave(stream, microbatch))
+            sent = varying(boundaries[i].prepare(stream))
+            return [sent if k == i else zeros(s) for k, s in enumerate(crossing)], zeros(ending)
 
         return on_die
 
@@ -77,19 +80,12 @@ def relay(
         sent, end = lax.cond(
             busy,
             lambda *args: lax.switch(die, [work(i) for i in range(dies)], *args),
-            lambda *_: (zeros(streams), zeros(ending)),
+            lambda *_: (zeros(crossing), zeros(ending)),
             at(t),
             arriving,
         )
-        note = jax.tree.map(lambda n: jnp.where(busy, n, jnp.zeros_like(n)), noted(sent))
+        note = jax.tree.map(lambda n: jnp.where(busy, n, jnp.zeros_like(n)), watch(sent))
         return hand_on(sent), (end, note)
-
-    def noted(sent: list[Array]) -> PyTree:
-        """Of what leaves this die."""
-        if watch is None:
-            return ()
-        each = [watch(boundary, stream) for boundary, stream in zip(boundaries, sent, strict=True)]
-        return jax.tree.map(lambda *notes: lax.select_n(die, *map(varying, notes)), *each)
 
     hops = [[(i, i + 1)] for i in range(dies - 1)]
     senders = [b.handshake(axis_name, hop) for b, hop in zip(boundaries, hops, strict=False)]
@@ -98,7 +94,7 @@ def relay(
         each = zip(boundaries, sent, hops, senders, strict=False)
         return [boundary.send(stream, axis_name, hop, sender=sender) for boundary, stream, hop, sender in each]
 
-    _, (ends, notes) = lax.scan(tick, zeros(streams[:-1]), jnp.arange(count + dies - 1))
+    _, (ends, notes) = lax.scan(tick, zeros(crossing[:-1]), jnp.arange(count + dies - 1))
     return jax.tree.map(lambda e: e[dies - 1 :], ends), jax.tree.map(lambda n: n.sum(0), notes)
 
 

@@ -6,9 +6,10 @@ Law: every byte of a section is a byte of the compiled program of the very step 
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
+import numpy as np
 
 from snap_jax import cost, data_parallel, tensor_parallel
 from snap_jax.cost.topology import Topology
@@ -19,7 +20,11 @@ from snap_jax.traffic.taken import taken
 
 
 def wire_section(
-    traffic: Traffic, mesh: Mapping[str, int], elements: int, seen: Telemetry | None = None, share: float = 1.0
+    traffic: Traffic,
+    mesh: Mapping[str, int],
+    elements: int,
+    seen: Telemetry | None = None,
+    shares: Sequence[float] = (1.0,),
 ) -> dict:
     """Bytes that crossed in one step, by direction and place, and what the spikes were like.
 
@@ -34,7 +39,7 @@ def wire_section(
       mesh: sizes of its axes.
       elements: that cross forward in one step.
       seen: what left each die.
-      share: that of `spike_statistics`.
+      shares: those of `spike_statistics`.
     """
     crossing = traffic.where(lambda t: "boundary" in t.path)
     averages = traffic.where(lambda t: data_parallel.SCOPE in t.path.split("/"))
@@ -53,23 +58,29 @@ def wire_section(
     if (rates := seen.firing_rate) is not None and (entropies := seen.entropy_bits) is not None:
         for boundary, rate, entropy in zip(boundaries, rates, entropies, strict=False):
             boundary |= {"firing_rate": float(rate), "entropy_bits": float(entropy)}
-    return section | spike_statistics(seen, share)
+    return section | spike_statistics(seen, shares)
 
 
-def spike_statistics(seen: Telemetry, share: float = 1.0) -> dict:
-    """What crossed the boundaries, from what left each die; nothing crosses behind the last. Means over boundaries.
+def spike_statistics(seen: Telemetry, shares: Sequence[float] = (1.0,)) -> dict:
+    """What crossed the boundaries, from what left each die; nothing crosses behind the last.
 
-    `sent_bits_per_element` are payload bits of the rungs taken, for microbatches only. `share` is how many numbers are
-    sent for each element of the stream; bits are those an element of the stream.
+    Means over all that crossed, bits an element of the stream. `sent_bits_per_element` are payload bits of the rungs
+    taken, for microbatches only.
+
+    Args:
+      seen: by die.
+      shares: how many numbers are sent for each element of the stream, by die, or the same for all.
     """
     senders = seen[:-1]
     if not senders.elements.size:
         return {}
+    sent = np.asarray(senders.elements, np.float64)
+    elements = (sent / np.broadcast_to(shares, seen.elements.shape)[:-1]).sum()
     rates, entropies = senders.firing_rate, senders.entropy_bits
     return {
-        "firing_rate": None if rates is None else float(rates.mean()),
-        "entropy_bits_per_element": None if entropies is None else share * float(entropies.mean()),
-        "sent_bits_per_element": share * float(senders.bits_per_element.mean()),
+        "firing_rate": None if rates is None else float((rates * sent).sum() / sent.sum()),
+        "entropy_bits_per_element": None if entropies is None else float((entropies * sent).sum() / elements),
+        "sent_bits_per_element": 8 * float(np.asarray(senders.sent_bytes, np.float64).sum() / elements),
     }
 
 

@@ -81,3 +81,14 @@ def test_texts_and_pictures_have_a_section_each_and_ask_nothing_of_the_network(t
     assert all(attrs["href"].startswith("data:") for tag, attrs in html.seen if tag == "image")
     labels = [attrs.get("aria-label", "") for tag, attrs in html.seen if tag == "svg"]
     assert sum("for a held-out picture of class 7" in label for label in labels) == 2
+
+
+def test_boundaries_of_different_shapes_are_drawn_apart(tmp_path):
+    first, second = (picture_spikes(ticks=1, rows=n, columns=n, channels=c, scale=1) for n, c in ((4, 8), (2, 16)))
+    kept = {"image": first["image"], "label": first["label"], "spikes_1": first["spikes"][0]}
+    html = page([make_run(tmp_path, "run", spikes=kept | {"spikes_2": second["spikes"][0]})], tmp_path)
+    _, *drawn = [pixels(attrs["href"]) for tag, attrs in html.seen if tag == "image"]
+    for values, cells in zip((first["spikes"][0, 0], second["spikes"][0, 0]), drawn[::2], strict=True):
+        rows, columns, channels = values.shape
+        fired = (cells[..., 3] > 0).reshape(channels, rows, columns + 1)
+        np.testing.assert_array_equal(fired[..., :columns], (values != 0).transpose(2, 0, 1))

@@ -81,7 +81,11 @@ def test_a_run_on_two_dies_says_what_crossed(two_dies):
     assert wire["bits_per_element"] == pytest.approx(8 * boundary["forward_bytes"] / (3 * size))
     assert 0 < boundary["firing_rate"] < 1
     assert len(metrics(two_dies)[-1]["threshold_mean"]) == 1
-    assert "die 0 to die 1" in (two_dies / "report.html").read_text()
+    page = (two_dies / "report.html").read_text()
+    assert "die 0 to die 1" in page
+    assert "at boundary 1 for a held-out picture" in page
+    with np.load(two_dies / "spikes.npz") as kept:
+        assert kept["spikes_1"].shape == (1, 4, 4, 8)
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not(two_dies, tmp_path):

@@ -165,8 +165,6 @@ def test_what_a_run_is_comes_back_from_its_record(tmp_path):
         ("language --layout tensor --chips 8", "8 chips do not divide heads=4: use --heads 8"),
         ("vision --layout tensor", "4 chips do not divide the 2 groups of .*: use a width of 64, or fewer chips"),
         ("vision --model resnet18 --layout tensor:2+pipeline:2", "changes the shape of its stream, and layout="),
-        ("vision --model resnet18 --budget 1 --init-from r", "changes the shape of its stream, and budget=1.0 needs"),
-        ("vision --model efficientnet-b0 --freeze 0", "stream, and freeze=0.0 needs one shape: use a layout of"),
         ("vision --budget 1", "give its --out as --init-from"),
         ("vision --budget 1 --mode dense", "budget=1.0 with mode=dense: floats cannot be fewer: use --mode hybrid"),
         ("vision --budget 1 --layout data", "it is met from die to die: use --layout pipeline"),

@@ -40,6 +40,10 @@ class Parabola:
     def crossing_elements(self) -> int:
         return 1
 
+    @property
+    def shares(self) -> tuple[float, ...]:
+        return (1.0, 1.0)
+
     def fingerprint(self) -> str:
         return "numbers"
 

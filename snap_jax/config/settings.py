@@ -27,9 +27,9 @@ class Settings:
       budget: wire bits an element to train for, all included, e.g. 0.75; 0 sets none. Link is then `count:31+rans`
         unless you name another, around it a basis, a mean and, for text, a prediction are learned (`innovation`). Needs
         a trained model to start from, `init_from`.
-      dims: numbers sent for each vector under a budget; 0 takes 3/8 of the width for each bit of it.
+      dims: numbers sent for each vector under a budget; 0 takes 3/8 of its features for each bit of it.
       freeze: channels that fire at most this often on every boundary leave the wire when training ends, e.g. 0.001; 0
-        takes those that never fire, without it all stay.
+        takes those that never fire, without it all stay. Where the stream changes its shape, each boundary has its own.
       grad_link: the same as link for the way back; empty means dense for a dense link, else bf16.
       chips: how many there are; the layout says what they share.
       layers: blocks of the model; the dies of a pipeline must divide them.
@@ -114,15 +114,9 @@ class Settings:
         """Tokens that predict what is sent under a budget."""
         return 0
 
-    @property
-    def sent_dims(self) -> int:
-        """Numbers that cross for each vector of the stream."""
-        return min(self.width, self.dims or math.ceil(0.375 * self.budget * self.width)) if self.budget else self.width
-
-    @property
-    def share(self) -> float:
-        """Numbers that cross for each element of the stream."""
-        return self.sent_dims / self.width
+    def sent_dims(self, features: int) -> int:
+        """Numbers that cross for each vector of so many features."""
+        return min(features, self.dims or math.ceil(0.375 * self.budget * features)) if self.budget else features
 
     @property
     def context_bits(self) -> float:

@@ -57,8 +57,8 @@ class VisionConfig(Settings):
     Attributes:
       data: `digits`, `cifar10`, `cifar100`, `fashion_mnist`, `imagenet2012`, or a directory of IDX files.
       model: `resnet`, an MS-ResNet whose stream keeps one shape; or `resnet18`, with down-sampling, and
-        `efficientnet-b0` to `-b4`, whose layers, and the width of an EfficientNet, are theirs. These go without a
-        budget, and not into pipeline and tensor at once.
+        `efficientnet-b0` to `-b4`, whose layers, and the width of an EfficientNet, are theirs. These do not go into
+        pipeline and tensor at once.
       heldout_images: how many held-out pictures to evaluate, evenly spread; 0 takes all.
     """
 
@@ -84,12 +84,10 @@ class VisionConfig(Settings):
     def __post_init__(self):
         at_least(self, 0, ("heldout_images",))
         check(self)
-        product = self.divided.pipeline > 1 and self.divided.tensor > 1
-        if not self.keeps_shape and (self.budget or self.freeze is not None or product):
-            what = "layout" if product else "budget" if self.budget else "freeze"
+        if not self.keeps_shape and self.divided.pipeline > 1 and self.divided.tensor > 1:
             raise UsageError(
-                f"model={self.model!r} changes the shape of its stream, and {what}={getattr(self, what)!r} needs one "
-                "shape: use a layout of pipeline or tensor without --budget and --freeze, or --model resnet"
+                f"model={self.model!r} changes the shape of its stream, and layout={self.layout!r} needs one shape: "
+                "use a layout of pipeline or tensor, or --model resnet"
             )
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 from snap_jax.errors import UsageError
 from snap_jax.models import uneven
@@ -53,10 +53,10 @@ def split(model: Network, boundaries: Sequence[Boundary]) -> tuple[Graph, PyTree
     Raises:
       UsageError: if the stages do not divide the layers.
     """
+    placed = hand_receivers_on(boundaries, 1)
     if len(boundaries) > 1 and uneven.is_uneven(model):
-        return uneven.split(model, boundaries)
+        return uneven.split(model, placed)
     ends = cuts(model, len(boundaries))
-    placed = _hand_receivers_on(boundaries, 1)
     parts = [nnx.split(_stage(model, *where)) for where in zip(placed, [0, *ends], ends, strict=False)]
     return parts[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state for _, state in parts))
 
@@ -64,17 +64,35 @@ def split(model: Network, boundaries: Sequence[Boundary]) -> tuple[Graph, PyTree
 def join(graph: Graph, stacked: PyTree) -> tuple[Network, list[Boundary]]:
     """The model on one chip and its boundaries, from the stacked parameters of all stages."""
     if isinstance(graph, uneven.Layers):
-        return uneven.join(graph, stacked)
+        model, boundaries = uneven.join(graph, stacked)
+        return model, hand_receivers_on(boundaries, -1)
     count = jax.tree.leaves(stacked)[0].shape[0]
     stages = [nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], stacked)) for i in range(count)]
     model = stages[0].model
     model.blocks = nnx.List([block for stage in stages for block in stage.model.blocks])
     model.norm_out, model.head = stages[-1].model.norm_out, stages[-1].model.head
-    return model, _hand_receivers_on([stage.boundary for stage in stages], -1)
+    return model, hand_receivers_on([stage.boundary for stage in stages], -1)
 
 
-def _hand_receivers_on(boundaries: Sequence[Boundary], places: int) -> list[Boundary]:
-    """The receiving end of a boundary lives on the next die; the first die keeps that of the last, unused."""
+def raise_thresholds(graph: Graph, stacked: PyTree, by: Float[Array, " die"]) -> PyTree:
+    """The parameters with `by` added to the logarithms of all thresholds of each boundary; pure."""
+    if isinstance(graph, uneven.Layers):
+        return uneven.raise_thresholds(graph, stacked, by)
+    flat = dict(nnx.to_flat_state(stacked))
+    path = ("boundary", "log_threshold")
+    return nnx.from_flat_state(flat | {path: jax.tree.map(lambda t: t + by[:, None], flat[path])})
+
+
+def alike(graph: Graph, dies: int) -> list[slice]:
+    """Dies whose boundaries send the same channels on the same wire: all of one structure, else each that sends."""
+    return [slice(i, i + 1) for i in range(dies - 1)] if isinstance(graph, uneven.Layers) else [slice(dies)]
+
+
+def hand_receivers_on(boundaries: Sequence[Boundary], places: int) -> list[Boundary]:
+    """With the receiving ends so many dies on: that of a boundary lives on the next die, that of the last on the first.
+
+    The last is never used.
+    """
     moved = [nnx.clone(boundary) for boundary in boundaries]
     for i, boundary in enumerate(moved):
         if boundary.around is not None:

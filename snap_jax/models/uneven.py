@@ -52,6 +52,14 @@ class Layer:
         """How many numbers it has."""
         return sum(math.prod(shape) for shape in self.shapes)
 
+    @property
+    def thresholds_at(self) -> tuple[int, int]:
+        """Where the logarithms of its boundary's thresholds begin and end among its numbers."""
+        numbered = nnx.merge(self.graph, jax.tree.unflatten(self.tree, range(len(self.shapes))))
+        place = numbered.boundary.log_threshold.get_value()
+        ends = [0, *itertools.accumulate(math.prod(shape) for shape in self.shapes)]
+        return ends[place], ends[place + 1]
+
     def parts(self, vector: Float[Array | np.ndarray, " longest"]) -> list[Array]:
         """Its parameters, each as it lies in the first `size` numbers.
 
@@ -81,6 +89,13 @@ class Layers:
         boundaries = [stage.boundary for stage in self.own({"stages": np.asarray(stacked["stages"])})]
         codecs = [boundary.codec for boundary in boundaries if boundary.codec is not None]
         return [float(c.encoding.threshold.mean()) for c in codecs if c.encoding.threshold is not None]
+
+
+def raise_thresholds(layers: Layers, stacked: PyTree, by: Float[Array, " die"]) -> PyTree:
+    """The parameters with `by` added to the logarithms of all thresholds of each die's boundary; pure."""
+    first, end = jnp.asarray([layer.thresholds_at for layer in layers.stages]).T[..., None]
+    place = jnp.arange(stacked["stages"].shape[-1])
+    return {"stages": stacked["stages"] + jnp.where((first <= place) & (place < end), by[:, None], 0.0)}
 
 
 def is_uneven(model: Network) -> TypeGuard[VisionNetwork]:
@@ -139,12 +154,8 @@ def split(model: VisionNetwork, boundaries: Sequence[Boundary]) -> tuple[Layers,
     """One stage a boundary: the structure of all, and their parameters, `{"stages": [die, longest]}`.
 
     Raises:
-      UsageError: if there are more dies than blocks, or something is learned around a codec.
+      UsageError: if there are more dies than blocks.
     """
-    if any(boundary.around is not None for boundary in boundaries):
-        raise UsageError(
-            "split: nothing can be learned around a codec where the stream changes its shape: leave it out"
-        )
     ends = cuts(model, len(boundaries))
     stages = [_stage(model, *where) for where in zip(boundaries, [0, *ends], ends, strict=False)]
     layers, vectors = zip(*map(_ravel, stages), strict=True)

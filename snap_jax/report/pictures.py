@@ -14,11 +14,11 @@ _GREYS: list[Colour] = [(level, level, level, 255) for level in range(256)]
 
 
 def picture(run: Run) -> str:
-    """Draw the picture itself, small; where rasters show some rows only, with marks at these; "" if there is none."""
+    """Draw the picture itself, small; "" if there is none. Marks stand where the first raster shows some rows only."""
     kept = run.spikes
-    if not isinstance(kept, PictureSpikes) or not kept.spikes.size:
+    if not isinstance(kept, PictureSpikes) or not kept.spikes:
         return ""
-    rows, columns = kept.spikes.shape[2:4]
+    rows, columns = kept.spikes[0].shape[1:3]
     there, side, each = shown_rows(rows, columns), 100.0, 100.0 / rows
     marks = [svg.box(0.0, each * (row + 0.2), 4.0, 0.6 * each, "mark") for row in there if len(there) < rows]
     grey = kept.image.mean(-1).astype(np.uint8)

@@ -35,11 +35,15 @@ def _text(arrays: Mapping[str, NDArray]) -> TextSpikes:
 
 
 def _picture(arrays: Mapping[str, NDArray]) -> PictureSpikes:
-    image, label, spikes = arrays["image"], arrays["label"], arrays["spikes"]
-    if image.dtype != np.uint8 or image.ndim != 3 or spikes.dtype.kind != "i" or spikes.ndim != 5 or label.ndim:
-        wanted = "uint8[height, width, colours] and int[boundaries, ticks, rows, columns, channels]"
-        raise ValueError(f"{_found('image', image, spikes)}, not {wanted}")
-    return PictureSpikes(image, int(label), spikes)
+    image, label = arrays["image"], arrays["label"]
+    apart = [f"spikes_{n}" for n in range(1, len(arrays) - 1)]
+    # One array where all boundaries have one shape.
+    boundaries = tuple(arrays["spikes"]) if "spikes" in arrays else tuple(arrays[name] for name in apart)
+    for spikes in boundaries:
+        if image.dtype != np.uint8 or image.ndim != 3 or spikes.dtype.kind != "i" or spikes.ndim != 4 or label.ndim:
+            wanted = "uint8[height, width, colours] and for each boundary int[ticks, rows, columns, channels]"
+            raise ValueError(f"{_found('image', image, spikes)}, not {wanted}")
+    return PictureSpikes(image, int(label), boundaries)
 
 
 def _found(name: str, shown: NDArray, spikes: NDArray) -> str:

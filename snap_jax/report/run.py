@@ -67,13 +67,13 @@ class TextSpikes:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PictureSpikes:
-    """What crossed for one picture: uint8 [height, width, colours], its class, spikes int
-    [boundaries, ticks, rows, columns, channels]; one tick where nothing spikes inside the chips.
+    """What crossed for one picture: uint8 [height, width, colours], its class, of each boundary the spikes, int
+    [ticks, rows, columns, channels]; one tick where nothing spikes inside the chips.
     """
 
     image: NDArray[np.uint8]
     label: int
-    spikes: NDArray[np.integer]
+    spikes: tuple[NDArray[np.integer], ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -84,7 +84,7 @@ def pictures(runs: Sequence[Run]) -> str:
 def _pictured(run: Run) -> str:
     caption = (
         "Below: a column for each place of the picture, row by row, a row for each channel; under it the picture's "
-        "own greys. Orange spikes are positive, blue negative. Marks, where there are any: the rows shown."
+        "own greys. Orange spikes are positive, blue negative. Marks, where there are any: rows shown at boundary 1."
     )
     seen = f"<div class=seen>{_figure(picture(run), caption)}</div>"
     each = "".join(f"<figure>{one}</figure>" for one in rasters(run))

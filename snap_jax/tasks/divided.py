@@ -4,6 +4,7 @@ Law: the weights are those of the model on one chip, in every layout.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ def build(
     grad_codec: Codec | None,
     *,
     data_codec: Codec | None = None,
-    around: Innovation | None = None,
+    around: Callable[[int], Innovation | None] | None = None,
     pressure: Pressure | None = None,
     rngs: nnx.Rngs | None = None,
 ) -> tuple[Task, PyTree]:
@@ -43,7 +44,7 @@ def build(
       codec: what crosses from die to die and out of each region; `None` for floats.
       grad_codec: what crosses back.
       data_codec: how gradients of replicas are averaged; `None` for floats.
-      around: what is learned around the codec, from die to die.
+      around: features -> what is learned around the codec of a boundary of so many, from die to die.
       pressure: what makes the spikes fewer, from die to die.
       rngs: of what is learned around the codec.
 
@@ -56,9 +57,9 @@ def build(
             f"build: {layout} of a model whose blocks differ: each die would have other regions to divide, which one "
             "program for all cannot count: use pipeline or tensor, each with data if you like"
         )
+    widths = [model.width(place) for place in stages.cuts(model, layout.pipeline)]
     boundaries = [
-        Boundary(codec, model.width(place), grad_codec=grad_codec, around=around, rngs=rngs)
-        for place in stages.cuts(model, layout.pipeline)
+        Boundary(codec, width, grad_codec=grad_codec, around=around and around(width), rngs=rngs) for width in widths
     ]
     if layout.tensor > 1:
         model = tensor_parallel.divide(model, layout.tensor, codec, grad_codec)
@@ -76,10 +77,12 @@ def calibrated(task: Task, params: PyTree, inputs: Array, *, bits: float) -> PyT
 
 
 def with_learned_book(task: Task, params: PyTree, inputs: Array) -> Task:
-    """The task with one book for its `Rans` wires, learned from what would cross of `inputs`, uncoded."""
+    """The task with a book for its `Rans` wires, learned from what would cross of `inputs`, uncoded; one a program."""
     model, boundaries = stages.join(task.graph, on_host(params))
     streams = _streams(model, len(boundaries), inputs)
-    fit_wire(boundaries, [b.prepare(x, inputs) for b, x in zip(boundaries, streams, strict=True)])
+    sent = [b.prepare(x, inputs) for b, x in zip(boundaries, streams, strict=True)]
+    for dies in stages.alike(task.graph, len(boundaries)):
+        fit_wire(boundaries[dies], sent[dies])
     return dataclasses.replace(task, graph=stages.split(model, boundaries)[0])
 
 

@@ -77,10 +77,8 @@ class Program:
         _, bad = self._run(params, batch, nats, lambda _, stream: jnp.sum(~jnp.isfinite(stream)))
         return self._of_this_die(bad)
 
-    def spikes(self, params: PyTree, batch: Batch) -> Array:
-        """The spikes that leave this die."""
-        if isinstance(self.graph, Layers):
-            raise UsageError("Task.spikes: those of one die have another shape than those of the next: ask for none")
+    def spikes(self, params: PyTree, batch: Batch) -> list[Array]:
+        """The spikes that leave each die, of which this die knows its own."""
 
         def watch(boundary: Boundary, stream: Array) -> Array:
             if boundary.codec is None:
@@ -89,8 +87,12 @@ class Program:
                 raise UsageError(f"Task.spikes: they cross sorted, in {boundary.segments} segments: use segments=1")
             return boundary.codec.spikes(stream)
 
-        _, spikes = self._run(params, batch, nats, watch)
-        return spikes[None]
+        if isinstance(self.graph, Layers):
+            _, each = uneven.run(self.graph, params, batch, nats, watch, apart=True)
+        else:
+            _, own = self._run(params, batch, nats, watch)
+            each = [own] * lax.axis_size(DIE)
+        return [spikes[None] for spikes in each]
 
     def _run(
         self, params: PyTree, batch: Batch, leave: Callable, watch: Callable | None = None

@@ -107,10 +107,11 @@ class Task:
         """How many numbers of the stream that leaves each die are NaN or infinite."""
         return self._shard(self._program.not_finite, params, PartitionSpec(DIE))(params, batch)
 
-    def spikes(self, params: PyTree, batch: Batch) -> Integer[Array, "die batch ... channels"]:
-        """The spikes that leave each die, summed over microbatches (so: give one)."""
+    def spikes(self, params: PyTree, batch: Batch) -> tuple[Integer[Array, "batch ... channels"], ...]:
+        """The spikes that leave each die, summed over microbatches (so: give one); the last sends none."""
         out_spec = PartitionSpec(DIE, *self._row_spec[1:])
-        return self._shard(self._program.spikes, params, out_spec)(params, batch)
+        each = self._shard(self._program.spikes, params, out_spec)(params, batch)
+        return tuple(spikes[die] for die, spikes in enumerate(each))
 
     @property
     def _program(self) -> Program:

@@ -5,7 +5,7 @@ Law: as of `tasks.programs`; parameters that are not of its own stage are nonsen
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,8 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
+from snap_jax._jax import as_varying
+from snap_jax.models.stages import hand_receivers_on
 from snap_jax.models.uneven import Layer, Layers
 from snap_jax.nn import Boundary
 from snap_jax.relays import relay
@@ -22,7 +24,13 @@ from snap_jax.thresholds import AxisName
 
 
 def run(
-    layers: Layers, params: PyTree, batch: Batch, leave: Callable, watch: Callable | None = None
+    layers: Layers,
+    params: PyTree,
+    batch: Batch,
+    leave: Callable,
+    watch: Callable | None = None,
+    *,
+    apart: bool = False,
 ) -> tuple[PyTree, PyTree]:
     """`leave` reads logits and labels; `watch`, a boundary and what is about to leave by it.
 
@@ -31,9 +39,18 @@ def run(
       params: of the stage of this die, `{"stages": [1, longest]}`.
       batch: by microbatch.
       leave: logits and labels -> a pytree of floats.
-      watch: a boundary and a stream -> a pytree of numbers, of one structure for all.
+      watch: a boundary and a stream -> a pytree of numbers; of one structure and shapes for all, unless noted apart.
+      apart: whether to note every boundary by itself, in a list of which each die knows its own place only; without,
+        that of this die.
     """
     [vector], stages = params["stages"], layers.stages
+    boundaries = _boundaries(layers, vector)
+
+    def noted(sent: Sequence[Array]) -> PyTree:
+        if watch is None:
+            return ()
+        notes = [watch(*each) for each in zip(boundaries, sent, strict=True)]
+        return notes if apart else jax.tree.map(_of_this_die, *notes)
 
     def end(stream: Array, batch: Batch) -> PyTree:
         return leave(stages[-1].unravel(vector).model.leave(stream).astype(jnp.float32), batch.labels)
@@ -44,8 +61,8 @@ def run(
         end,
         batch,
         DIE,
-        [_boundary(layer.unravel(vector).boundary, i) for i, layer in enumerate(stages)],
-        watch=watch,
+        boundaries,
+        watch=noted,
     )
 
 
@@ -72,6 +89,16 @@ def mean_sizes(layers: Layers, u: Float[Array, "1 longest"], axis_name: AxisName
 def _padded(parts: list[Array], length: int) -> Array:
     joined = jnp.concatenate(parts)
     return jnp.pad(joined, (0, length - joined.size))
+
+
+def _of_this_die(*notes: Array) -> Array:
+    return lax.select_n(lax.axis_index(DIE), *(as_varying(jnp.asarray(note), (DIE,)) for note in notes))
+
+
+def _boundaries(layers: Layers, vector: Array) -> list[Boundary]:
+    """The sending end as it is on its own die, the receiving end as it is on the next."""
+    here = [_boundary(layer.unravel(vector).boundary, die) for die, layer in enumerate(layers.stages)]
+    return hand_receivers_on(here, -1)
 
 
 def _boundary(boundary: Boundary, die: int) -> Boundary:

@@ -15,14 +15,14 @@ def codec_of(config: Settings) -> Codec | None:
     return parse_link(config.sent_link)
 
 
-def around_of(config: Settings) -> Innovation | None:
-    """The basis, mean and prediction that are learned around the codec under a budget.
+def around_of(config: Settings, features: int) -> Innovation | None:
+    """The basis, mean and prediction that are learned around the codec of a boundary of so many features, in a budget.
 
     >>> from snap_jax.config import Config
-    >>> around_of(Config(budget=1.0, width=64, init_from="runs/dense"))
+    >>> around_of(Config(budget=1.0, init_from="runs/dense"), 64)
     Innovation(dims=24, taps=4, vocabulary=256, hidden=128, segments=1)
     """
-    return Innovation(config.sent_dims, config.predicting) if config.budget else None
+    return Innovation(config.sent_dims(features), config.predicting) if config.budget else None
 
 
 def budget_of(config: Settings) -> Budget | None:

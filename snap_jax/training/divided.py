@@ -21,6 +21,7 @@ from jaxtyping import Array, PyTree
 
 from snap_jax import data_parallel, mesh
 from snap_jax.config import Settings
+from snap_jax.models import stages
 from snap_jax.models.networks import Network
 from snap_jax.models.precision import compute_in
 from snap_jax.models.uneven import Layers
@@ -37,21 +38,31 @@ from snap_jax.training.transfer import inherits, weights_of
 
 
 class Built(NamedTuple):
-    """A task, its first parameters on their chips, and how many elements cross for one batch, forward."""
+    """A task, its first parameters on their chips, and what crosses: see `Divided`."""
 
     task: Task
     params: PyTree
     crossing_elements: int
+    shares: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Divided(abc.ABC):
-    """Everything a run needs, checked before anything is written; with data, a `Job`."""
+    """Everything a run needs, checked before anything is written; with data, a `Job`.
+
+    Attributes:
+      config: of the run.
+      task: with its mesh.
+      params: the first, on their chips.
+      crossing_elements: of the stream, that cross for one batch, forward.
+      shares: numbers sent for each element of the stream, by die.
+    """
 
     config: Settings
     task: Task
     params: PyTree
     crossing_elements: int
+    shares: tuple[float, ...]
 
     @property
     def mesh(self) -> Mesh:
@@ -103,13 +114,10 @@ class Divided(abc.ABC):
         if self.task.pressure is None:
             return params
         by = self.task.pressure.steer(self._measured(seen), seen.saturation, progress)
-        by = jnp.where(jnp.arange(len(by)) < len(by) - 1, by, 0.0)[:, None]
-        flat = dict(nnx.to_flat_state(params))
-        path = ("boundary", "log_threshold")
-        return nnx.from_flat_state(flat | {path: jax.tree.map(lambda t: t + by, flat[path])})
+        return stages.raise_thresholds(self.task.graph, params, by.at[-1].set(0.0))
 
     def _measured(self, seen: Telemetry) -> Array:
-        return seen.bits_per_element * self.config.share
+        return seen.bits_per_element * jnp.asarray(self.shares)
 
     def not_finite(self, params: PyTree, batch: Batch) -> Array:
         """How many numbers that left each die were NaN or infinite."""
@@ -152,13 +160,14 @@ def build(
     model = network(config)
     if config.compute == "bf16":
         compute_in(model, jnp.dtype("bfloat16"))
+    widths = [model.width(place) for place in stages.cuts(model, layout.pipeline)]
     task, params = divided.build(
         model,
         layout,
         codec_of(config),
         grad_codec,
         data_codec=data_parallel.codec_for(codec),
-        around=around_of(config),
+        around=functools.partial(around_of, config),
         pressure=pressure,
         rngs=nnx.Rngs(config.seed + 1),
     )
@@ -166,10 +175,11 @@ def build(
         params = task.place(weights_of(Path(config.init_from), config, network, task.graph, params))
     if pressure is not None:
         rows = sample()
-        if not inherits(Path(config.init_from), config):
+        if not inherits(Path(config.init_from), config, widths):
             params = divided.calibrated(task, params, rows, bits=float(pressure.target(0.0)))
         task = divided.with_learned_book(task, params, rows)
-    return Built(task, params, crossing_elements(config, model, inputs))
+    shares = tuple(config.sent_dims(width) / width for width in widths)
+    return Built(task, params, crossing_elements(config, model, inputs), shares)
 
 
 class Score(NamedTuple):

@@ -92,7 +92,7 @@ def _result(run: Run, params: PyTree, traffic: Traffic) -> dict:
 
 def _wire(run: Run, traffic: Traffic, seen: Telemetry) -> dict:
     """Under a budget, besides, what was asked for and what it came to, the tokens that predict included."""
-    section = wire_section(traffic, run.job.mesh.shape, run.elements, seen, run.config.share)
+    section = wire_section(traffic, run.job.mesh.shape, run.elements, seen, run.job.shares)
     if not run.config.budget or "sent_bits_per_element" not in section:
         return section
     total = section["sent_bits_per_element"] + run.config.context_bits

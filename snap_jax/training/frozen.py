@@ -18,7 +18,7 @@ from snap_jax.traffic import trace_compiled
 
 
 def silenced(task: Task, params: PyTree, sample: Batch, *, least_rate: float) -> PyTree:
-    """The parameters with those channels silent that fire at most at `least_rate` on every boundary.
+    """The parameters with those channels silent that fire at most at `least_rate`, on all boundaries that share them.
 
     Args:
       task: of a pipeline.
@@ -26,36 +26,39 @@ def silenced(task: Task, params: PyTree, sample: Batch, *, least_rate: float) ->
       sample: one batch, by microbatch.
       least_rate: 0 silences channels that never fire.
     """
-    spikes = np.asarray(jax.jit(task.spikes)(params, Batch(*(a[:1] for a in sample))))[:-1]
+    spikes = jax.jit(task.spikes)(params, Batch(*(a[:1] for a in sample)))[:-1]
     model, boundaries = stages.join(task.graph, on_host(params))
-    rates = (spikes != 0).reshape(len(spikes), -1, spikes.shape[-1]).mean(1)
-    for boundary in boundaries:
-        silence(boundary, np.flatnonzero(rates.max(0) <= least_rate).tolist())
+    rates = [(np.asarray(s) != 0).reshape(-1, s.shape[-1]).mean(0) for s in spikes]
+    for dies in stages.alike(task.graph, len(boundaries)):
+        for boundary in boundaries[dies]:
+            silence(boundary, np.flatnonzero(np.max(rates[dies], 0) <= least_rate).tolist())
     return task.place(stages.split(model, boundaries)[1])
 
 
-def frozen(task: Task, params: PyTree) -> tuple[Task, PyTree, Frozen]:
-    """The task, the parameters and the report of what is left when silent channels are off the wire.
+def frozen(task: Task, params: PyTree) -> tuple[Task, PyTree, list[Frozen]]:
+    """The task, the parameters and a report a program of what is left when silent channels are off the wire.
 
     Raises:
-      UsageError: if all are silent.
+      UsageError: if all channels of a boundary are silent.
     """
     model, boundaries = stages.join(task.graph, on_host(params))
-    report = freeze(boundaries)
+    reports = [freeze(boundaries[dies]) for dies in stages.alike(task.graph, len(boundaries))]
     graph, left = stages.split(model, boundaries)
     task = dataclasses.replace(task, graph=graph)
-    return task, task.place(left), report
+    return task, task.place(left), reports
 
 
 def section(task: Task, params: PyTree, sample: Batch) -> dict:
     """What freezing did, for `result.json`: channels and forward bytes of one evaluation, before and after.
 
-    `identical` says whether loss and right answers of `sample` are the same to the last bit.
+    Channels are those of a boundary; where each has its own, of all together. `identical` says whether loss and right
+    answers of `sample` are the same to the last bit.
     """
-    after, left, report = frozen(task, params)
+    after, left, reports = frozen(task, params)
     scores, nbytes = zip(*(_evaluated(t, p, sample) for t, p in ((task, params), (after, left))), strict=True)
     same = jax.tree.map(lambda a, b: bool((np.asarray(a) == np.asarray(b)).all()), *scores)
-    return {"channels": list(report.channels), "payload_bytes": list(nbytes), "identical": all(jax.tree.leaves(same))}
+    channels = np.sum([report.channels for report in reports], 0).tolist()
+    return {"channels": channels, "payload_bytes": list(nbytes), "identical": all(jax.tree.leaves(same))}
 
 
 def _evaluated(task: Task, params: PyTree, sample: Batch) -> tuple[PyTree, int]:

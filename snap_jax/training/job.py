@@ -21,7 +21,8 @@ class Job(Protocol):
     Attributes:
       mesh: what it runs on, with the axis `die`.
       params: the first parameters, placed on the mesh; the first axis of each is the die.
-      crossing_elements: elements that cross all boundaries for one batch, forward.
+      crossing_elements: elements of the stream that cross all boundaries for one batch, forward.
+      shares: numbers sent for each element of the stream, by die.
     """
 
     @property
@@ -32,6 +33,9 @@ class Job(Protocol):
 
     @property
     def crossing_elements(self) -> int: ...
+
+    @property
+    def shares(self) -> tuple[float, ...]: ...
 
     def fingerprint(self) -> str:
         """Changes when the data does."""

@@ -140,5 +140,5 @@ def evaluate(job: Language, params: PyTree, windows: np.ndarray) -> tuple[float,
 
 def _write_raster(job: Language, params: PyTree, out: Path) -> None:
     row = job.heldout[len(job.heldout) // 2]
-    spikes = spikes_of(job, params, next_token(row[None]))
-    np.savez_compressed(out / "spikes.npz", text=row[:-1], spikes=spikes[:, 0])
+    spikes = np.concatenate(spikes_of(job, params, next_token(row[None])))
+    np.savez_compressed(out / "spikes.npz", text=row[:-1], spikes=spikes)

@@ -94,7 +94,7 @@ class _Book:
             "loss_bits": float(measured.loss) / math.log(2),
             "seconds": run.seconds,
             "gradient_norm": float(measured.gradient_norm),
-        } | spike_statistics(measured.seen, config.share)
+        } | spike_statistics(measured.seen, run.job.shares)
         if _is_evaluated(config, done):
             line |= run.job.watch(averaged(state, config.ema))
             state = _scored(state, line["heldout_bits"])

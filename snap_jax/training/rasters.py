@@ -14,20 +14,20 @@ from snap_jax.training.divided import Divided, by_microbatch
 
 
 def sends_spikes(job: Divided, seen: Telemetry) -> bool:
-    """Whether spikes and no floats cross from die to die, and in one shape, so that they can be shown together."""
-    return bool(seen.symbols) and job.mesh.shape[DIE] > 1 and job.config.keeps_shape
+    """Whether spikes and no floats cross from die to die."""
+    return bool(seen.symbols) and job.mesh.shape[DIE] > 1
 
 
-def spikes_of(job: Divided, params: PyTree, row: Batch) -> Integer[np.ndarray, "boundary ticks ... channels"]:
+def spikes_of(job: Divided, params: PyTree, row: Batch) -> list[Integer[np.ndarray, "ticks ... channels"]]:
     """What leaves each die but the last for one row of a batch; the same for all replicas, so that of the first.
 
     Args:
       job: with spikes from die to die.
       params: trained.
-      row: inputs and labels, `[1, ...]`. The second axis of the result is one, or of a model that folds its ticks into
-        the batch, as many as there are.
+      row: inputs and labels, `[1, ...]`. The first axis of what left a die is one, or of a model that folds its ticks
+        into the batch, as many as there are.
     """
     replicas = job.config.divided.data
     rows = Batch(*(np.repeat(np.asarray(a), replicas, axis=0) for a in row))
-    spikes = np.asarray(jax.jit(job.task.spikes)(params, by_microbatch(rows, 1)))[:-1]
-    return spikes[:, : spikes.shape[1] // replicas].astype(np.int16)
+    spikes = jax.jit(job.task.spikes)(params, by_microbatch(rows, 1))[:-1]
+    return [np.asarray(s, np.int16)[: len(s) // replicas] for s in spikes]

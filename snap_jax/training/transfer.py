@@ -5,7 +5,7 @@ Law: with dense links a model gives the same loss after it moved from 4 chips to
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -55,14 +55,14 @@ def weights_of(
     model, theirs = stages.join(*_stacked(run, source, network))
     fresh_model, boundaries = stages.join(graph, on_host(fresh))
     _take_over(fresh_model, model, regions=_same_regions(source, config))
-    if _fits(source, config):
+    if _fits(source, config, [boundary.features for boundary in boundaries]):
         _inherit(fresh_model, theirs, boundaries)
     return stages.split(fresh_model, boundaries)[1]
 
 
-def inherits(run: Path, config: Settings) -> bool:
-    """Whether the boundaries of that run fit this one: the same encoding, and the same learned around it."""
-    return _fits(_settings(run), config)
+def inherits(run: Path, config: Settings, widths: Sequence[int]) -> bool:
+    """Whether boundaries of these widths fit from that run: the same encoding, and the same learned around it."""
+    return _fits(_settings(run), config, widths)
 
 
 def _take_over(model: Network, other: Network, *, regions: bool) -> None:
@@ -84,8 +84,8 @@ def _inherit(model: Network, theirs: list[Boundary], fresh: list[Boundary]) -> N
             nnx.update(boundary, nnx.state(behind[place]))
 
 
-def _fits(source: Settings, config: Settings) -> bool:
-    return _same_encoding(source, config) and around_of(source) == around_of(config)
+def _fits(source: Settings, config: Settings, widths: Sequence[int]) -> bool:
+    return _same_encoding(source, config) and all(around_of(source, w) == around_of(config, w) for w in widths)
 
 
 def _same_regions(source: Settings, config: Settings) -> bool:
@@ -99,10 +99,9 @@ def _same_encoding(source: Settings, config: Settings) -> bool:
 
 def _stacked(run: Path, source: Settings, network: Callable[[Settings], Network]) -> tuple[Graph, PyTree]:
     """The graph of a stage of that run, and its stacked parameters, on one device."""
-    codec, around, layout = codec_of(source), around_of(source), source.divided
-    model = network(source)
-    places = stages.cuts(model, layout.pipeline)
-    boundaries = [Boundary(codec, model.width(place), around=around) for place in places]
+    codec, layout, model = codec_of(source), source.divided, network(source)
+    widths = [model.width(place) for place in stages.cuts(model, layout.pipeline)]
+    boundaries = [Boundary(codec, width, around=around_of(source, width)) for width in widths]
     if layout.tensor > 1:
         model = tensor_parallel.divide(model, layout.tensor, codec)
     graph, like = stages.split(model, boundaries)

@@ -97,7 +97,8 @@ class Vision(Divided):
         at = slice(place, place + 1)
         image, label = self.pictures.heldout_images[at], self.pictures.heldout_labels[at]
         spikes = spikes_of(self, params, self._ready(image, label))
-        np.savez_compressed(out / "spikes.npz", image=image[0], label=label[0], spikes=spikes)
+        boundaries = {"spikes": np.stack(spikes)} if self.config.keeps_shape else _numbered(spikes)
+        np.savez_compressed(out / "spikes.npz", image=image[0], label=label[0], **boundaries)
 
     def _ready(self, pixels: np.ndarray, labels: np.ndarray) -> Batch:
         return Batch(images.normalise(self.pictures, pixels), labels)
@@ -137,6 +138,10 @@ def network(pictures: images.Images, config: Settings) -> VisionNetwork:
     else:
         size = resnet.Config((config.layers,), config.width, classes, channels, stem, downsample=False, ticks=ticks)
     return resnet.ResNet(size, rngs=rngs)
+
+
+def _numbered(spikes: list[np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"spikes_{n}": values for n, values in enumerate(spikes, 1)}
 
 
 def _spread(count: int, most: int) -> np.ndarray:
