@@ -8,6 +8,7 @@ import functools
 import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +98,7 @@ class Vision(Divided):
         at = slice(place, place + 1)
         image, label = self.pictures.heldout_images[at], self.pictures.heldout_labels[at]
         spikes = spikes_of(self, params, self._ready(image, label))
-        boundaries = {"spikes": np.stack(spikes)} if self.config.keeps_shape else _numbered(spikes)
+        boundaries: dict[str, Any] = {"spikes": np.stack(spikes)} if self.config.keeps_shape else _numbered(spikes)
         np.savez_compressed(out / "spikes.npz", image=image[0], label=label[0], **boundaries)
 
     def _ready(self, pixels: np.ndarray, labels: np.ndarray) -> Batch:
