@@ -20,7 +20,7 @@ def around_of(config: Settings, features: int) -> Innovation | None:
 
     >>> from snap_jax.config import Config
     >>> around_of(Config(budget=1.0, init_from="runs/dense"), 64)
-    Innovation(dims=24, taps=4, vocabulary=256, hidden=128, segments=1)
+    Innovation(dims=24, taps=4, vocabulary=256, hidden=128, segments=1, pace=0.25)
     """
     return Innovation(config.sent_dims(features), config.predicting) if config.budget else None
 
