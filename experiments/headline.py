@@ -25,10 +25,10 @@ WAYS = {
     "text": (
         Way(BASE, "bf16"),
         Way("ANN, int8 links", "integer", 8),
-        Way("hybrid, 1 bit", "spikes", 1.0, share=24 / 64, taps=4),
+        Way("hybrid, 1 bit", "spikes", 1.0, share=20 / 64, taps=4),
         Way("SNN, 4 ticks", "rate:4+ticks", 2.5, ticks=4),
         Way("hybrid, 1 bit, fixed size", "ternary+radix", 1.0, share=40 / 64, taps=4),
-        Way("hybrid, 1/2 bit", "spikes", 0.5, share=12 / 64),
+        Way("hybrid, 1/2 bit", "spikes", 0.5, share=10 / 64, taps=4),
         Way("ANN, int4 links", "integer", 4),
         Way("ANN, int4 bottleneck", "integer", 4, share=16 / 64),
     ),
