@@ -88,6 +88,27 @@ def test_a_run_on_two_dies_says_what_crossed(two_dies):
         assert kept["spikes_1"].shape == (1, 4, 4, 8)
 
 
+def test_a_run_on_two_dies_of_two_chips_says_what_crossed_and_hands_its_weights_on(config, tmp_path):
+    """Behind the first block 32 channels at 4 x 4 places of 2 images, behind the second 64 at 2 x 2; 2 microbatches.
+
+    What goes on crosses in 3 ticks from two chips, a sum in 2: halves as spikes of 3 bits, then the sum of 4 bits.
+    """
+    wide = dataclasses.replace(config, mode="hybrid", width=32, steps=1, chips=4, layout="pipeline:2+tensor")
+    wire = training.train(wide, tmp_path / "run")["wire"]
+    streams = [2 * 4 * 4 * 32, 2 * 2 * 2 * 64]
+    hop = 2 * (3 * (streams[0] * 3 // 8 + 1) + 4 * 32)
+    sums = 2 * sum(2 * (size // 2 * 3 // 8 + 1 + size // 2 * 4 // 8 + 1) for size in streams)
+    assert [(row["path"], row["forward_bytes"]) for row in wire["by_boundary"]] == [
+        ("die 0 to die 1", hop),
+        ("sums of tensor regions", sums),
+    ]
+    elements = 2 * 3 * streams[0] + 2 * 2 * sum(streams)
+    assert wire["bits_per_element"] == pytest.approx(8 * (hop + sums) / elements)
+    final = checkpoints.restore_weights(tmp_path / "run" / "checkpoints" / "final", training.prepare(wide).params)
+    moved = training.prepare(dataclasses.replace(wide, init_from=str(tmp_path / "run"))).params
+    jax.tree.map(np.testing.assert_array_equal, moved, final)
+
+
 def test_a_stopped_run_goes_on_as_if_it_had_not(two_dies, tmp_path):
     out, final = tmp_path / "run", weights(two_dies)
     shutil.copytree(two_dies, out)
@@ -119,6 +140,7 @@ def test_weights_move_between_one_chip_and_dies(config, whole, two_dies):
         ("resnet18", "hybrid", "data:2+pipeline", 4),
         ("efficientnet-b0", "spiking", "tensor", 8),
         ("efficientnet-b0", "hybrid", "pipeline", 2),
+        ("efficientnet-b0", "spiking", "data:2+pipeline:2+tensor", 8),
     ],
 )
 def test_every_mode_traces_in_every_layout(config, model, mode, layout, chips):

@@ -67,9 +67,9 @@ class Rows:
         sizes = self.sizes(name)
         return list(lax.split(jnp.asarray(row), [*sizes, row.shape[-1] - sum(sizes)], row.ndim - 1))[:-1]
 
-    def lay(self, leaves: Sequence[Array]) -> dict[str, Array]:
+    def lay(self, leaves: Sequence[Array]) -> dict[Name, Array]:
         """The vectors that hold these parameters."""
-        found: dict[str, list[Array]] = {name: [] for name in self.names}
+        found: dict[Name, list[Array]] = {name: [] for name in self.names}
         for index, (leaf, split) in enumerate(zip(leaves, self.splits, strict=True)):
             name, size = self._place(index)
             if name == SHARES:

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, PyTree
 
 from snap_jax.errors import UsageError
 from snap_jax.models.networks import Network, VisionNetwork
-from snap_jax.models.rows import WHOLE, Rows, split_dimension
+from snap_jax.models.rows import WHOLE, Name, Rows, split_dimension
 from snap_jax.nn import Boundary
 from snap_jax.splits import names_of, split_of
 
@@ -59,7 +59,7 @@ class Layer:
         return begin, begin + math.prod(shapes[place])
 
     def unravel(self, vectors: Mapping[str, Array | np.ndarray]) -> Stage:
-        """The stage whose parameters come first in these vectors: `stages`, `[longest]`, and `shares`, `[rows, longest]`.
+        """The stage whose parameters come first in `stages`, `[longest]`, and in `shares`, `[rows, longest]`.
 
         With all rows the stage of all chips together, with one that of its chip.
         """
@@ -190,7 +190,7 @@ def _replace(model: VisionNetwork, **ends: nnx.Module | None) -> None:
         setattr(model, name, end)
 
 
-def _lay(stage: Stage, chips: int) -> tuple[Layer, dict[str, Array]]:
+def _lay(stage: Stage, chips: int) -> tuple[Layer, dict[Name, Array]]:
     graph, state = nnx.split(stage)
     named, tree = jax.tree.flatten_with_path(state)
     splits = tuple(split_dimension(split_of(names_of(path))) for path, _ in named)
