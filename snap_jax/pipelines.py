@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 
 from snap_jax._jax import as_varying, varying_axes
 from snap_jax.nn import Boundary
+from snap_jax.turns import while_busy
 
 
 def pipeline(
@@ -80,7 +81,7 @@ def pipeline(
 
     def tick(arriving: Array, t: Array) -> tuple[Array, PyTree]:
         busy = (t >= die) & (t - die < count)
-        sent, end = lax.cond(busy, work, lambda *args: silent(work, *args), t, arriving)
+        sent, end = while_busy(busy, work, lambda *args: silent(work, *args), t, arriving, sizes=(count, dies))
         note = jax.tree.map(lambda n: jnp.where(busy, n, jnp.zeros_like(n)), watch(sent))
         return hand_on(sent, arriving), (end, note)
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 
 from snap_jax._jax import as_varying, varying_axes
 from snap_jax.nn import Boundary
+from snap_jax.turns import each_its_own, while_busy
 
 
 def relay(
@@ -28,7 +29,8 @@ def relay(
     """`pipelines.pipeline`, where die i computes `bodies[i]`.
 
     Ticks and messages are those of `pipeline`. A hop from die i to die i + 1 is a `ppermute` of that one pair: on the
-    other dies it moves nothing, though they code and decode zeros.
+    other dies it moves nothing, though they code and decode zeros. A body may hold collectives over axes along which
+    all devices are on one die, as sums of regions that chips divide.
 
     Args:
       enter: a microbatch -> what the first die starts from.
@@ -77,12 +79,13 @@ def relay(
 
     def tick(arriving: list[Array], t: Array) -> tuple[list[Array], PyTree]:
         busy = (t >= die) & (t - die < count)
-        sent, end = lax.cond(
+        sent, end = while_busy(
             busy,
-            lambda *args: lax.switch(die, [work(i) for i in range(dies)], *args),
+            lambda *args: each_its_own(die, [work(i) for i in range(dies)], *args),
             lambda *_: (zeros(crossing), zeros(ending)),
             at(t),
             arriving,
+            sizes=(count, dies),
         )
         note = jax.tree.map(lambda n: jnp.where(busy, n, jnp.zeros_like(n)), watch(sent))
         return hand_on(sent), (end, note)

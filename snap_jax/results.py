@@ -32,7 +32,7 @@ def wire_section(
     of gradients over replicas. `bits_per_element = 8 * forward bytes / elements`: all bits that leave a chip forward,
     thresholds and headers among them, over the elements that `lax` would have sent in their place, which for a sum over
     n chips are 2 (n - 1) an element. So floats have 32, bf16 16, and `data` alone, which sends nothing forward, 0.
-    Messages of idle ticks count on both sides: the program sends them.
+    Messages of idle ticks count on both sides: the program sends them. Sums of regions do not: an idle die has none.
 
     Args:
       traffic: of one step.

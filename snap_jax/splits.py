@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import PyTree
 
 AXIS = "tensor"
+SHARES = "shares"  # what chips divide of a stage unlike others, a row each (`models.rows`)
 
 # How the kernels of a region are split: each dimension named here is divided over the chips.
 _OUTPUTS, _INPUTS = PartitionSpec(None, AXIS), PartitionSpec(AXIS)
@@ -47,6 +48,7 @@ _SPLIT = {
     ("gate", "up", "kernel"): _OUTPUTS,
     ("gate", "up", "bias"): _INPUTS,
     ("project", "conv", "kernel"): _INPUTS_2D,
+    (SHARES,): _INPUTS,
 }
 
 

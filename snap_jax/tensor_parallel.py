@@ -35,9 +35,11 @@ class Region(nnx.Module):
 
     Attributes:
       features: size of the last axis of what comes out.
+      chips: that share the work.
     """
 
     features: int
+    chips: int = 1
 
     @abc.abstractmethod
     def enter(self, tree: T) -> T:
@@ -87,10 +89,11 @@ class Divided(Region):
       codec: how partial sums leave; `None` sends floats. Its threshold is where learning starts, one for each feature,
         the same on all chips. Spikes that do not add up (bf16, absmax) are decoded, added and coded again.
       grad_codec: how cotangents are summed; `None` sends floats.
+      chips: of that axis.
     """
 
-    def __init__(self, features: int, codec: Codec | None, grad_codec: Codec | None):
-        self.features = features
+    def __init__(self, features: int, codec: Codec | None, grad_codec: Codec | None, *, chips: int):
+        self.features, self.chips = features, chips
         self.boundary = Boundary(codec, features, grad_codec=grad_codec)
 
     def enter(self, tree):
@@ -195,7 +198,7 @@ def divide(model: T, chips: int, codec: Codec | None, grad_codec: Codec | None =
     modules = dict(nnx.iter_modules(part))
     for path, module in modules.items():
         if isinstance(module, Region):
-            setattr(modules[path[:-1]], str(path[-1]), Divided(module.features, codec, grad_codec))
+            setattr(modules[path[:-1]], str(path[-1]), Divided(module.features, codec, grad_codec, chips=chips))
         if isinstance(module, nnx.GroupNorm) and AXIS in split_of((*map(str, path), "scale")):
             _divide_groups(module, path, chips)
         if isinstance(module, nnx.Conv) and module.feature_group_count > 1:

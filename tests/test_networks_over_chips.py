@@ -1,22 +1,23 @@
 """Networks whose stream changes its shape: over chips in any layout the same, and what crosses are bytes."""
 
-import math
-
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax import results
+from snap_jax import results, tensor_parallel
 from snap_jax.models import stages
+from snap_jax.models.rows import split_dimension
 from snap_jax.models.uneven import Layers
 from snap_jax.nn import Boundary
 from snap_jax.specs import parse_link, unit_normal_threshold
+from snap_jax.splits import split_of
 from snap_jax.tasks import divided, uneven
 from snap_jax.tasks.layouts import Layout
-from snap_jax.traffic import trace_compiled
+from snap_jax.traffic import trace, trace_compiled
 from tests import small_networks
 from tests.small_networks import pictures
 
@@ -46,7 +47,8 @@ def whole():
         ("resnet", Layout(tensor=2)),
         ("resnet", Layout(pipeline=4)),
         ("efficientnet", Layout(tensor=2)),
-        ("efficientnet", Layout(data=2, pipeline=2)),
+        ("resnet", Layout(pipeline=2, tensor=2)),
+        ("efficientnet", Layout(data=2, pipeline=2, tensor=2)),
     ],
     ids=str,
 )
@@ -117,17 +119,82 @@ def test_every_hop_is_a_message_of_its_own_size():
     assert task.graph.thresholds(params) == pytest.approx([unit_normal_threshold(3)] * 4)
 
 
-def test_replicas_average_each_parameter_in_its_own_size():
-    """Several lie in one vector, and their gradients are of any size; what counts is the mean of each over replicas."""
-    model, rng = small_networks.build("smaller"), np.random.default_rng(0)
-    layers, params = stages.split(model, [Boundary(None, model.width(place)) for place in stages.cuts(model, 2)])
-    assert isinstance(layers, Layers)
-    sent = rng.standard_normal((2, *params["stages"].shape), np.float32) * 10.0 ** rng.integers(-2, 3, 2)[:, None, None]
-    mesh = snap.mesh.make({"data": 2, "die": 2})
-    run = lambda u: uneven.mean_sizes(layers, u[0], "data")[None]
-    found = jax.jit(jax.shard_map(run, mesh=mesh, in_specs=P("data", "die"), out_specs=P("die")))(sent)
-    for die, layer in enumerate(layers.stages):
-        ends = np.cumsum([math.prod(shape) for shape in layer.shapes])
-        for start, end in zip([0, *ends], ends, strict=False):
-            np.testing.assert_allclose(found[die, start:end], np.abs(sent[:, die, start:end]).mean(), rtol=1e-5)
-        np.testing.assert_array_equal(found[die, layer.size :], 0)
+def test_dies_and_the_chips_of_each_send_bytes_and_each_sum_counts_once_a_microbatch():
+    """2 microbatches of 2 images, 3 ticks. Die 0 leaves two regions of 32 channels at 4 x 4 places, die 1 two of 64 at
+    2 x 2. What goes on to die 1 both its chips send at every tick: 3 bits a spike, a header, 4 bytes a threshold once.
+    """
+    task, params = divide("resnet", Layout(pipeline=2, tensor=2), "count:3", "bf16")
+    evaluate = jax.jit(task.evaluate)
+    sent = trace_compiled(evaluate.lower(params, pictures()).compile(), task.mesh)
+    streams, thresholds = [2 * 4 * 4 * 32, 2 * 2 * 2 * 64], 4 * 32
+    sums, hops = 2 * sum(2 * shots(size) for size in streams), 2 * (3 * (streams[0] * 3 // 8 + 1) + thresholds)
+    for traffic in (sent, trace(evaluate)(params, pictures())):
+        crossing = traffic.where(lambda t: "boundary" in t.path)
+        assert {t.dtype for t in crossing} == {"uint8"}
+        assert {t.groups for t in crossing if "tensor" in t.axes} == {1}
+        rows = results.wire_section(traffic, task.mesh.shape, 1)["by_boundary"]
+        assert [(row["path"], row["forward_bytes"]) for row in rows] == [
+            ("die 0 to die 1", hops),
+            ("sums of tensor regions", sums),
+        ]
+
+
+@pytest.fixture(scope="module")
+def divided_twice():
+    """The parameters of two dies of two chips each, and the model that they are of."""
+    model = tensor_parallel.divide(small_networks.build("efficientnet"), 2, parse_link("count:3"))
+    boundaries = [Boundary(parse_link("count:3"), model.width(place)) for place in stages.cuts(model, 2)]
+    return model, *stages.split(model, boundaries)
+
+
+def test_what_chips_divide_of_a_stage_is_their_shares_and_joins_to_the_very_model(divided_twice):
+    model, layers, params = divided_twice
+    assert {name: p.shape[:-1] for name, p in params.items()} == {"stages": (2,), "shares": (2, 2)}
+    joined, _ = stages.join(layers, params)
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(joined), nnx.state(model))
+    for die in range(2):
+        for chip in range(2):
+            lying = {"stages": params["stages"][die], "shares": params["shares"][die, chip : chip + 1]}
+            [block] = layers.stages[die].unravel(lying).model.blocks
+            for path, own in nnx.to_flat_state(nnx.state(block)):
+                whole = dict(nnx.to_flat_state(nnx.state(model.blocks[die])))[path][...]
+                part = [slice(None)] * whole.ndim
+                if (axis := split_dimension(split_of(path))) is not None:
+                    part[axis] = slice(chip * whole.shape[axis] // 2, (chip + 1) * whole.shape[axis] // 2)
+                np.testing.assert_array_equal(own[...], whole[tuple(part)])
+
+
+def test_thresholds_of_boundaries_rise_where_chips_divide_the_rest(divided_twice):
+    _, layers, params = divided_twice
+    raised = stages.raise_thresholds(layers, params, jnp.log(jnp.array([2.0, 4.0])))
+    np.testing.assert_allclose(layers.thresholds(raised), np.array(layers.thresholds(params)) * [2, 4], rtol=1e-6)
+    (before, _), (after, _) = (stages.join(layers, p) for p in (params, raised))
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(after), nnx.state(before))
+
+
+def test_replicas_average_each_parameter_in_its_own_size(divided_twice):
+    """Several lie in one vector, and their gradients are of any size; what counts is the mean of each over replicas.
+
+    Of what chips divide, the mean of the part of each.
+    """
+    _, layers, params = divided_twice
+    mesh, rng = snap.mesh.make({"data": 2, "die": 2, "tensor": 2}), np.random.default_rng(0)
+    specs = {"stages": P("die"), "shares": P("die", "tensor")}
+    scales = 10.0 ** rng.integers(-2, 3, 2)
+
+    def sizes(u):
+        found = uneven.mean_sizes(layers, u[0], "data")
+        return found.reshape(u.shape[1:])
+
+    for name, spec in specs.items():
+        sent = rng.standard_normal((2, *params[name].shape), np.float32)
+        sent *= scales.reshape(-1, *[1] * params[name].ndim)
+        run = jax.shard_map(sizes, mesh=mesh, in_specs=P("data", *spec), out_specs=spec)
+        found = np.asarray(jax.jit(run)(sent)).reshape(2, -1, params[name].shape[-1])
+        for die, layer in enumerate(layers.stages):
+            ends = np.cumsum(layer.rows.sizes(name))
+            for chip, row in enumerate(found[die]):
+                ours = np.abs(sent[:, die] if name == "stages" else sent[:, die, chip])
+                for start, end in zip([0, *ends], ends, strict=False):
+                    np.testing.assert_allclose(row[start:end], ours[:, start:end].mean(), rtol=1e-5)
+                np.testing.assert_array_equal(row[ends[-1] :], 0)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from snap_jax import cli, training
+from snap_jax import cli, results, training
 from snap_jax.config import VisionConfig, read_settings
 from snap_jax.models import efficientnet, resnet, stages
-from snap_jax.training import checkpoints
+from snap_jax.traffic import trace
+from snap_jax.training import checkpoints, directory
 from tests.idx_files import write_idx
 from tests.small_networks import STAGES
 
@@ -88,6 +89,41 @@ def test_a_run_on_two_dies_says_what_crossed(two_dies):
         assert kept["spikes_1"].shape == (1, 4, 4, 8)
 
 
+def test_two_dies_of_two_chips_say_what_crosses_and_hand_their_weights_on(config, tmp_path):
+    """Behind the first block 32 channels at 4 x 4 places of 2 images, behind the second 64 at 2 x 2; 2 microbatches.
+
+    What goes on crosses in 3 ticks from two chips, a sum in 2: halves as spikes of 3 bits, then the sum of 4 bits.
+    """
+    wide = dataclasses.replace(config, mode="hybrid", width=32, chips=4, layout="pipeline:2+tensor")
+    job = training.prepare(wide)
+    traffic = trace(job.loss_and_gradient)(job.params, job.batch(0), job.extra())
+    wire = results.wire_section(traffic, job.mesh.shape, job.crossing_elements)
+    streams = [2 * 4 * 4 * 32, 2 * 2 * 2 * 64]
+    hop = 2 * (3 * (streams[0] * 3 // 8 + 1) + 4 * 32)
+    sums = 2 * sum(2 * (size // 2 * 3 // 8 + 1 + size // 2 * 4 // 8 + 1) for size in streams)
+    assert [(row["path"], row["forward_bytes"]) for row in wire["by_boundary"]] == [
+        ("die 0 to die 1", hop),
+        ("sums of tensor regions", sums),
+    ]
+    assert wire["bits_per_element"] == 8 * (hop + sums) / (2 * 3 * streams[0] + 2 * 2 * sum(streams))
+    directory.claim(tmp_path, wide, job.fingerprint(), overwrite=False)
+    other = jax.tree.map(lambda p: p + 1, job.params)
+    checkpoints.save_weights(tmp_path / "checkpoints" / "final", other)
+    again = dataclasses.replace(wide, init_from=str(tmp_path))
+    one = dataclasses.replace(again, mode="dense", chips=1, layout="pipeline")
+    moved, alone = (training.prepare(start) for start in (again, one))
+    jax.tree.map(np.testing.assert_array_equal, joined(moved), joined(moved, other))
+    blocks = dict(nnx.to_flat_state(joined(moved)["model"]))
+    for path, leaf in nnx.to_flat_state(joined(alone)["model"]):
+        np.testing.assert_array_equal(leaf, blocks[path])
+
+
+def joined(job, params=None):
+    """All that a model and its boundaries learn, on the host."""
+    model, boundaries = stages.join(job.task.graph, jax.tree.map(np.asarray, job.params if params is None else params))
+    return {"model": nnx.state(model), "boundaries": [nnx.state(boundary) for boundary in boundaries]}
+
+
 def test_a_stopped_run_goes_on_as_if_it_had_not(two_dies, tmp_path):
     out, final = tmp_path / "run", weights(two_dies)
     shutil.copytree(two_dies, out)
@@ -119,6 +155,7 @@ def test_weights_move_between_one_chip_and_dies(config, whole, two_dies):
         ("resnet18", "hybrid", "data:2+pipeline", 4),
         ("efficientnet-b0", "spiking", "tensor", 8),
         ("efficientnet-b0", "hybrid", "pipeline", 2),
+        ("efficientnet-b0", "spiking", "data:2+pipeline:2+tensor", 8),
     ],
 )
 def test_every_mode_traces_in_every_layout(config, model, mode, layout, chips):

@@ -57,8 +57,7 @@ class VisionConfig(Settings):
     Attributes:
       data: `digits`, `cifar10`, `cifar100`, `fashion_mnist`, `imagenet2012`, or a directory of IDX files.
       model: `resnet`, an MS-ResNet whose stream keeps one shape; or `resnet18`, with down-sampling, and
-        `efficientnet-b0` to `-b4`, whose layers, and the width of an EfficientNet, are theirs. These do not go into
-        pipeline and tensor at once.
+        `efficientnet-b0` to `-b4`, whose layers, and the width of an EfficientNet, are theirs.
       heldout_images: how many held-out pictures to evaluate, evenly spread; 0 takes all.
     """
 
@@ -84,11 +83,6 @@ class VisionConfig(Settings):
     def __post_init__(self):
         at_least(self, 0, ("heldout_images",))
         check(self)
-        if not self.keeps_shape and self.divided.pipeline > 1 and self.divided.tensor > 1:
-            raise UsageError(
-                f"model={self.model!r} changes the shape of its stream, and layout={self.layout!r} needs one shape: "
-                "use a layout of pipeline or tensor, or --model resnet"
-            )
 
     @property
     def keeps_shape(self) -> bool:

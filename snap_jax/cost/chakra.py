@@ -5,7 +5,8 @@ express raises. Transfers follow one another, as in `no_overlap_s`.
 
 Ranks are numbered row-major over the mesh axes, the last axis fastest; ASTRA-sim's first network dimension is
 its fastest, so its dimensions are the axes in reverse. A switch pays its latency twice there, up and down, so
-half of it is written. ASTRA-sim reads GB/s as 2^30 bytes a second. Messages carry no packet overhead.
+half of it is written. ASTRA-sim reads GB/s as 2^30 bytes a second. Messages carry no packet overhead. What only some
+groups run (`traffic.turns`) all run there: it takes the same time.
 """
 
 import dataclasses

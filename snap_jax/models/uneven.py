@@ -3,26 +3,28 @@
 Law: `join(*split(model, boundaries))` gives back the very parameters of `model`.
 
 `shard_map` runs one program, over arrays that have one shape on all dies. So the parameters of a stage are laid end to
-end, f32, and padded to the longest: `[die, longest]`; the program knows what is in them, and each die unravels its own.
+end, f32, and padded to the longest: `{"stages": [die, longest]}`; the program knows what is in them, and each die
+unravels its own. Where chips divide each block too, what they divide lies beside, `{"shares": [die, tensor, longest]}`.
 Only the first die holds the entrance of the model, only the last its exit.
 """
 
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from snap_jax.errors import UsageError
 from snap_jax.models.networks import Network, VisionNetwork
+from snap_jax.models.rows import WHOLE, Name, Rows, split_dimension
 from snap_jax.nn import Boundary
+from snap_jax.splits import names_of, split_of
 
 
 class Stage(nnx.Module):
@@ -35,43 +37,33 @@ class Stage(nnx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """The structure of one stage, and the shapes of its parameters.
+    """The structure of one stage, and where its parameters lie.
 
     Attributes:
       graph: of a `Stage`.
       tree: of its parameters.
-      shapes: of its parameters, in the order of the tree.
+      rows: of its parameters, in the order of the tree.
     """
 
     graph: nnx.GraphDef
     tree: Any  # PyTreeDef
-    shapes: tuple[tuple[int, ...], ...]
-
-    @property
-    def size(self) -> int:
-        """How many numbers it has."""
-        return sum(math.prod(shape) for shape in self.shapes)
+    rows: Rows
 
     @property
     def thresholds_at(self) -> tuple[int, int]:
-        """Where the logarithms of its boundary's thresholds begin and end among its numbers."""
-        numbered = nnx.merge(self.graph, jax.tree.unflatten(self.tree, range(len(self.shapes))))
+        """Where the logarithms of its boundary's thresholds begin and end in `stages`: all chips hold them."""
+        shapes = self.rows.shapes
+        numbered = nnx.merge(self.graph, jax.tree.unflatten(self.tree, range(len(shapes))))
         place = numbered.boundary.log_threshold.get_value()
-        ends = [0, *itertools.accumulate(math.prod(shape) for shape in self.shapes)]
-        return ends[place], ends[place + 1]
+        begin = self.rows.begin(place)
+        return begin, begin + math.prod(shapes[place])
 
-    def parts(self, vector: Float[Array | np.ndarray, " longest"]) -> list[Array]:
-        """Its parameters, each as it lies in the first `size` numbers.
+    def unravel(self, vectors: Mapping[str, Array | np.ndarray]) -> Stage:
+        """The stage whose parameters come first in `stages`, `[longest]`, and in `shares`, `[rows, longest]`.
 
-        By one `lax.split`, whose transpose is one concatenation; that of a slice is an array of the full length.
+        With all rows the stage of all chips together, with one that of its chip.
         """
-        sizes = [math.prod(shape) for shape in self.shapes]
-        return list(lax.split(jnp.asarray(vector), [*sizes, vector.size - self.size]))[:-1]
-
-    def unravel(self, vector: Float[Array | np.ndarray, " longest"]) -> Stage:
-        """The stage whose parameters are the first `size` numbers."""
-        leaves = [part.reshape(shape) for part, shape in zip(self.parts(vector), self.shapes, strict=True)]
-        return nnx.merge(self.graph, jax.tree.unflatten(self.tree, leaves))
+        return nnx.merge(self.graph, jax.tree.unflatten(self.tree, self.rows.leaves(vectors)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,11 +74,14 @@ class Layers:
 
     def own(self, stacked: PyTree) -> list[Stage]:
         """The stage of each die, from the parameters of all."""
-        return [layer.unravel(vector) for layer, vector in zip(self.stages, stacked["stages"], strict=True)]
+        return [
+            layer.unravel({name: vectors[die] for name, vectors in stacked.items()})
+            for die, layer in enumerate(self.stages)
+        ]
 
     def thresholds(self, stacked: PyTree) -> list[float]:
         """The mean threshold of the boundary behind each stage; none where no spikes cross."""
-        boundaries = [stage.boundary for stage in self.own({"stages": np.asarray(stacked["stages"])})]
+        boundaries = [stage.boundary for stage in self.own(jax.tree.map(np.asarray, stacked))]
         codecs = [boundary.codec for boundary in boundaries if boundary.codec is not None]
         return [float(c.encoding.threshold.mean()) for c in codecs if c.encoding.threshold is not None]
 
@@ -94,8 +89,9 @@ class Layers:
 def raise_thresholds(layers: Layers, stacked: PyTree, by: Float[Array, " die"]) -> PyTree:
     """The parameters with `by` added to the logarithms of all thresholds of each die's boundary; pure."""
     first, end = jnp.asarray([layer.thresholds_at for layer in layers.stages]).T[..., None]
-    place = jnp.arange(stacked["stages"].shape[-1])
-    return {"stages": stacked["stages"] + jnp.where((first <= place) & (place < end), by[:, None], 0.0)}
+    whole = stacked[WHOLE]
+    place = jnp.arange(whole.shape[-1])
+    return stacked | {WHOLE: whole + jnp.where((first <= place) & (place < end), by[:, None], 0.0)}
 
 
 def is_uneven(model: Network) -> TypeGuard[VisionNetwork]:
@@ -117,7 +113,7 @@ def cuts(model: VisionNetwork, dies: int) -> list[int]:
     """How many blocks are in front of each boundary: runs of blocks, the longest in work as short as can be.
 
     The work of a block is taken to be its parameters times the places of the stream behind it, as it is but for what a
-    block does before its stride.
+    block does before its stride. Thresholds of regions do not count: cuts are the same however a block is divided.
 
     Raises:
       UsageError: if there are more dies than blocks.
@@ -126,8 +122,13 @@ def cuts(model: VisionNetwork, dies: int) -> list[int]:
     if dies > len(blocks):
         raise UsageError(f"chips={dies} are more than the {len(blocks)} blocks of this model: use fewer chips")
     places = itertools.accumulate((1 / block.stride**2 for block in blocks), lambda a, b: a * b)
-    work = [p * sum(leaf.size for leaf in jax.tree.leaves(nnx.state(b))) for p, b in zip(places, blocks, strict=True)]
-    return balanced(work, dies)
+    return balanced([p * _size(block) for p, block in zip(places, blocks, strict=True)], dies)
+
+
+def _size(block: nnx.Module) -> int:
+    return sum(
+        leaf.size for path, leaf in jax.tree.leaves_with_path(nnx.state(block)) if "region" not in names_of(path)
+    )
 
 
 def balanced(work: Sequence[float], parts: int) -> list[int]:
@@ -153,15 +154,15 @@ def balanced(work: Sequence[float], parts: int) -> list[int]:
 def split(model: VisionNetwork, boundaries: Sequence[Boundary]) -> tuple[Layers, PyTree]:
     """One stage a boundary: the structure of all, and their parameters, `{"stages": [die, longest]}`.
 
+    Of a model whose regions chips divide there are also their shares, `{"shares": [die, tensor, longest]}`.
+
     Raises:
       UsageError: if there are more dies than blocks.
     """
-    ends = cuts(model, len(boundaries))
+    ends, chips = cuts(model, len(boundaries)), model.blocks[0].region.chips
     stages = [_stage(model, *where) for where in zip(boundaries, [0, *ends], ends, strict=False)]
-    layers, vectors = zip(*map(_ravel, stages), strict=True)
-    longest = max(layer.size for layer in layers)
-    stacked = jnp.stack([jnp.pad(vector, (0, longest - vector.size)) for vector in vectors])
-    return Layers(layers), {"stages": stacked}
+    layers, vectors = zip(*(_lay(stage, chips) for stage in stages), strict=True)
+    return Layers(layers), jax.tree.map(lambda *each: _stacked(each), *vectors)
 
 
 def join(layers: Layers, stacked: PyTree) -> tuple[VisionNetwork, list[Boundary]]:
@@ -189,8 +190,15 @@ def _replace(model: VisionNetwork, **ends: nnx.Module | None) -> None:
         setattr(model, name, end)
 
 
-def _ravel(stage: Stage) -> tuple[Layer, Float[Array, " size"]]:
+def _lay(stage: Stage, chips: int) -> tuple[Layer, dict[Name, Array]]:
     graph, state = nnx.split(stage)
-    leaves, tree = jax.tree.flatten(state)
-    layer = Layer(graph, tree, tuple(leaf.shape for leaf in leaves))
-    return layer, jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
+    named, tree = jax.tree.flatten_with_path(state)
+    splits = tuple(split_dimension(split_of(names_of(path))) for path, _ in named)
+    rows = Rows(tuple(leaf.shape for _, leaf in named), splits, chips)
+    return Layer(graph, tree, rows), rows.lay([leaf for _, leaf in named])
+
+
+def _stacked(vectors: Sequence[Array]) -> Array:
+    """One behind the other, the last axis padded to the longest."""
+    longest = max(vector.shape[-1] for vector in vectors)
+    return jnp.stack([jnp.pad(v, [(0, 0)] * (v.ndim - 1) + [(0, longest - v.shape[-1])]) for v in vectors])

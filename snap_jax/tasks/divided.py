@@ -16,9 +16,8 @@ from snap_jax import tensor_parallel
 from snap_jax.budget import Pressure
 from snap_jax.calibrate import calibrate, fit_wire
 from snap_jax.codecs import Codec
-from snap_jax.errors import UsageError
 from snap_jax.innovation import Innovation
-from snap_jax.models import stages, uneven
+from snap_jax.models import stages
 from snap_jax.models.networks import Network
 from snap_jax.nn import Boundary
 from snap_jax.tasks.layouts import Layout
@@ -49,14 +48,8 @@ def build(
       rngs: of what is learned around the codec.
 
     Raises:
-      UsageError: if the chips do not divide the layers, or a weight of them; if there are too few devices; or for
-        pipeline and tensor at once of a model whose blocks differ.
+      UsageError: if the chips do not divide the layers, or a weight of them; or if there are too few devices.
     """
-    if layout.tensor > 1 and layout.pipeline > 1 and uneven.is_uneven(model):
-        raise UsageError(
-            f"build: {layout} of a model whose blocks differ: each die would have other regions to divide, which one "
-            "program for all cannot count: use pipeline or tensor, each with data if you like"
-        )
     widths = [model.width(place) for place in stages.cuts(model, layout.pipeline)]
     boundaries = [
         Boundary(codec, width, grad_codec=grad_codec, around=around and around(width), rngs=rngs) for width in widths

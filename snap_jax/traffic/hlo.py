@@ -14,9 +14,10 @@ from collections.abc import Iterator
 import jax
 
 from snap_jax.errors import UsageError
+from snap_jax.traffic import turns
 from snap_jax.traffic.groups import axes_of, id_lists, place_along, replica_groups
 from snap_jax.traffic.hlo_text import Array, Instruction, Module, parse_instruction, parse_module
-from snap_jax.traffic.paths import direction, each_name, op_scope
+from snap_jax.traffic.paths import direction, each_name, op_scope, op_scopes
 from snap_jax.traffic.transfer import Pairs, Traffic, Transfer, choose, join
 
 _OPS = {
@@ -87,7 +88,8 @@ class _Program:
             return self.loop(i, times)
         called = [self.walk(name, times) for names in i.called.values() for name in names]
         if i.opcode == "conditional":
-            return choose(op_scope(i.op_name), called)
+            in_turns = op_scopes(i.op_name)[-1:] == [turns.SWITCH]
+            return join(called) if in_turns else choose(op_scope(i.op_name), called)
         if i.opcode not in _ONCE and any(called):
             raise UsageError(
                 f"trace_compiled: {i.opcode} {_place(i)} calls a computation with a collective, how often "
@@ -118,7 +120,7 @@ class _Program:
         for array, name in zip(arrays, each_name(i.op_name, len(arrays)), strict=True):
             for members, count in sizes.items():
                 if members > 1 and array.bytes and times and (perm or op != "ppermute"):
-                    yield Transfer(
+                    shown = Transfer(
                         op,
                         axes,
                         group_size=members,
@@ -132,6 +134,7 @@ class _Program:
                         pairs=len(perm),
                         perm=perm,
                     )
+                    yield from turns.taken(shown, op_scopes(name))
 
     def op(self, i: Instruction) -> str:
         op = _OPS[i.opcode.removesuffix("-start")]

@@ -84,7 +84,8 @@ def _visit(eqn: core.JaxprEqn, at: At) -> Traffic:
         case "while":
             return _while(eqn, at)
         case "cond":
-            return choose(scope(at.stack), [_walk(branch, at) for branch in eqn.params["branches"]])
+            branches = [_walk(branch, at) for branch in eqn.params["branches"]]
+            return join(branches) if at.in_turns else choose(scope(at.stack), branches)
         case "scan":
             at = at.repeated(eqn.params["length"])
         case "shard_map":

@@ -5,6 +5,7 @@ JAX wraps the next scope in the name of each transformation; HLO metadata adds t
 
 from snap_jax.traffic.text import split
 from snap_jax.traffic.transfer import Direction
+from snap_jax.traffic.turns import is_mark
 
 _TRANSFORMS = ("jvp", "transpose", "vmap")
 # Lowering adds these to `op_name`. A user's scope of the same name vanishes from HLO paths only.
@@ -21,25 +22,43 @@ _CALLS = (
 
 
 def scope(name_stack: str) -> str:
-    """Return the `jax.named_scope` path in a name stack.
+    """Return the `jax.named_scope` path in a name stack, less marks of `turns`.
 
     >>> scope("transpose(jvp(net))/up")
     'net/up'
-    >>> scope("jvp()/up")
+    >>> scope("jvp()/in_turns/up")
     'up'
     """
-    return "/".join(filter(None, map(_unwrapped, split(name_stack, "/"))))
+    return _path(scopes(name_stack))
+
+
+def scopes(name_stack: str) -> list[str]:
+    """The same as a list, marks and all.
+
+    >>> scopes("jvp()/in_turns/up")
+    ['in_turns', 'up']
+    """
+    return list(filter(None, map(_unwrapped, split(name_stack, "/"))))
 
 
 def op_scope(op_name: str) -> str:
-    """Return the `jax.named_scope` path in the `op_name` of HLO metadata, less the primitive at its end.
+    """Return the `jax.named_scope` path in the `op_name` of HLO metadata, less the primitive at its end and marks.
 
     >>> op_scope("jit(f)/jvp(net)/shard_map/while/body/closed_call/up/all_gather")
     'net/up'
     """
+    return _path(op_scopes(op_name))
+
+
+def op_scopes(op_name: str) -> list[str]:
+    """The same as a list, marks and all.
+
+    >>> op_scopes("jit(f)/in_turns/cond/branch_0_fun/up/all_gather")
+    ['in_turns', 'up']
+    """
     parts = [_unwrapped(p) for p in split(op_name, "/")]
     kept = [part for before, part in zip(["", *parts], parts[:-1], strict=False) if not _is_call(part, before)]
-    return "/".join(filter(None, kept))
+    return list(filter(None, kept))
 
 
 def each_name(op_name: str, count: int) -> list[str]:
@@ -64,6 +83,10 @@ def direction(name_stack: str) -> Direction:
     'backward'
     """
     return "backward" if "transpose(" in name_stack else "forward"
+
+
+def _path(scopes: list[str]) -> str:
+    return "/".join(part for part in scopes if not is_mark(part))
 
 
 def _unwrapped(part: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 from jax.extend import core
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic.paths import direction, scope
+from snap_jax.traffic import turns
+from snap_jax.traffic.paths import direction, scope, scopes
 from snap_jax.traffic.transfer import Transfer
 
 # Primitive -> the `jax.lax` function that users know it by.
@@ -62,6 +63,11 @@ class At:
         """Step into a loop."""
         return dataclasses.replace(self, times=self.times * times)
 
+    @property
+    def in_turns(self) -> bool:
+        """Whether it is a `cond` each of whose branches is taken (`turns`)."""
+        return scopes(self.stack)[-1:] == [turns.SWITCH]
+
     def __str__(self) -> str:
         """Name the place in a message."""
         path = scope(self.stack)
@@ -69,7 +75,10 @@ class At:
 
 
 def transfers(eqn: core.JaxprEqn, at: At) -> Iterator[Transfer]:
-    """Give one transfer for each operand and size of group of a collective; leave out what moves nothing."""
+    """Give one transfer for each operand and size of group of a collective, or what `turns` makes of it.
+
+    What moves nothing is left out.
+    """
     op = OPS[eqn.primitive.name.removesuffix("_start")]
     axes = _axes(eqn, at)
     # A second operand of pbroadcast is the number of the source, which every device has already.
@@ -81,7 +90,7 @@ def transfers(eqn: core.JaxprEqn, at: At) -> Iterator[Transfer]:
         size = math.prod(shape) * aval.dtype.itemsize
         for members, groups in _groups(eqn, axes, at.sizes).items():
             if size and at.times and members > 1 and (perm or op != "ppermute"):
-                yield Transfer(
+                shown = Transfer(
                     op,
                     axes,
                     group_size=members,
@@ -95,6 +104,7 @@ def transfers(eqn: core.JaxprEqn, at: At) -> Iterator[Transfer]:
                     pairs=len(perm),
                     perm=perm,
                 )
+                yield from turns.taken(shown, scopes(at.stack))
 
 
 def _axes(eqn: core.JaxprEqn, at: At) -> tuple[str, ...]:

@@ -79,8 +79,9 @@ class Traffic:
     """All transfers of one program; behaves like a tuple of `Transfer`.
 
     Attributes:
-      transfers: what one run moves; of every `cond` or `switch`, the branch that sends most.
-      choices: those conds and switches, with the traffic of every branch.
+      transfers: what one run moves; of every `cond` or `switch`, the branch that sends most, or where dies take
+        branches apart from each other (`turns`), all of them.
+      choices: the conds and switches of which one branch counts, with the traffic of every branch.
     """
 
     transfers: tuple[Transfer, ...] = ()

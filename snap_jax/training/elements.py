@@ -26,10 +26,11 @@ class _Counted(Whole):
 
 
 def crossing_elements(config: Settings, model: Network, inputs: jax.ShapeDtypeStruct) -> int:
-    """`ticks (tensor sum_boundaries stream + 2 (tensor - 1) sum_regions out)`, all replicas together.
+    """`ticks tensor sum_boundaries stream + 2 microbatches (tensor - 1) sum_regions out`, all replicas together.
 
-    A stream crosses each boundary of a pipeline from every chip that holds it, and a sum over n chips takes 2 (n - 1)
-    elements an element, n - 1 to add it up and n - 1 to hand it out. Idle ticks count: the program sends them.
+    A stream crosses each boundary of a pipeline from every chip that holds it, in idle ticks too: the program sends
+    them. A sum over n chips takes 2 (n - 1) elements an element, n - 1 to add it up and n - 1 to hand it out, and none
+    while its die is idle.
 
     Args:
       config: of the run.
@@ -40,7 +41,7 @@ def crossing_elements(config: Settings, model: Network, inputs: jax.ShapeDtypeSt
     streams, summed = _sizes(model, jax.ShapeDtypeStruct((rows, *inputs.shape), inputs.dtype))
     crossing = sum(streams[place - 1] for place in stages.cuts(model, layout.pipeline)[:-1])
     ticks = config.parts + layout.pipeline - 1
-    return ticks * (layout.tensor * crossing + 2 * (layout.tensor - 1) * summed)
+    return ticks * layout.tensor * crossing + 2 * config.parts * (layout.tensor - 1) * summed
 
 
 def _sizes(model: Network, microbatch: jax.ShapeDtypeStruct) -> tuple[list[int], int]:
