@@ -18,7 +18,7 @@ def check(config: Settings) -> None:
     Raises:
       UsageError: a field out of its range, or two that cannot be together.
     """
-    at_least(config, 1, ("chips", "layers", "width", "batch", "microbatches", "steps", "accumulate", "ticks"))
+    at_least(config, 1, ("chips", "layers", "width", "batch", "microbatches", "steps", "accumulate", "ticks", "segments"))
     at_least(config, 0, ("patience", "save_every", "dims"))
     if not 0 <= config.ema < 1:
         raise UsageError(f"ema={config.ema}: use a decay below 1, such as 0.999, or 0 for none")
@@ -96,6 +96,8 @@ def _check_budget(config: Settings) -> None:
     if config.budget < 0 or not math.isfinite(config.budget):
         raise UsageError(f"{budget}: use bits an element, such as 0.75, or 0 for none")
     if not config.budget:
+        if config.segments > 1:
+            raise UsageError(f"segments={config.segments} without a budget: vectors cross as they are: add --budget")
         return
     if config.mode == "dense":
         raise UsageError(f"{budget} with mode=dense: floats cannot be fewer: use --mode hybrid")

@@ -38,6 +38,8 @@ class Config(Settings):
         at_least(self, 1, ("heads", "window"))
         at_least(self, 0, ("taps", "heldout_bytes"))
         check(self)
+        if self.window % self.segments:
+            raise UsageError(f"segments={self.segments} does not divide window={self.window}: use a divisor, such as 8")
         if self.heads % self.divided.tensor:
             raise UsageError(
                 f"layout={self.layout!r}: {self.divided.tensor} chips do not divide heads={self.heads}: "
@@ -83,6 +85,8 @@ class VisionConfig(Settings):
 
     def __post_init__(self):
         at_least(self, 0, ("heldout_images",))
+        if self.segments > 1:
+            raise UsageError(f"segments={self.segments}: vectors are sorted by token, and pictures have none: use 1")
         check(self)
         if not self.keeps_shape and self.divided.pipeline > 1 and self.divided.tensor > 1:
             raise UsageError(

@@ -78,14 +78,16 @@ class Program:
         return self._of_this_die(bad)
 
     def spikes(self, params: PyTree, batch: Batch) -> list[Array]:
-        """The spikes that leave each die, of which this die knows its own."""
+        """The spikes that leave each die, of which this die knows its own; those that cross sorted, by token again.
+
+        Of one microbatch.
+        """
 
         def watch(boundary: Boundary, stream: Array) -> Array:
             if boundary.codec is None:
                 raise UsageError("Task.spikes: floats cross these boundaries: give them a codec")
-            if boundary.segments > 1:
-                raise UsageError(f"Task.spikes: they cross sorted, in {boundary.segments} segments: use segments=1")
-            return boundary.codec.spikes(stream)
+            spikes = boundary.codec.spikes(stream)
+            return spikes if boundary.segments == 1 else boundary.sender.undo(spikes, batch.inputs[0])
 
         if isinstance(self.graph, Layers):
             _, each = uneven.run(self.graph, params, batch, nats, watch, apart=True)

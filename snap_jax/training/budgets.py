@@ -22,7 +22,9 @@ def around_of(config: Settings, features: int) -> Innovation | None:
     >>> around_of(Config(budget=1.0, init_from="runs/dense"), 64)
     Innovation(dims=24, taps=4, vocabulary=256, hidden=128, segments=1, pace=0.25)
     """
-    return Innovation(config.sent_dims(features), config.predicting) if config.budget else None
+    if not config.budget:
+        return None
+    return Innovation(config.sent_dims(features), config.predicting, segments=config.segments)
 
 
 def budget_of(config: Settings) -> Budget | None:

@@ -134,7 +134,8 @@ class Divided(abc.ABC):
         if isinstance(self.task.graph, Layers):
             means = self.task.graph.thresholds(params)
         elif "log_threshold" in params.get("boundary", {}):
-            means = np.exp(np.asarray(params["boundary"]["log_threshold"][...])).mean(-1).tolist()
+            logs = np.asarray(params["boundary"]["log_threshold"][...])
+            means = np.exp(logs).reshape(len(logs), -1).mean(-1).tolist()
         else:
             means = []
         return {"threshold_mean": means[:-1]} if len(means) > 1 else {}
