@@ -50,6 +50,16 @@ class Parabola:
     def batch(self, index: int):
         return jnp.float32(index * self.scale)
 
+    @property
+    def origin(self) -> str:
+        return ""
+
+    def taught(self, batch):
+        return batch
+
+    def beside(self) -> dict:
+        return {}
+
     def batch_name(self, index: int) -> str:
         return f"number {index}"
 

@@ -18,7 +18,9 @@ def check(config: Settings) -> None:
     Raises:
       UsageError: a field out of its range, or two that cannot be together.
     """
-    at_least(config, 1, ("chips", "layers", "width", "batch", "microbatches", "steps", "accumulate", "ticks", "segments"))
+    at_least(
+        config, 1, ("chips", "layers", "width", "batch", "microbatches", "steps", "accumulate", "ticks", "segments")
+    )
     at_least(config, 0, ("patience", "save_every", "dims"))
     if not 0 <= config.ema < 1:
         raise UsageError(f"ema={config.ema}: use a decay below 1, such as 0.999, or 0 for none")
@@ -27,6 +29,7 @@ def check(config: Settings) -> None:
     _check_layout(config)
     _check_mode(config)
     _check_budget(config)
+    _check_distill(config)
     _check_freeze(config)
 
 
@@ -78,6 +81,17 @@ def _check_freeze(config: Settings) -> None:
     if config.divided.pipeline != config.chips or config.chips == 1:
         raise UsageError(
             f"{freeze} with layout={config.layout!r}, chips={config.chips}: it is for a pipeline of 2 or more"
+        )
+
+
+def _check_distill(config: Settings) -> None:
+    distill = f"distill={config.distill}"
+    if not 0 <= config.distill <= 1:
+        raise UsageError(f"{distill}: use a share of the loss from 0 to 1, such as 0.5")
+    if config.distill and not config.init_from:
+        raise UsageError(
+            f"{distill}: the dense model that teaches is the one to start from: train one with --link dense first, "
+            "then give its --out as --init-from"
         )
 
 
