@@ -20,8 +20,8 @@ class Taught(NamedTuple):
       wanted: what the softmax of logits is to be, `[die, micro, batch, ..., classes]`; that of the last die counts.
     """
 
-    classes: Array | np.ndarray
-    wanted: Array | np.ndarray
+    classes: Array
+    wanted: Array
 
 
 class Batch(NamedTuple):

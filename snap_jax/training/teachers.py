@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from snap_jax.config import Settings
@@ -38,7 +39,7 @@ class Teacher:
 
     def teach(self, batch: Batch) -> Batch:
         """The batch, with what logits are to be beside its labels."""
-        return Batch(batch.inputs, Taught(batch.labels, self._compiled(batch)(self._params, batch)))
+        return Batch(batch.inputs, Taught(jnp.asarray(batch.classes), self._compiled(batch)(self._params, batch)))
 
     def traffic(self, batch: Batch) -> Traffic:
         """What its program moves for one batch."""
