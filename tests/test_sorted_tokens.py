@@ -15,6 +15,7 @@ from snap_jax.models import stages
 from snap_jax.tasks.batches import Batch
 from snap_jax.tasks.divided import on_host
 from snap_jax.training import checkpoints, directory, runs, state
+from snap_jax.training.budgets import budget_of
 from snap_jax.training.language import _write_raster, network
 from snap_jax.training.optimizers import optimizer
 from snap_jax.training.transfer import inherits, weights_of
@@ -147,7 +148,11 @@ def test_what_cannot_be_is_refused(make, message):
         make()
 
 
-def test_sorting_needs_the_tokens_and_pays_for_them():
-    start = Config(budget=1.0, init_from="runs/dense", taps=0)
-    assert start.context_bits == 0
-    assert dataclasses.replace(start, segments=8).context_bits > 0
+def test_a_budget_pays_for_the_tokens(config, job):
+    """Of a microbatch of 2 x 8, at most as bytes and a head; they are needed to predict, and to sort."""
+    assert 0 < job.context_bits <= (8 + 8 * 2 / 16) / 8
+    assert not dataclasses.replace(config, taps=0, segments=1).reads_tokens
+    assert dataclasses.replace(config, taps=0).reads_tokens
+    assert budget_of(config, job.context_bits).bits_per_element == 3 - job.context_bits
+    with pytest.raises(UsageError, match=r"budget=3.0 does not pay for the tokens that both sides hold, 3.5 bits an"):
+        budget_of(config, 3.5)

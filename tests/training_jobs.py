@@ -54,6 +54,10 @@ class Parabola:
     def origin(self) -> str:
         return ""
 
+    @property
+    def context_bits(self) -> float:
+        return 0.0
+
     def taught(self, batch):
         return batch
 

@@ -117,11 +117,6 @@ def _check_budget(config: Settings) -> None:
         raise UsageError(f"{budget} with mode=dense: floats cannot be fewer: use --mode hybrid")
     if config.divided.pipeline != config.chips:
         raise UsageError(f"{budget} with layout={config.layout!r}: it is met from die to die: use --layout pipeline")
-    if config.budget <= config.context_bits:
-        raise UsageError(
-            f"{budget} does not pay for the tokens that predict, {config.context_bits:.3g} bits an "
-            "element: use a larger one, or --taps 0"
-        )
     if not config.init_from:
         raise UsageError(
             f"{budget}: boundaries are calibrated on what crosses a trained model: train one with "

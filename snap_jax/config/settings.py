@@ -135,11 +135,6 @@ class Settings:
         return min(features, self.dims or math.ceil(0.375 * self.budget * features)) if self.budget else features
 
     @property
-    def context_bits(self) -> float:
-        """Bits an element for the tokens that both sides hold: 8 a vector."""
-        return 8 / self.width if self.budget and self.reads_tokens else 0.0
-
-    @property
     def evaluate_every(self) -> int:
         """Steps from one look at the held-out data to the next: ten a run, at multiples of ten."""
         return max(10, self.steps // 10 // 10 * 10)

@@ -18,7 +18,8 @@ class Config(Settings):
     Attributes:
       data: `stdlib`, `enwik8`, or a path to text.
       model: `rwkv`, or `transformer`.
-      taps: tokens that predict what is sent under a budget; they are sent to every chip and count, 8 bits each.
+      taps: tokens that predict what is sent under a budget; what it takes to send them to every chip counts,
+        entropy-coded.
       heads: of the time mix, or of attention.
       window: bytes a sequence.
       heldout_bytes: how much held-out text to evaluate, evenly spread; 0 takes all.

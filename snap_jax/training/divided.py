@@ -48,6 +48,7 @@ class Built(NamedTuple):
     shares: tuple[float, ...]
     teacher: Teacher | None
     origin: str
+    context_bits: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,6 +64,7 @@ class Divided(abc.ABC):
       teacher: of the batches to learn from; `None` where data alone teach.
       origin: SHA-256 of the weights that the run starts from, where they take part in every step: those of a teacher,
         or those from which the wire has its book; else "".
+      context_bits: an element of the stream, of the tokens that both sides of a boundary hold; 0 where they need none.
     """
 
     config: Settings
@@ -72,6 +74,7 @@ class Divided(abc.ABC):
     shares: tuple[float, ...]
     teacher: Teacher | None
     origin: str
+    context_bits: float
 
     @property
     def mesh(self) -> Mesh:
@@ -162,7 +165,11 @@ class Divided(abc.ABC):
 
 
 def build(
-    config: Settings, network: Callable[[Settings], Network], inputs: jax.ShapeDtypeStruct, sample: Callable[[], Array]
+    config: Settings,
+    network: Callable[[Settings], Network],
+    inputs: jax.ShapeDtypeStruct,
+    sample: Callable[[], Array],
+    token_bits: Callable[[], float] = lambda: 0.0,
 ) -> Built:
     """The task that a config asks for.
 
@@ -171,13 +178,15 @@ def build(
       network: the model of a config, of this one or of the one it starts from.
       inputs: what one row looks like.
       sample: some rows to calibrate boundaries on.
+      token_bits: what it takes to send a token, where inputs are tokens.
 
     Raises:
       UsageError: for links, layouts, sizes or a start that cannot be; the message names the fix.
     """
     codec, grad_codec = parse_link(config.sent_link), parse_link(config.backward_link)
     mesh.emulate(config.chips)
-    layout, pressure = config.divided, budget_of(config)
+    context_bits = token_bits() / config.width if config.budget and config.reads_tokens else 0.0
+    layout, pressure = config.divided, budget_of(config, context_bits)
     model = network(config)
     if config.compute == "bf16":
         compute_in(model, jnp.dtype("bfloat16"))
@@ -202,7 +211,7 @@ def build(
         task = divided.with_learned_book(task, params, rows)
     shares = tuple(config.sent_dims(width) / width for width in widths)
     teacher = teacher_of(config, lambda dense: build(dense, network, inputs, sample)[:2])
-    return Built(task, params, crossing_elements(config, model, inputs), shares, teacher, origin)
+    return Built(task, params, crossing_elements(config, model, inputs), shares, teacher, origin, context_bits)
 
 
 def _fingerprint(params: PyTree) -> str:
@@ -244,7 +253,7 @@ def score(
 
 def by_microbatch(rows: Batch, count: int) -> Batch:
     """Rows, divided into microbatches."""
-    return Batch(*(jnp.asarray(a).reshape(count, -1, *a.shape[1:]) for a in rows))
+    return Batch(*(jnp.asarray(a).reshape(count, -1, *a.shape[1:]) for a in (rows.inputs, rows.classes)))
 
 
 @functools.partial(jax.jit, static_argnums=0)

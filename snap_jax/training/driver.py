@@ -100,7 +100,7 @@ def _wire(run: Run, traffic: Traffic, seen: Telemetry) -> dict:
     section = wire_section(traffic, run.job.mesh.shape, run.elements, seen, run.job.shares)
     if not run.config.budget or "sent_bits_per_element" not in section:
         return section
-    total = section["sent_bits_per_element"] + run.config.context_bits
+    total = section["sent_bits_per_element"] + run.job.context_bits
     return section | {"budget": run.config.budget, "budget_bits_per_element": total}
 
 

@@ -24,6 +24,7 @@ class Job(Protocol):
       crossing_elements: elements of the stream that cross all boundaries for one batch, forward.
       shares: numbers sent for each element of the stream, by die.
       origin: changes when the weights do that the run starts from, where they take part in every step; else "".
+      context_bits: an element of the stream, of what both sides of a boundary must hold beside it.
     """
 
     @property
@@ -40,6 +41,9 @@ class Job(Protocol):
 
     @property
     def origin(self) -> str: ...
+
+    @property
+    def context_bits(self) -> float: ...
 
     def fingerprint(self) -> str:
         """Changes when the data does."""
