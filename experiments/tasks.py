@@ -5,7 +5,6 @@ Law 2 lets one device stand for many: where a tensor would cross, a boundary sho
 
 import dataclasses
 import functools
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from snap_jax.codecs import Codec
 from snap_jax.data import images, text
 from snap_jax.models import resnet, rwkv
 from snap_jax.nn import Boundary
-from snap_jax.tokens import token_bits, token_wire
+from snap_jax.tokens import mean_token_bits, token_wire
 from snap_jax.wires import Rans
 
 
@@ -84,7 +83,7 @@ class Task:
         """Bits an element of the stream that contexts take, each in a payload of its own."""
         if self.token_wire is None:
             return 0.0
-        return statistics.mean(token_bits(self.token_wire, tokens) for tokens in contexts) / self.width
+        return mean_token_bits(self.token_wire, contexts) / self.width
 
 
 @functools.lru_cache

@@ -17,7 +17,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from snap_jax.errors import UsageError
 from snap_jax.ordering import Order
@@ -117,6 +117,10 @@ class Sender(nnx.Module):
     def arrange(self, z: Float[Array, "... dims"], context: Array | None = None) -> Float[Array, "... wide"]:
         """What is to be sent, in the order in which it crosses."""
         return z if self.order is None else self.order.arrange(z, _needed(context))
+
+    def undo(self, rows: Num[Array, "... wide"], context: Array | None = None) -> Num[Array, "... dims"]:
+        """What was arranged, in the order of the tokens."""
+        return rows if self.order is None else self.order.undo(rows, _needed(context))
 
     def __call__(self, x: Float[Array, "... features"], context: Array | None = None) -> Float[Array, "... dims"]:
         """What is to be sent of `x`."""

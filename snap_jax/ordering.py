@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from snap_jax.errors import UsageError
 
@@ -52,7 +52,7 @@ class Order(nnx.Module):
         rows = z.reshape(-1, z.shape[-1])[self._places(tokens)]
         return rows.reshape(self.segments, -1, z.shape[-1]).swapaxes(0, 1).reshape(-1, self.segments * z.shape[-1])
 
-    def undo(self, rows: Float[Array, "n wide"], tokens: Int[Array, "batch time"]) -> Float[Array, "batch time dims"]:
+    def undo(self, rows: Num[Array, "n wide"], tokens: Int[Array, "batch time"]) -> Num[Array, "batch time dims"]:
         """The vectors where they came from."""
         flat = rows.reshape(len(rows), self.segments, -1).swapaxes(0, 1).reshape(tokens.size, -1)
         return flat[jnp.argsort(self._places(tokens))].reshape(*tokens.shape, -1)

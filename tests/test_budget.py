@@ -24,6 +24,7 @@ from snap_jax.tasks import divided
 from snap_jax.tasks.layouts import Layout
 from snap_jax.traffic import trace_compiled
 from snap_jax.training import frozen
+from snap_jax.training.budgets import budget_of
 from snap_jax.training.language import next_token
 
 SIZE = rwkv.Config(layers=4, width=16, heads=2, chunk=8)
@@ -119,7 +120,7 @@ def test_pressures_are_what_their_names_say():
         (lambda: Budget(1.0, groups=((0, 1), (1,))), "one group only"),
         (lambda: Config(budget=-1.0), "budget=-1.0"),
         (lambda: Config(budget=1.0), "give its --out as --init-from"),
-        (lambda: Config(budget=0.06, init_from="run"), "does not pay for the tokens"),
+        (lambda: budget_of(Config(budget=0.06, init_from="run"), 0.0625), "does not pay for the tokens"),
         (lambda: Config(budget=1.0, init_from="run", link="int4"), r"add \+rans"),
         (lambda: Config(freeze=2.0), "freeze=2.0: use a firing rate"),
         (lambda: Config(freeze=0.0, mode="dense"), "no spikes to be silent"),
@@ -285,10 +286,11 @@ def test_a_budget_is_met_from_the_command_line_alone(tmp_path):
     stage = nnx.merge(job.task.graph, jax.tree.map(lambda p: p[0], job.params))
     assert len(stage.boundary.codec.wire.learned[0]) == 31  # a book of its own, for 15 spikes of either sign
     result = training.train(config, tmp_path / "run")
-    assert config.context_bits == 8 / 32
+    letters, head = 0.8 * np.log2(20 / 0.8) + 0.2 * np.log2(1 / 0.2), 8 * 19 / 256  # payloads of 8 x 32 bytes
+    assert job.context_bits * 32 == pytest.approx(letters + head, rel=0.04)  # and what the other 235 bytes keep
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     sent = np.mean([line["sent_bits_per_element"] for line in lines[-4:]])
-    assert sent + config.context_bits == pytest.approx(1.5, rel=0.05)
+    assert sent + job.context_bits == pytest.approx(1.5, rel=0.05)
     assert result["wire"]["budget_bits_per_element"] == pytest.approx(1.5, rel=0.05)
     assert job.shares == (18 / 32, 18 / 32)
     assert training.prepare(dense).shares == (1.0, 1.0)

@@ -50,6 +50,20 @@ class Parabola:
     def batch(self, index: int):
         return jnp.float32(index * self.scale)
 
+    @property
+    def origin(self) -> str:
+        return ""
+
+    @property
+    def context_bits(self) -> float:
+        return 0.0
+
+    def taught(self, batch):
+        return batch
+
+    def beside(self) -> dict:
+        return {}
+
     def batch_name(self, index: int) -> str:
         return f"number {index}"
 

@@ -18,7 +18,9 @@ def check(config: Settings) -> None:
     Raises:
       UsageError: a field out of its range, or two that cannot be together.
     """
-    at_least(config, 1, ("chips", "layers", "width", "batch", "microbatches", "steps", "accumulate", "ticks"))
+    at_least(
+        config, 1, ("chips", "layers", "width", "batch", "microbatches", "steps", "accumulate", "ticks", "segments")
+    )
     at_least(config, 0, ("patience", "save_every", "dims"))
     if not 0 <= config.ema < 1:
         raise UsageError(f"ema={config.ema}: use a decay below 1, such as 0.999, or 0 for none")
@@ -27,6 +29,7 @@ def check(config: Settings) -> None:
     _check_layout(config)
     _check_mode(config)
     _check_budget(config)
+    _check_distill(config)
     _check_freeze(config)
 
 
@@ -81,6 +84,17 @@ def _check_freeze(config: Settings) -> None:
         )
 
 
+def _check_distill(config: Settings) -> None:
+    distill = f"distill={config.distill}"
+    if not 0 <= config.distill <= 1:
+        raise UsageError(f"{distill}: use a share of the loss from 0 to 1, such as 0.5")
+    if config.distill and not config.init_from:
+        raise UsageError(
+            f"{distill}: the dense model that teaches is the one to start from: train one with --link dense first, "
+            "then give its --out as --init-from"
+        )
+
+
 def _learns_thresholds(link: str) -> bool:
     codec = parse_link(link)
     return codec is not None and codec.encoding.threshold is not None
@@ -96,16 +110,13 @@ def _check_budget(config: Settings) -> None:
     if config.budget < 0 or not math.isfinite(config.budget):
         raise UsageError(f"{budget}: use bits an element, such as 0.75, or 0 for none")
     if not config.budget:
+        if config.segments > 1:
+            raise UsageError(f"segments={config.segments} without a budget: vectors cross as they are: add --budget")
         return
     if config.mode == "dense":
         raise UsageError(f"{budget} with mode=dense: floats cannot be fewer: use --mode hybrid")
     if config.divided.pipeline != config.chips:
         raise UsageError(f"{budget} with layout={config.layout!r}: it is met from die to die: use --layout pipeline")
-    if config.budget <= config.context_bits:
-        raise UsageError(
-            f"{budget} does not pay for the tokens that predict, {config.context_bits:.3g} bits an "
-            "element: use a larger one, or --taps 0"
-        )
     if not config.init_from:
         raise UsageError(
             f"{budget}: boundaries are calibrated on what crosses a trained model: train one with "

@@ -28,6 +28,10 @@ class Settings:
         unless you name another, around it a basis, a mean and, for text, a prediction are learned (`innovation`). Needs
         a trained model to start from, `init_from`.
       dims: numbers sent for each vector under a budget; 0 takes 3/8 of its features for each bit of it.
+      segments: parts in which the vectors of a text cross under a budget, sorted by their tokens, the quiet ones first,
+        each with thresholds and tables of its own (`ordering`); a divisor of the window. 1 leaves them in order.
+      distill: share of the loss, from 0 to 1, that is the cross-entropy with what the dense model says that the run
+        starts from, `init_from`; the rest is that with the data.
       freeze: channels that fire at most this often on every boundary leave the wire when training ends, e.g. 0.001; 0
         takes those that never fire, without it all stay. Where the stream changes its shape, each boundary has its own.
       grad_link: the same as link for the way back; empty means dense for a dense link, else bf16.
@@ -59,6 +63,8 @@ class Settings:
     layout: str = "pipeline"
     budget: float = 0.0
     dims: int = 0
+    segments: int = 1
+    distill: float = 0.0
     freeze: float | None = None
     grad_link: str = ""
     chips: int = 4
@@ -114,14 +120,19 @@ class Settings:
         """Tokens that predict what is sent under a budget."""
         return 0
 
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether both sides of a boundary need to hold the tokens: to predict from them, or to sort by them."""
+        return self.predicting > 0 or self.segments > 1
+
+    @property
+    def needs_origin(self) -> bool:
+        """Whether the run it starts from takes part in every step: as a teacher, or by the book of its wire."""
+        return bool(self.budget or self.distill)
+
     def sent_dims(self, features: int) -> int:
         """Numbers that cross for each vector of so many features."""
         return min(features, self.dims or math.ceil(0.375 * self.budget * features)) if self.budget else features
-
-    @property
-    def context_bits(self) -> float:
-        """Bits an element for the tokens that predict: 8 a vector."""
-        return 8 / self.width if self.budget and self.predicting else 0.0
 
     @property
     def evaluate_every(self) -> int:

@@ -18,7 +18,8 @@ class Config(Settings):
     Attributes:
       data: `stdlib`, `enwik8`, or a path to text.
       model: `rwkv`, or `transformer`.
-      taps: tokens that predict what is sent under a budget; they are sent to every chip and count, 8 bits each.
+      taps: tokens that predict what is sent under a budget; what it takes to send them to every chip counts,
+        entropy-coded.
       heads: of the time mix, or of attention.
       window: bytes a sequence.
       heldout_bytes: how much held-out text to evaluate, evenly spread; 0 takes all.
@@ -38,6 +39,8 @@ class Config(Settings):
         at_least(self, 1, ("heads", "window"))
         at_least(self, 0, ("taps", "heldout_bytes"))
         check(self)
+        if self.window % self.segments:
+            raise UsageError(f"segments={self.segments} does not divide window={self.window}: use a divisor, such as 8")
         if self.heads % self.divided.tensor:
             raise UsageError(
                 f"layout={self.layout!r}: {self.divided.tensor} chips do not divide heads={self.heads}: "
@@ -82,6 +85,8 @@ class VisionConfig(Settings):
 
     def __post_init__(self):
         at_least(self, 0, ("heldout_images",))
+        if self.segments > 1:
+            raise UsageError(f"segments={self.segments}: vectors are sorted by token, and pictures have none: use 1")
         check(self)
 
     @property

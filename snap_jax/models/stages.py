@@ -80,7 +80,8 @@ def raise_thresholds(graph: Graph, stacked: PyTree, by: Float[Array, " die"]) ->
         return uneven.raise_thresholds(graph, stacked, by)
     flat = dict(nnx.to_flat_state(stacked))
     path = ("boundary", "log_threshold")
-    return nnx.from_flat_state(flat | {path: jax.tree.map(lambda t: t + by[:, None], flat[path])})
+    raised = jax.tree.map(lambda t: t + by.reshape(-1, *[1] * (t.ndim - 1)), flat[path])  # `[die, (segments), dims]`
+    return nnx.from_flat_state(flat | {path: raised})
 
 
 def alike(graph: Graph, dies: int) -> list[slice]:

@@ -5,10 +5,23 @@ Law: scores of rows add up to those of the batch, so neither microbatches nor re
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float
+
+
+class Taught(NamedTuple):
+    """Labels, and what a teacher makes of them.
+
+    Attributes:
+      classes: the labels themselves, `[micro, batch, ...]`.
+      wanted: what the softmax of logits is to be, `[die, micro, batch, ..., classes]`; that of the last die counts.
+    """
+
+    classes: Array
+    wanted: Array
 
 
 class Batch(NamedTuple):
@@ -16,11 +29,16 @@ class Batch(NamedTuple):
 
     Attributes:
       inputs: what the model enters, `[micro, batch, ...]`.
-      labels: classes its logits are to name, `[micro, batch, ...]`.
+      labels: classes its logits are to name, `[micro, batch, ...]`; of a batch to learn from, perhaps `Taught`.
     """
 
     inputs: Array | np.ndarray
-    labels: Array | np.ndarray
+    labels: Array | np.ndarray | Taught
+
+    @property
+    def classes(self) -> Array | np.ndarray:
+        """The labels, whoever teaches."""
+        return self.labels.classes if isinstance(self.labels, Taught) else self.labels
 
 
 class Scores(NamedTuple):
@@ -42,6 +60,26 @@ def nats(logits: Array, labels: Array) -> Float[Array, ""]:
     2.0794
     """
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum()
+
+
+def losses(logits: Array, labels: Array | Taught) -> tuple[Float[Array, ""], ...]:
+    """Summed over all labels: the cross-entropy; and behind it, where there is a teacher, that with what it wants.
+
+    >>> [round(float(nats), 4) for nats in losses(jnp.zeros((1, 2)), Taught(jnp.array([0]), jnp.array([[0.5, 0.5]])))]
+    [0.6931, 0.6931]
+    """
+    if not isinstance(labels, Taught):
+        return (nats(logits, labels),)
+    return nats(logits, labels.classes), optax.softmax_cross_entropy(logits, labels.wanted).sum()
+
+
+def wanted(logits: Array, labels: Array, weight: float) -> Float[Array, "*batch classes"]:
+    """`(1 - weight) onehot(label) + weight softmax(logits)`, for logits of a teacher.
+
+    >>> wanted(jnp.zeros((1, 2)), jnp.array([1]), 0.5).tolist()
+    [[0.25, 0.75]]
+    """
+    return (1 - weight) * jax.nn.one_hot(labels, logits.shape[-1]) + weight * jax.nn.softmax(logits)
 
 
 def scores(logits: Array, labels: Array) -> Scores:

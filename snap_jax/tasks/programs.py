@@ -4,6 +4,7 @@ Law: with dense links the sum over dies of what a program gives does not depend 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -20,7 +21,7 @@ from snap_jax.models.uneven import Layers
 from snap_jax.nn import Boundary
 from snap_jax.pipelines import pipeline
 from snap_jax.tasks import uneven
-from snap_jax.tasks.batches import Batch, Scores, nats, scores
+from snap_jax.tasks.batches import Batch, Scores, Taught, losses, nats, scores, wanted
 from snap_jax.tasks.layouts import DIE
 from snap_jax.telemetry import Telemetry
 
@@ -41,18 +42,23 @@ class Program:
     pressure: Pressure | None
     replicas: bool
 
-    def loss(self, params: PyTree, batch: Batch) -> Array:
-        """Mean cross-entropy of this replica's part of the batch."""
-        found, _ = self._run(params, batch, nats)
-        return _mean_over_dies(found, batch)
+    def loss(self, params: PyTree, batch: Batch) -> tuple[Array, tuple[Array, tuple]]:
+        """What to minimise; and, to look at, the mean cross-entropy of this replica's part of the batch.
 
-    def observed_loss(self, params: PyTree, batch: Batch) -> Seen:
+        They are one where nobody teaches.
+        """
+        found, _ = self._run(params, batch, losses)
+        minimised, own = _means_over_dies(found, batch)
+        return minimised, (own, ())
+
+    def observed_loss(self, params: PyTree, batch: Batch) -> tuple[Array, Seen]:
         """The same, and what left this die."""
-        found, seen = self._run(params, batch, nats, _observe)
-        return _mean_over_dies(found, batch), self._of_this_die(seen)
+        found, seen = self._run(params, batch, losses, _observe)
+        minimised, own = _means_over_dies(found, batch)
+        return minimised, (own, self._of_this_die(seen))
 
     def pressed_loss(self, params: PyTree, batch: Batch, state: Array) -> tuple[Array, Seen]:
-        """Loss and pressure, to be differentiated; and the loss and what left this die."""
+        """The same, with the pressure in what is to be minimised."""
 
         def watch(boundary: Boundary, sent: Array) -> tuple[Telemetry, Crossing]:
             assert boundary.codec is not None
@@ -60,12 +66,17 @@ class Program:
             return _observe(boundary, sent), seen._replace(bits=seen.bits * boundary.share)
 
         assert self.pressure is not None
-        found, (seen, crossings) = self._run(params, batch, nats, watch)
-        mean = jax.tree.map(lambda total: total / len(batch.labels), crossings)
+        found, (seen, crossings) = self._run(params, batch, losses, watch)
+        mean = jax.tree.map(lambda total: total / len(batch.classes), crossings)
         sends = lax.axis_index(DIE) < lax.axis_size(DIE) - 1
         pressed = jnp.where(sends, self.pressure.loss(state[0], mean), 0.0)
-        loss = _mean_over_dies(found, batch)
-        return loss + lax.psum(pressed, DIE), (loss, self._of_this_die(seen))
+        minimised, own = _means_over_dies(found, batch)
+        return minimised + lax.psum(pressed, DIE), (own, self._of_this_die(seen))
+
+    def wanted(self, params: PyTree, batch: Batch, weight: float) -> Array:
+        """What this model, as a teacher, wants logits to be; zeros on all dies but the last, which has computed it."""
+        found, _ = self._run(params, batch, functools.partial(wanted, weight=weight))
+        return found[None]
 
     def evaluate(self, params: PyTree, batch: Batch) -> tuple[Scores, Telemetry]:
         """How each row did, and what left this die."""
@@ -78,14 +89,16 @@ class Program:
         return self._of_this_die(bad)
 
     def spikes(self, params: PyTree, batch: Batch) -> list[Array]:
-        """The spikes that leave each die, of which this die knows its own."""
+        """The spikes that leave each die, of which this die knows its own; those that cross sorted, by token again.
+
+        Of one microbatch.
+        """
 
         def watch(boundary: Boundary, stream: Array) -> Array:
             if boundary.codec is None:
                 raise UsageError("Task.spikes: floats cross these boundaries: give them a codec")
-            if boundary.segments > 1:
-                raise UsageError(f"Task.spikes: they cross sorted, in {boundary.segments} segments: use segments=1")
-            return boundary.codec.spikes(stream)
+            spikes = boundary.codec.spikes(stream)
+            return spikes if boundary.segments == 1 else boundary.sender.undo(spikes, batch.inputs[0])
 
         if isinstance(self.graph, Layers):
             _, each = uneven.run(self.graph, params, batch, nats, watch, apart=True)
@@ -98,6 +111,8 @@ class Program:
         self, params: PyTree, batch: Batch, leave: Callable, watch: Callable | None = None
     ) -> tuple[PyTree, PyTree]:
         """`leave` reads logits and labels; `watch`, the boundary and what it is about to send."""
+        if isinstance(batch.labels, Taught):
+            batch = batch._replace(labels=batch.labels._replace(wanted=batch.labels.wanted[0]))  # of this die
         if isinstance(self.graph, Layers):
             return uneven.run(self.graph, params, batch, leave, watch)
         stage = nnx.merge(self.graph, jax.tree.map(lambda p: p[0], params))
@@ -126,5 +141,7 @@ def _observe(boundary: Boundary, sent: Array) -> Telemetry:
     return boundary.observe(sent, DIE)
 
 
-def _mean_over_dies(found: Array, batch: Batch) -> Array:
-    return lax.psum(found.sum(), DIE) / batch.labels.size
+def _means_over_dies(found: tuple[Array, ...], batch: Batch) -> tuple[Array, Array]:
+    """Of `losses`: the last, which is to be minimised, and the first."""
+    means = [lax.psum(total.sum(), DIE) / batch.classes.size for total in found]
+    return means[-1], means[0]

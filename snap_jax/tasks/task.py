@@ -25,7 +25,7 @@ from snap_jax.errors import UsageError
 from snap_jax.models.stages import Graph
 from snap_jax.models.uneven import Layers
 from snap_jax.tasks import uneven
-from snap_jax.tasks.batches import Batch, Scores
+from snap_jax.tasks.batches import Batch, Scores, Taught
 from snap_jax.tasks.layouts import DIE
 from snap_jax.tasks.programs import Program, Seen
 from snap_jax.telemetry import Telemetry
@@ -72,11 +72,16 @@ class Task:
 
     def loss(self, params: PyTree, batch: Batch) -> Float[Array, ""]:
         """Mean cross-entropy, nats a label."""
-        return self._shard(lambda p, b: self._mean(self._program.loss(p, b)), params, PartitionSpec())(params, batch)
+
+        def mean(params: PyTree, batch: Batch) -> Array:
+            _, (own, _) = self._program.loss(params, batch)
+            return self._mean(own)
+
+        return self._shard(mean, params, batch, PartitionSpec())
 
     def loss_and_gradient(self, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], PyTree]:
-        """The loss and its gradient, forward and backward in one `shard_map`."""
-        (loss, _), gradient = self._both(lambda p, b: (self._program.loss(p, b), ()), params, batch, seen=())
+        """The loss and its gradient, forward and backward in one `shard_map`; of labels with a teacher, its own."""
+        (loss, _), gradient = self._both(self._program.loss, params, batch, seen=())
         return loss, gradient
 
     def observed_loss_and_gradient(self, params: PyTree, batch: Batch) -> tuple[Seen, PyTree]:
@@ -96,21 +101,27 @@ class Task:
         if self._has_data:
             raise UsageError("Task.pressed_loss_and_gradient: a pressure is for one replica: use a layout without data")
         specs = self.specs(params)
-        run = jax.shard_map(both, mesh=self.mesh, in_specs=(specs, whole, die), out_specs=((whole, die), specs))
+        in_specs = (specs, self._batch_specs(batch), die)
+        run = jax.shard_map(both, mesh=self.mesh, in_specs=in_specs, out_specs=((whole, die), specs))
         return run(params, batch, state)
+
+    def wanted(self, params: PyTree, batch: Batch, weight: float) -> Float[Array, "die *batch classes"]:
+        """What this model, as a teacher of that weight, wants logits to be, for `Taught`; it stays on the last die."""
+        out_spec = PartitionSpec(DIE, *self._row_spec)
+        return self._shard(lambda p, b: self._program.wanted(p, b, weight), params, batch, out_spec)
 
     def evaluate(self, params: PyTree, batch: Batch) -> tuple[Scores, Telemetry]:
         """How each row did, and what left each die, `[die]`."""
-        return self._shard(self._program.evaluate, params, (self._row_spec, PartitionSpec(DIE)))(params, batch)
+        return self._shard(self._program.evaluate, params, batch, (self._row_spec, PartitionSpec(DIE)))
 
     def not_finite(self, params: PyTree, batch: Batch) -> Int[Array, " die"]:
         """How many numbers of the stream that leaves each die are NaN or infinite."""
-        return self._shard(self._program.not_finite, params, PartitionSpec(DIE))(params, batch)
+        return self._shard(self._program.not_finite, params, batch, PartitionSpec(DIE))
 
     def spikes(self, params: PyTree, batch: Batch) -> tuple[Integer[Array, "batch ... channels"], ...]:
         """The spikes that leave each die, summed over microbatches (so: give one); the last sends none."""
         out_spec = PartitionSpec(DIE, *self._row_spec[1:])
-        each = self._shard(self._program.spikes, params, out_spec)(params, batch)
+        each = self._shard(self._program.spikes, params, batch, out_spec)
         return tuple(spikes[die] for die, spikes in enumerate(each))
 
     @property
@@ -128,9 +139,14 @@ class Task:
     def _on_mesh(self, spec: PartitionSpec) -> PartitionSpec:
         return PartitionSpec(*(axis if axis in self.mesh.shape else None for axis in spec))
 
-    def _shard(self, function: Callable, params: PyTree, out_specs: Any) -> Callable:
-        specs = (self.specs(params), self._row_spec)
-        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=out_specs)
+    def _batch_specs(self, batch: Batch) -> Batch:
+        row = self._row_spec
+        taught = isinstance(batch.labels, Taught)
+        return Batch(row, Taught(row, PartitionSpec(DIE, *row)) if taught else row)  # pyright: ignore[reportArgumentType]
+
+    def _shard(self, function: Callable, params: PyTree, batch: Batch, out_specs: Any) -> Any:
+        specs = (self.specs(params), self._batch_specs(batch))
+        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=out_specs)(params, batch)
 
     def _both(self, loss: Callable, params: PyTree, batch: Batch, *, seen: Any) -> tuple[tuple[Array, Any], PyTree]:
         """Loss, what was seen, and gradient; with `averages_spikes` that of each replica, stacked."""
@@ -138,13 +154,14 @@ class Task:
 
         def run(params: PyTree, batch: Batch) -> tuple[tuple[Array, Any], PyTree]:
             if not self._has_data:
-                return jax.value_and_grad(loss, has_aux=True)(params, batch)
+                (_, found), gradient = jax.value_and_grad(loss, has_aux=True)(params, batch)
+                return found, gradient
             local = jax.tree.map(lambda p: as_varying(p, (data_parallel.AXIS,)), params)
-            (nats, aux), gradient = jax.value_and_grad(loss, has_aux=True)(local, batch)
+            (_, (nats, aux)), gradient = jax.value_and_grad(loss, has_aux=True)(local, batch)
             return (self._mean(nats), aux), self._of_replicas(gradient)
 
         gradient_specs = data_parallel.rows(specs) if self.averages_spikes else specs
-        return self._shard(run, params, ((PartitionSpec(), seen), gradient_specs))(params, batch)
+        return self._shard(run, params, batch, ((PartitionSpec(), seen), gradient_specs))
 
     def _of_replicas(self, gradient: PyTree) -> PyTree:
         """Their mean, or a row of each."""

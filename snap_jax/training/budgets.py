@@ -6,6 +6,7 @@ Law: without a budget there is nothing around the codec and nothing presses.
 from snap_jax.budget import Budget
 from snap_jax.codecs import Codec
 from snap_jax.config import Settings
+from snap_jax.errors import UsageError
 from snap_jax.innovation import Innovation
 from snap_jax.specs import parse_link
 
@@ -22,14 +23,24 @@ def around_of(config: Settings, features: int) -> Innovation | None:
     >>> around_of(Config(budget=1.0, init_from="runs/dense"), 64)
     Innovation(dims=24, taps=4, vocabulary=256, hidden=128, segments=1, pace=0.25)
     """
-    return Innovation(config.sent_dims(features), config.predicting) if config.budget else None
+    if not config.budget:
+        return None
+    return Innovation(config.sent_dims(features), config.predicting, segments=config.segments)
 
 
-def budget_of(config: Settings) -> Budget | None:
-    """The budget of each boundary: what the tokens that predict leave of it.
+def budget_of(config: Settings, context_bits: float) -> Budget | None:
+    """The budget of each boundary: what the tokens that both sides hold, `context_bits` an element, leave of it.
 
     >>> from snap_jax.config import Config
-    >>> budget_of(Config(budget=1.0, width=64, init_from="runs/dense")).bits_per_element
+    >>> budget_of(Config(budget=1.0, init_from="runs/dense"), 0.125).bits_per_element
     0.875
+
+    Raises:
+      UsageError: if they leave nothing.
     """
-    return Budget(config.budget - config.context_bits) if config.budget else None
+    if config.budget and config.budget <= context_bits:
+        raise UsageError(
+            f"budget={config.budget} does not pay for the tokens that both sides hold, {context_bits:.3g} bits an "
+            "element: use a larger one, or --taps 0 and --segments 1"
+        )
+    return Budget(config.budget - context_bits) if config.budget else None

@@ -31,6 +31,7 @@ class Record:
     Attributes:
       config: the task, and the fields of its `Settings`.
       data: fingerprint of the data.
+      origin: that of the weights it started from, where it needs them to go on; else "".
       versions: of what computes.
       resumed_at: the steps at which the run was taken up again.
       notes: what happened to it on the way.
@@ -41,6 +42,7 @@ class Record:
     versions: dict
     resumed_at: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    origin: str = ""
 
 
 def how_to_resume(config: Settings, out: Path) -> str:
@@ -116,7 +118,20 @@ def check_data(out: Path, what: Record, config: Settings, data: str) -> None:
         )
 
 
-def claim(out: Path, config: Settings, data: str, overwrite: bool) -> Record:
+def check_origin(out: Path, what: Record, config: Settings, origin: str) -> None:
+    """Raises unless the weights are there that the run in `out` began with, where it needs them.
+
+    Raises:
+      UsageError: if their fingerprint is another.
+    """
+    if what.origin != origin:
+        raise UsageError(
+            f"--resume: the weights in init_from={config.init_from} are not those that the run in {out} started from: "
+            "put them back, or begin another run with another --out"
+        )
+
+
+def claim(out: Path, config: Settings, data: str, overwrite: bool, origin: str = "") -> Record:
     """Makes `out` ready for a new run.
 
     Raises:
@@ -124,7 +139,7 @@ def claim(out: Path, config: Settings, data: str, overwrite: bool) -> Record:
     """
     if not overwrite:
         _check_free(out)
-    new = Record(written_settings(config), data, environment())
+    new = Record(written_settings(config), data, environment(), origin=origin)
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in ("result.json", "run.json", metrics.NAME, "traffic.json", "spikes.npz", "report.html"):

@@ -6,6 +6,7 @@ Law: what a job makes of a `Config` is the same on any chips but for how it lies
 import abc
 import dataclasses
 import functools
+import hashlib
 import operator
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,7 @@ from snap_jax.telemetry import Telemetry
 from snap_jax.training import frozen
 from snap_jax.training.budgets import around_of, budget_of, codec_of
 from snap_jax.training.elements import crossing_elements
+from snap_jax.training.teachers import Teacher, teacher_of
 from snap_jax.training.transfer import inherits, weights_of
 
 
@@ -44,6 +46,9 @@ class Built(NamedTuple):
     params: PyTree
     crossing_elements: int
     shares: tuple[float, ...]
+    teacher: Teacher | None
+    origin: str
+    context_bits: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,6 +61,10 @@ class Divided(abc.ABC):
       params: the first, on their chips.
       crossing_elements: of the stream, that cross for one batch, forward.
       shares: numbers sent for each element of the stream, by die.
+      teacher: of the batches to learn from; `None` where data alone teach.
+      origin: SHA-256 of the weights that the run starts from, where they take part in every step: those of a teacher,
+        or those from which the wire has its book; else "".
+      context_bits: an element of the stream, of the tokens that both sides of a boundary hold; 0 where they need none.
     """
 
     config: Settings
@@ -63,6 +72,9 @@ class Divided(abc.ABC):
     params: PyTree
     crossing_elements: int
     shares: tuple[float, ...]
+    teacher: Teacher | None
+    origin: str
+    context_bits: float
 
     @property
     def mesh(self) -> Mesh:
@@ -88,6 +100,17 @@ class Divided(abc.ABC):
     @abc.abstractmethod
     def conclude(self, params: PyTree, out: Path) -> tuple[dict, Telemetry]:
         """All held-out data: sections of `result.json`, and what left each die."""
+
+    def taught(self, batch: Batch) -> Batch:
+        """The batch with what the teacher says of it; without one, the same."""
+        return batch if self.teacher is None else self.teacher.teach(batch)
+
+    def beside(self) -> dict:
+        """What the teacher moves for one batch, which is not in the traffic of the step."""
+        if self.teacher is None:
+            return {}
+        sent = self.teacher.traffic(self.batch(0)).sent_bytes
+        return {"teacher": {"run": self.config.init_from, "bytes_per_step": self.config.accumulate * sent}}
 
     def extra(self) -> dict:
         """The multiplier of each die's budget."""
@@ -134,14 +157,19 @@ class Divided(abc.ABC):
         if isinstance(self.task.graph, Layers):
             means = self.task.graph.thresholds(params)
         elif "log_threshold" in params.get("boundary", {}):
-            means = np.exp(np.asarray(params["boundary"]["log_threshold"][...])).mean(-1).tolist()
+            logs = np.asarray(params["boundary"]["log_threshold"][...])
+            means = np.exp(logs).reshape(len(logs), -1).mean(-1).tolist()
         else:
             means = []
         return {"threshold_mean": means[:-1]} if len(means) > 1 else {}
 
 
 def build(
-    config: Settings, network: Callable[[Settings], Network], inputs: jax.ShapeDtypeStruct, sample: Callable[[], Array]
+    config: Settings,
+    network: Callable[[Settings], Network],
+    inputs: jax.ShapeDtypeStruct,
+    sample: Callable[[], Array],
+    token_bits: Callable[[], float] = lambda: 0.0,
 ) -> Built:
     """The task that a config asks for.
 
@@ -150,13 +178,15 @@ def build(
       network: the model of a config, of this one or of the one it starts from.
       inputs: what one row looks like.
       sample: some rows to calibrate boundaries on.
+      token_bits: what it takes to send a token, where inputs are tokens.
 
     Raises:
       UsageError: for links, layouts, sizes or a start that cannot be; the message names the fix.
     """
     codec, grad_codec = parse_link(config.sent_link), parse_link(config.backward_link)
     mesh.emulate(config.chips)
-    layout, pressure = config.divided, budget_of(config)
+    context_bits = token_bits() / config.width if config.budget and config.reads_tokens else 0.0
+    layout, pressure = config.divided, budget_of(config, context_bits)
     model = network(config)
     if config.compute == "bf16":
         compute_in(model, jnp.dtype("bfloat16"))
@@ -173,13 +203,22 @@ def build(
     )
     if config.init_from:
         params = task.place(weights_of(Path(config.init_from), config, network, task.graph, params))
+    origin = _fingerprint(params) if config.needs_origin else ""
     if pressure is not None:
         rows = sample()
         if not inherits(Path(config.init_from), config, widths):
             params = divided.calibrated(task, params, rows, bits=float(pressure.target(0.0)))
         task = divided.with_learned_book(task, params, rows)
     shares = tuple(config.sent_dims(width) / width for width in widths)
-    return Built(task, params, crossing_elements(config, model, inputs), shares)
+    teacher = teacher_of(config, lambda dense: build(dense, network, inputs, sample)[:2])
+    return Built(task, params, crossing_elements(config, model, inputs), shares, teacher, origin, context_bits)
+
+
+def _fingerprint(params: PyTree) -> str:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 class Score(NamedTuple):
@@ -214,7 +253,7 @@ def score(
 
 def by_microbatch(rows: Batch, count: int) -> Batch:
     """Rows, divided into microbatches."""
-    return Batch(*(jnp.asarray(a).reshape(count, -1, *a.shape[1:]) for a in rows))
+    return Batch(*(jnp.asarray(a).reshape(count, -1, *a.shape[1:]) for a in (rows.inputs, rows.classes)))
 
 
 @functools.partial(jax.jit, static_argnums=0)

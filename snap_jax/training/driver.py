@@ -81,13 +81,18 @@ def _result(run: Run, params: PyTree, traffic: Traffic) -> dict:
     sections, seen = run.job.conclude(params, run.out)
     wire, shape = _wire(run, traffic, seen), run.job.mesh.shape
     sent = as_sent(traffic, shape, run.elements, wire.get("sent_bits_per_element"))
-    return sections | {
-        "wire": wire,
-        "cost": cost_section(traffic, shape, sent),
-        "command": f"{command(run.config)} --out {run.out}",
-        "config": written_settings(run.config) | {"link": run.config.sent_link, "grad_link": run.config.backward_link},
-        "versions": environment(),
-    }
+    return (
+        sections
+        | run.job.beside()
+        | {
+            "wire": wire,
+            "cost": cost_section(traffic, shape, sent),
+            "command": f"{command(run.config)} --out {run.out}",
+            "config": written_settings(run.config)
+            | {"link": run.config.sent_link, "grad_link": run.config.backward_link},
+            "versions": environment(),
+        }
+    )
 
 
 def _wire(run: Run, traffic: Traffic, seen: Telemetry) -> dict:
@@ -95,7 +100,7 @@ def _wire(run: Run, traffic: Traffic, seen: Telemetry) -> dict:
     section = wire_section(traffic, run.job.mesh.shape, run.elements, seen, run.job.shares)
     if not run.config.budget or "sent_bits_per_element" not in section:
         return section
-    total = section["sent_bits_per_element"] + run.config.context_bits
+    total = section["sent_bits_per_element"] + run.job.context_bits
     return section | {"budget": run.config.budget, "budget_bits_per_element": total}
 
 

@@ -26,7 +26,7 @@ def silenced(task: Task, params: PyTree, sample: Batch, *, least_rate: float) ->
       sample: one batch, by microbatch.
       least_rate: 0 silences channels that never fire.
     """
-    spikes = jax.jit(task.spikes)(params, Batch(*(a[:1] for a in sample)))[:-1]
+    spikes = jax.jit(task.spikes)(params, Batch(sample.inputs[:1], sample.classes[:1]))[:-1]
     model, boundaries = stages.join(task.graph, on_host(params))
     rates = [(np.asarray(s) != 0).reshape(-1, s.shape[-1]).mean(0) for s in spikes]
     for dies in stages.alike(task.graph, len(boundaries)):

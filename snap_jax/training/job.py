@@ -23,6 +23,8 @@ class Job(Protocol):
       params: the first parameters, placed on the mesh; the first axis of each is the die.
       crossing_elements: elements of the stream that cross all boundaries for one batch, forward.
       shares: numbers sent for each element of the stream, by die.
+      origin: changes when the weights do that the run starts from, where they take part in every step; else "".
+      context_bits: an element of the stream, of what both sides of a boundary must hold beside it.
     """
 
     @property
@@ -37,12 +39,26 @@ class Job(Protocol):
     @property
     def shares(self) -> tuple[float, ...]: ...
 
+    @property
+    def origin(self) -> str: ...
+
+    @property
+    def context_bits(self) -> float: ...
+
     def fingerprint(self) -> str:
         """Changes when the data does."""
         ...
 
     def batch(self, index: int) -> PyTree:
         """The arrays of one batch, by microbatch."""
+        ...
+
+    def taught(self, batch: PyTree) -> PyTree:
+        """The batch as a step learns from it: with what a teacher says of it, if there is one."""
+        ...
+
+    def beside(self) -> dict:
+        """Sections of `result.json` on programs that run beside the step."""
         ...
 
     def batch_name(self, index: int) -> str:

@@ -20,6 +20,7 @@ from snap_jax.models import rwkv, transformer
 from snap_jax.models.networks import Network
 from snap_jax.tasks.batches import Batch
 from snap_jax.telemetry import Telemetry
+from snap_jax.tokens import mean_token_bits, token_wire
 from snap_jax.training.divided import Divided, build, by_microbatch, score
 from snap_jax.training.rasters import sends_spikes, spikes_of
 
@@ -87,8 +88,20 @@ def prepare(config: Config) -> Language:
         rows = text.batch(corpus.train, step=2**31, seed=config.seed, batch=16, window=config.window)
         return jnp.asarray(next_token(rows).inputs)
 
-    built = build(config, network, jax.ShapeDtypeStruct((config.window,), jnp.int32), sample)
+    inputs = jax.ShapeDtypeStruct((config.window,), jnp.int32)
+    built = build(config, network, inputs, sample, lambda: token_bits(config, corpus))
     return Language(config, *built, corpus, heldout)
+
+
+def token_bits(config: Config, corpus: text.Corpus) -> float:
+    """Bits a token that a microbatch of the training text takes, entropy-coded with how often each byte is in it all.
+
+    What it would take to send the tokens along with the spikes. In the program here all chips have read the text.
+    """
+    rows, sample = config.batch // config.divided.data // config.parts, 8
+    drawn = text.batch(corpus.train, step=2**31, seed=config.seed, batch=sample * rows, window=config.window)
+    payloads = next_token(drawn).inputs.reshape(sample, -1)
+    return mean_token_bits(token_wire(corpus.train), [jnp.asarray(tokens) for tokens in payloads])
 
 
 def network(config: Settings) -> Network:

@@ -75,7 +75,7 @@ def begin(
     """
     began, job = time.monotonic(), prepare(config)
     rule = job.optimizer(optimizer(config))
-    record = directory.claim(out, config, job.fingerprint(), overwrite)
+    record = directory.claim(out, config, job.fingerprint(), overwrite, job.origin)
     return Run(config, out, job, rule, record, began, on_progress), start(job, config, rule)
 
 
@@ -93,9 +93,10 @@ def take_up(
     """
     began = time.monotonic()
     good, notes = checkpoints.last_good(out / "checkpoints")
-    # What it started from is in the checkpoint; the run that came from may be gone.
-    job = prepare(config if good is None else dataclasses.replace(config, init_from=""))
+    # What it started from is in the checkpoint: where nothing else is made of it, the run it came from may be gone.
+    job = prepare(config if good is None or config.needs_origin else dataclasses.replace(config, init_from=""))
     directory.check_data(out, known, config, job.fingerprint())
+    directory.check_origin(out, known, config, job.origin)
     rule = job.optimizer(optimizer(config))
     state = start(job, config, rule)
     if good is not None:

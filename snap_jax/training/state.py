@@ -103,7 +103,7 @@ def averaged(state: TrainState, decay: float) -> PyTree:
 
 def batches_of(job: Job, config: Settings, step: int) -> PyTree:
     """What one step reads: batches `step K` to `step K + K - 1`, stacked if there are several."""
-    several = [job.batch(index) for index in batch_indices(config, step)]
+    several = [job.taught(job.batch(index)) for index in batch_indices(config, step)]
     return several[0] if len(several) == 1 else jax.tree.map(lambda *arrays: jnp.stack(arrays), *several)
 
 

@@ -45,7 +45,7 @@ def weights_of(
     Raises:
       UsageError: if `run` holds no weights, or those of another task or model or of one of another size.
     """
-    source = _settings(run)
+    source = settings_of(run)
     if source.task != config.task:
         raise UsageError(f"init_from={run}: that is a run of `train {source.task}`: start from one of {config.task}")
     for name in _SAME:
@@ -62,7 +62,7 @@ def weights_of(
 
 def inherits(run: Path, config: Settings, widths: Sequence[int]) -> bool:
     """Whether boundaries of these widths fit from that run: the same encoding, and the same learned around it."""
-    return _fits(_settings(run), config, widths)
+    return _fits(settings_of(run), config, widths)
 
 
 def _take_over(model: Network, other: Network, *, regions: bool) -> None:
@@ -129,7 +129,12 @@ def _restored(run: Path, path: Path, like: PyTree) -> PyTree:
         ) from error
 
 
-def _settings(run: Path) -> Settings:
+def settings_of(run: Path) -> Settings:
+    """What the run in a directory is.
+
+    Raises:
+      UsageError: if there is none.
+    """
     try:
         fields = json.loads((run / "run.json").read_text(encoding="utf-8"))["config"]
     except (OSError, ValueError, KeyError) as error:

@@ -1,0 +1,141 @@
+"""Teachers: what is minimised and what is reported; the layout does not matter; resumed bit for bit; refusals."""
+
+import dataclasses
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from snap_jax import training
+from snap_jax.config import Config, VisionConfig
+from snap_jax.errors import UsageError
+from snap_jax.tasks import divided
+from snap_jax.tasks.batches import Taught, losses, wanted
+from snap_jax.tasks.layouts import Layout
+from snap_jax.traffic import trace_compiled
+from snap_jax.training import checkpoints, directory, runs
+from snap_jax.training.optimizers import optimizer
+from snap_jax.training.state import batches_of, compile_step, start
+from tests import small_networks
+
+pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
+
+WEIGHT = 0.75
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    """A dense run whose weights no run starts from, and the config of one that it teaches."""
+    out = tmp_path_factory.mktemp("runs")
+    (out / "text.txt").write_bytes(b"".join(b"line %d of a text that repeats itself\n" % (i % 7) for i in range(400)))
+    config = Config(
+        data=str(out / "text.txt"), mode="dense", model="transformer", layers=2, chips=1, width=8, heads=2, window=8,
+        batch=4, microbatches=2, steps=20, heldout_bytes=64, accumulate=2,
+    )  # fmt: skip
+    job, draw = training.prepare(config), np.random.default_rng(0)
+    params = jax.tree.map(lambda a: np.asarray(a + 0.3 * draw.normal(size=a.shape), np.float32), job.params)
+    directory.claim(out / "dense", config, job.fingerprint(), overwrite=False)
+    checkpoints.save_weights(out / "dense" / "checkpoints" / "final", params)
+    return dataclasses.replace(config, init_from=str(out / "dense"))
+
+
+@pytest.fixture(scope="module")
+def taught(dense):
+    return dataclasses.replace(dense, mode="hybrid", link="count:2", grad_link="dense", chips=2, distill=WEIGHT)
+
+
+def test_what_is_minimised_and_what_is_reported():
+    """`(1 - W) CE(label) + W CE(teacher)`, and the first of them without its weight."""
+    logits, theirs = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 5)), jnp.float32)
+    labels = jnp.array([4, 0, 2])
+    own, minimised = losses(logits, Taught(labels, wanted(theirs, labels, WEIGHT)))
+    said = jax.nn.log_softmax(logits)
+    expected = -sum(said[i, label] for i, label in enumerate(labels))
+    soft = -(jax.nn.softmax(theirs) * said).sum()
+    assert float(own) == pytest.approx(float(expected), rel=1e-5)
+    assert float(minimised) == pytest.approx(float((1 - WEIGHT) * expected + WEIGHT * soft), rel=1e-5)
+    assert losses(logits, labels) == (own,)
+
+
+def step_of(config):
+    """Loss, gradient's norm and all parameters after one step; the traffic of the step."""
+    job = training.prepare(config)
+    rule = job.optimizer(optimizer(config))
+    state = start(job, config, rule)
+    step = compile_step(job, config, rule, state)
+    traffic = trace_compiled(step, job.mesh)
+    _, measured = step(state, batches_of(job, config, 0))
+    return job, (float(measured.loss), float(measured.gradient_norm)), traffic
+
+
+def test_in_every_layout_who_is_his_own_teacher_learns_from_the_data_alone(dense):
+    """What the teacher says is made where it is asked for: the step moves no more, beside it its own hops cross."""
+    config = dataclasses.replace(dense, layout="data:2+pipeline:2+tensor:2", chips=8)
+    job, found, traffic = step_of(dataclasses.replace(config, distill=WEIGHT))
+    _, (loss, norm), untaught = step_of(config)
+    assert found == pytest.approx((loss, (1 - WEIGHT) * norm), rel=1e-3)
+    assert traffic == untaught
+    # Two batches a step, 4 bytes of each element.
+    assert job.beside() == {"teacher": {"run": dense.init_from, "bytes_per_step": 2 * 4 * job.crossing_elements}}
+
+
+def steps(run, state, first, last):
+    """The state after steps `first` to `last - 1`; the steps consume the one they begin with."""
+    step = compile_step(run.job, run.config, run.optimizer, state)
+    for index in range(first, last):
+        state, _ = step(state, batches_of(run.job, run.config, index))
+    return state
+
+
+def test_resumed_it_is_the_run_as_long_as_its_teacher_is(taught, tmp_path):
+    home, out = tmp_path / "dense", tmp_path / "run"
+    shutil.copytree(taught.init_from, home)
+    config = dataclasses.replace(taught, init_from=str(home))
+    run, state = runs.begin(config, out, False, lambda _: None)
+    state = steps(run, state, 0, 2)
+    with checkpoints.Checkpoints(out / "checkpoints") as saved:
+        saved.save(2, state, 0.0)
+        saved.wait()
+    whole = steps(run, state, 2, 4)
+    resume = lambda: runs.take_up(config, out, directory.record(out), lambda _: None, lambda _: None)
+    again, state = resume()
+    assert int(state.step) == 2
+    jax.tree.map(np.testing.assert_array_equal, steps(again, state, 2, 4), whole)
+    dense = training.prepare(dataclasses.replace(config, mode="dense", link="dense", chips=1, distill=0.0))
+    params = jax.tree.map(lambda a: np.asarray(a) * 1.001, dense.params)
+    checkpoints.save_weights(home / "checkpoints" / "final", params)
+    with pytest.raises(
+        UsageError, match=r"--resume: the weights in init_from=.*dense are not those that the run in .*"
+    ):
+        resume()
+    shutil.rmtree(home)
+    with pytest.raises(UsageError, match=r"init_from=.*dense: that is no run directory"):
+        resume()
+    with pytest.raises(UsageError, match=r"distill=0.75: the run in .*run sends count:2, and a teacher is dense: give"):
+        training.prepare(dataclasses.replace(config, init_from=str(out)))
+
+
+def test_networks_whose_blocks_differ_are_taught_too():
+    """By themselves, so only the data's share of the gradient is left."""
+    task, params = divided.build(small_networks.build("plain"), Layout(pipeline=3), None, None)
+    batch = small_networks.pictures(size=8)
+    said = jax.jit(lambda p, b: task.wanted(p, b, WEIGHT))(params, batch)
+    gradient = jax.jit(lambda p, b: task.loss_and_gradient(p, b)[1]["stages"])
+    plain, taught = (gradient(params, b) for b in (batch, batch._replace(labels=Taught(batch.labels, said))))
+    np.testing.assert_allclose(taught, (1 - WEIGHT) * plain, atol=1e-6)
+    assert np.abs(plain).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Config(distill=1.5), "distill=1.5: use a share of the loss from 0 to 1, such as 0.5"),
+        (lambda: Config(distill=0.5), "the one to start from: train one with --link dense first, then give its --out"),
+        (lambda: VisionConfig(distill=-0.1, init_from="runs/dense"), "distill=-0.1: use a share"),
+    ],
+)
+def test_what_cannot_be_is_refused(make, message):
+    with pytest.raises(UsageError, match=message):
+        make()
