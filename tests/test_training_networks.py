@@ -5,7 +5,9 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -166,3 +168,6 @@ def test_every_mode_traces_in_every_layout(config, model, mode, layout, chips):
     rows = 2 if "data" in layout else 1
     sizes = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
     assert sizes(gradient) == rows * sizes(job.params)
+    rule = job.optimizer(optax.sgd(0.1))
+    updates, _ = jax.eval_shape(lambda g: rule.update(g, rule.init(job.params), job.params), gradient)
+    assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, job.params)
