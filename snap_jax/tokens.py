@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Integer
 
 from snap_jax.wires import Rans, frequencies
 
 VOCABULARY = 256  # bytes
 
 
-def token_wire(sample: Int[Array | np.ndarray, "..."], vocabulary: int = VOCABULARY) -> Rans:
+def token_wire(sample: Integer[Array | np.ndarray, "..."], vocabulary: int = VOCABULARY) -> Rans:
     """A wire for tokens, whose book is one table that both sides hold: how often each occurs in a sample.
 
     >>> wire = token_wire(jnp.array([7, 7, 7, 9]))

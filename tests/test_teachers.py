@@ -18,6 +18,7 @@ from snap_jax.traffic import trace_compiled
 from snap_jax.training import checkpoints, directory, runs
 from snap_jax.training.optimizers import optimizer
 from snap_jax.training.state import batches_of, compile_step, start
+from snap_jax.training.teachers import teacher_of
 from tests import small_networks
 
 pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
@@ -39,11 +40,6 @@ def dense(tmp_path_factory):
     directory.claim(out / "dense", config, job.fingerprint(), overwrite=False)
     checkpoints.save_weights(out / "dense" / "checkpoints" / "final", params)
     return dataclasses.replace(config, init_from=str(out / "dense"))
-
-
-@pytest.fixture(scope="module")
-def taught(dense):
-    return dataclasses.replace(dense, mode="hybrid", link="count:2", grad_link="dense", chips=2, distill=WEIGHT)
 
 
 def test_what_is_minimised_and_what_is_reported():
@@ -81,31 +77,24 @@ def test_in_every_layout_who_is_his_own_teacher_learns_from_the_data_alone(dense
     assert job.beside() == {"teacher": {"run": dense.init_from, "bytes_per_step": 2 * 4 * job.crossing_elements}}
 
 
-def steps(run, state, first, last):
-    """The state after steps `first` to `last - 1`; the steps consume the one they begin with."""
-    step = compile_step(run.job, run.config, run.optimizer, state)
-    for index in range(first, last):
-        state, _ = step(state, batches_of(run.job, run.config, index))
-    return state
-
-
-def test_resumed_it_is_the_run_as_long_as_its_teacher_is(taught, tmp_path):
+def test_resumed_it_is_the_run_as_long_as_its_teacher_is(dense, tmp_path):
     home, out = tmp_path / "dense", tmp_path / "run"
-    shutil.copytree(taught.init_from, home)
-    config = dataclasses.replace(taught, init_from=str(home))
+    shutil.copytree(dense.init_from, home)
+    config = dataclasses.replace(dense, init_from=str(home), distill=WEIGHT)
     run, state = runs.begin(config, out, False, lambda _: None)
-    state = steps(run, state, 0, 2)
+    step = compile_step(run.job, config, run.optimizer, state)
+    state, _ = step(state, batches_of(run.job, config, 0))
     with checkpoints.Checkpoints(out / "checkpoints") as saved:
-        saved.save(2, state, 0.0)
+        saved.save(1, state, 0.0)
         saved.wait()
-    whole = steps(run, state, 2, 4)
+    whole, _ = step(state, batches_of(run.job, config, 1))
     resume = lambda: runs.take_up(config, out, directory.record(out), lambda _: None, lambda _: None)
     again, state = resume()
-    assert int(state.step) == 2
-    jax.tree.map(np.testing.assert_array_equal, steps(again, state, 2, 4), whole)
-    dense = training.prepare(dataclasses.replace(config, mode="dense", link="dense", chips=1, distill=0.0))
-    params = jax.tree.map(lambda a: np.asarray(a) * 1.001, dense.params)
-    checkpoints.save_weights(home / "checkpoints" / "final", params)
+    assert int(state.step) == 1
+    resumed, _ = step(state, batches_of(again.job, config, 1))
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+    other = jax.tree.map(lambda a: np.asarray(a) * 1.001, whole.params)
+    checkpoints.save_weights(home / "checkpoints" / "final", other)
     with pytest.raises(
         UsageError, match=r"--resume: the weights in init_from=.*dense are not those that the run in .*"
     ):
@@ -113,8 +102,6 @@ def test_resumed_it_is_the_run_as_long_as_its_teacher_is(taught, tmp_path):
     shutil.rmtree(home)
     with pytest.raises(UsageError, match=r"init_from=.*dense: that is no run directory"):
         resume()
-    with pytest.raises(UsageError, match=r"distill=0.75: the run in .*run sends count:2, and a teacher is dense: give"):
-        training.prepare(dataclasses.replace(config, init_from=str(out)))
 
 
 def test_networks_whose_blocks_differ_are_taught_too():
@@ -122,10 +109,17 @@ def test_networks_whose_blocks_differ_are_taught_too():
     task, params = divided.build(small_networks.build("plain"), Layout(pipeline=3), None, None)
     batch = small_networks.pictures(size=8)
     said = jax.jit(lambda p, b: task.wanted(p, b, WEIGHT))(params, batch)
+    labels = jnp.broadcast_to(jax.nn.one_hot(batch.labels, said.shape[-1]), said.shape)
     gradient = jax.jit(lambda p, b: task.loss_and_gradient(p, b)[1]["stages"])
-    plain, taught = (gradient(params, b) for b in (batch, batch._replace(labels=Taught(batch.labels, said))))
-    np.testing.assert_allclose(taught, (1 - WEIGHT) * plain, atol=1e-6)
-    assert np.abs(plain).max() > 1e-3
+    data, both = (gradient(params, batch._replace(labels=Taught(batch.labels, asked))) for asked in (labels, said))
+    np.testing.assert_allclose(both, (1 - WEIGHT) * data, atol=1e-6)
+    assert np.abs(data).max() > 1e-3
+
+
+def test_only_dense_runs_teach(dense, tmp_path):
+    directory.claim(tmp_path / "run", dataclasses.replace(dense, mode="hybrid", link="count:2"), "data", False)
+    with pytest.raises(UsageError, match=r"distill=0.5: the run in .*run sends count:2, and a teacher is dense: give"):
+        teacher_of(dataclasses.replace(dense, init_from=str(tmp_path / "run"), distill=0.5), training.prepare)
 
 
 @pytest.mark.parametrize(
