@@ -293,5 +293,5 @@ def test_a_budget_is_met_from_the_command_line_alone(tmp_path):
     sent = np.mean([line["sent_bits_per_element"] for line in lines[-4:]])
     assert sent + job.context_bits == pytest.approx(1.5, rel=0.05)
     assert result["wire"]["budget_bits_per_element"] == pytest.approx(1.5, rel=0.05)
-    assert job.shares == (15 / 32, 15 / 32)
+    assert job.shares == (18 / 32, 18 / 32)
     assert training.prepare(dense).shares == (1.0, 1.0)

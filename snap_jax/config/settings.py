@@ -27,8 +27,7 @@ class Settings:
       budget: wire bits an element to train for, all included, e.g. 0.75; 0 sets none. Link is then `count:31+rans`
         unless you name another, around it a basis, a mean and, for text, a prediction are learned (`innovation`). Needs
         a trained model to start from, `init_from`.
-      dims: numbers sent for each vector under a budget; 0 takes 5/16 of its features for each bit of it, of
-        pictures 1/4: the best found (`experiments.pareto`).
+      dims: numbers sent for each vector under a budget; 0 takes 3/8 of its features for each bit of it.
       segments: parts in which the vectors of a text cross under a budget, sorted by their tokens, the quiet ones first,
         each with thresholds and tables of its own (`ordering`); a divisor of the window. 1 leaves them in order.
       distill: share of the loss, from 0 to 1, that is the cross-entropy with what the dense model says that the run
@@ -55,7 +54,6 @@ class Settings:
 
     task: ClassVar[str]
     unit: ClassVar[str]  # of the loss
-    dims_a_bit: ClassVar[float] = 5 / 16
     model: str
 
     data: str = ""
@@ -134,9 +132,7 @@ class Settings:
 
     def sent_dims(self, features: int) -> int:
         """Numbers that cross for each vector of so many features."""
-        if not self.budget:
-            return features
-        return min(features, self.dims or math.ceil(self.dims_a_bit * self.budget * features))
+        return min(features, self.dims or math.ceil(0.375 * self.budget * features)) if self.budget else features
 
     @property
     def evaluate_every(self) -> int:

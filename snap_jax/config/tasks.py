@@ -66,7 +66,6 @@ class VisionConfig(Settings):
 
     task: ClassVar[str] = "vision"
     unit: ClassVar[str] = "image"
-    dims_a_bit: ClassVar[float] = 1 / 4
 
     data: str = "digits"
     model: Literal[

@@ -21,7 +21,7 @@ def around_of(config: Settings, features: int) -> Innovation | None:
 
     >>> from snap_jax.config import Config
     >>> around_of(Config(budget=1.0, init_from="runs/dense"), 64)
-    Innovation(dims=20, taps=4, vocabulary=256, hidden=128, segments=1, pace=0.25)
+    Innovation(dims=24, taps=4, vocabulary=256, hidden=128, segments=1, pace=0.25)
     """
     if not config.budget:
         return None
