@@ -18,7 +18,7 @@ demo: .venv/ready ## train dense, int4 and spike links on real text; one table, 
 	touch $@
 
 test: .venv/data lint ## lint, then every test
-	$(PY) -m pytest --numprocesses 2
+	$(PY) -m pytest --numprocesses 2 --durations 20 --durations-min 5
 
 lint: .venv/ready
 	$(PY) -m ruff check .
