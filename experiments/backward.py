@@ -6,6 +6,7 @@
 The cotangent of what was sent is quantized as `grad_codec=` of the collective would, its scale taken from the data.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 from experiments.pareto import FILE, spikes
@@ -29,24 +30,31 @@ def once() -> list[Point]:
     return [Point("text", "dense", steps=600, blocks=2), spikes("text", 2.0, blocks=2, grad="int4:block32")]
 
 
+def longer() -> list[Point]:
+    """2000 steps, dense and at a little more than two bits with the same way back."""
+    ours = spikes("text", 2.0, grad="int4:block32")
+    return [Point("text", "dense", steps=2000), dataclasses.replace(ours, bits=2.25, steps=2000)]
+
+
 def table(lines: Sequence[dict]) -> str:
     """Bits each way, and the loss against dense."""
     rows = [
-        "| boundaries | forward | back | bits forward | bits back | of bf16 both ways | bits/byte | loss |",
-        "|" + "---|" * 8,
+        "| boundaries | steps | forward | back | bits forward | bits back | of bf16 both ways | bits/byte | loss |",
+        "|" + "---|" * 9,
     ]
-    for point in [*all_points()[1:], once()[1]]:
-        base, line = find((once() if point.blocks == 2 else all_points())[0], lines), find(point, lines)
+    pairs = [*((all_points()[0], point) for point in all_points()[1:]), tuple(once()), tuple(longer())]
+    for dense, point in pairs:
+        base, line = find(dense, lines), find(point, lines)
         if line and base:
             both = line["wire_bits"] + line["grad_bits"]
             loss = 100 * (line["nats"] / base["nats"] - 1)
             rows.append(
-                f"| {point.blocks - 1} | budget {point.bits} | {point.grad} | "
-                f"{line['wire_bits']:.2f} | {line['grad_bits']:.2f} | "
-                f"1/{_BOTH_BF16 / both:.1f} | {line['bits_per_byte']:.4f} | {loss:+.1f} % |"
+                f"| {point.blocks - 1} | {point.steps} | budget {point.bits} | {point.grad} | "
+                f"{line['wire_bits']:.3f} | {line['grad_bits']:.2f} | "
+                f"1/{_BOTH_BF16 / both:.1f} | {line['bits_per_byte']:.4f} | {loss:+.2f} % |"
             )
     return "\n".join(rows)
 
 
 if __name__ == "__main__":
-    command(__doc__, FILE, [*all_points(), *once()], table)
+    command(__doc__, FILE, [*all_points(), *once(), *longer()], table)

@@ -102,7 +102,7 @@ def test_tables_of_the_other_experiments_hold_what_is_there():
     dense, ours, *_ = backward.all_points()
     lines = [line(dense, 1.0, 0.0), line(ours, 1.02, 2.0, grad_bits=2.0)]
     assert "| 1/8.0 | " in backward.table(lines)
-    assert "+2.0 %" in backward.table(lines)
+    assert "+2.00 %" in backward.table(lines)
     nats = (1.0, 1.02, 1.01, 1.005)
     sizes = [line(p, n, float(i)) for i, (p, n) in enumerate(zip(scaling.points(32, 4), nats, strict=True))]
     assert "| 3.00 |" not in scaling.tables([])

@@ -19,6 +19,7 @@ from snap_jax.training.budgets import budget_of
 from snap_jax.training.language import _write_raster, network
 from snap_jax.training.optimizers import optimizer
 from snap_jax.training.transfer import inherits, weights_of
+from tests.training_jobs import save_untrained, write_text
 
 pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
 
@@ -27,14 +28,11 @@ pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
 def config(tmp_path_factory):
     """Two segments on two dies, from weights as they are made."""
     out = tmp_path_factory.mktemp("runs")
-    (out / "text.txt").write_bytes(b"".join(b"line %d of a text that repeats itself\n" % (i % 7) for i in range(400)))
     dense = Config(
-        data=str(out / "text.txt"), mode="dense", model="transformer", layers=2, chips=2, width=8, heads=2, window=8,
+        data=write_text(out), mode="dense", model="transformer", layers=2, chips=2, width=8, heads=2, window=8,
         batch=4, microbatches=2, steps=10, heldout_bytes=64,
     )  # fmt: skip
-    begun = training.prepare(dense)
-    directory.claim(out / "dense", dense, begun.fingerprint(), overwrite=False)
-    checkpoints.save_weights(out / "dense" / "checkpoints" / "final", begun.params)
+    save_untrained(dense, out / "dense")
     hybrid = {
         "mode": "hybrid",
         "link": "count:7+rans",

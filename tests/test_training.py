@@ -16,13 +16,12 @@ from snap_jax.errors import UsageError
 from snap_jax.results import spike_statistics
 from snap_jax.specs import parse_link
 from snap_jax.traffic import Traffic
+from tests.training_jobs import write_text
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "text.txt"
-    path.write_bytes(b"".join(b"line %d of a text that repeats itself\n" % (i % 7) for i in range(400)))
-    return path
+    return write_text(tmp_path_factory.mktemp("data"))
 
 
 def tiny(data, **changes):

@@ -15,16 +15,16 @@ from snap_jax import cli, training
 from snap_jax.config import Config
 from snap_jax.errors import UsageError
 from snap_jax.training import Stopped, checkpoints, directory, manifest, runs
+from tests.training_jobs import write_text
 
 pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    data = tmp_path_factory.mktemp("data") / "text.txt"
-    data.write_bytes(b"".join(b"line %d of a text that repeats itself\n" % (i % 7) for i in range(400)))
     return Config(
-        data=str(data), link="count:2", layers=2, chips=2, width=8, heads=2, window=8, batch=2, microbatches=2,
+        data=write_text(tmp_path_factory.mktemp("data")),
+        link="count:2", layers=2, chips=2, width=8, heads=2, window=8, batch=2, microbatches=2,
         steps=40, ema=0.9, accumulate=2, heldout_bytes=256,
     )  # fmt: skip
 
@@ -115,7 +115,7 @@ def test_a_run_is_resumed_only_as_what_it_was(config, stopped, tmp_path):
             training.train(dataclasses.replace(config, **changes), stopped, resume=True)
     directory.check_config(stopped, directory.record(stopped), dataclasses.replace(config, save_every=7))
     with pytest.raises(UsageError, match=r"data=.* has changed since the run in .*/x began"):
-        directory.check_data(tmp_path / "x", directory.record(stopped), config, "other")
+        directory.check_sources(tmp_path / "x", directory.record(stopped), config, "other", "")
 
 
 def test_a_stopped_run_is_not_lost_by_accident(config, stopped):

@@ -13,6 +13,7 @@ from snap_jax.config import Config, VisionConfig, command, read_settings, writte
 from snap_jax.errors import UsageError
 from snap_jax.training import directory
 from tests.idx_files import write_idx
+from tests.training_jobs import write_text
 
 PRODUCT = "data:2+pipeline:2+tensor:2"
 
@@ -26,10 +27,9 @@ def tiny(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     write_idx(folder, "train", rng, 60)
     write_idx(folder, "t10k", rng, 20)
-    (folder / "text.txt").write_bytes(b"".join(b"line %d of a text that repeats itself\n" % (i % 7) for i in range(99)))
     common = {"layers": 2, "chips": 1, "batch": 4, "microbatches": 2, "steps": 3, "learning_rate": 0.01}
     language = Config(
-        data=str(folder / "text.txt"), model="transformer", width=8, heads=2, window=8, heldout_bytes=64, **common
+        data=write_text(folder, lines=99), model="transformer", width=8, heads=2, window=8, heldout_bytes=64, **common
     )
     return {"language": language, "vision": VisionConfig(data=str(folder), width=32, **common)}
 

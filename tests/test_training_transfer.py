@@ -14,6 +14,7 @@ from snap_jax.models import stages
 from snap_jax.training import checkpoints, directory
 from snap_jax.training.optimizers import optimizer
 from snap_jax.training.state import start
+from tests.training_jobs import write_text
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,10 +26,9 @@ def compiled_fast():
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    data = tmp_path_factory.mktemp("data") / "text.txt"
-    data.write_bytes(b"".join(b"line %d of a text that repeats itself\n" % (i % 7) for i in range(400)))
     return Config(
-        data=str(data), link="dense", layers=4, chips=4, width=8, heads=2, window=8, batch=2, microbatches=2,
+        data=write_text(tmp_path_factory.mktemp("data")),
+        link="dense", layers=4, chips=4, width=8, heads=2, window=8, batch=2, microbatches=2,
         heldout_bytes=256,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A job that compiles in no time: a parabola a die, each with its own lowest point."""
+"""What tests of training share: a job that compiles in no time, a parabola a die; a text; runs nobody trained."""
 
 import dataclasses
 import time
@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from snap_jax import mesh
+from snap_jax import mesh, training
 from snap_jax.codecs import Codec
 from snap_jax.config import Config
 from snap_jax.encodings import Ternary
 from snap_jax.telemetry import observe
-from snap_jax.training import directory
+from snap_jax.training import checkpoints, directory
 from snap_jax.training.optimizers import optimizer
 from snap_jax.training.runs import Run
 
@@ -103,3 +103,18 @@ def run_of(config: Config, out: Path, job=None, on_progress=lambda _: None) -> R
     job = job or Parabola()
     record = directory.claim(out, config, job.fingerprint(), overwrite=True)
     return Run(config, out, job, optimizer(config), record, time.monotonic(), on_progress)
+
+
+def write_text(folder: Path, lines: int = 400) -> str:
+    """A file in it that is easily learned."""
+    path = folder / "text.txt"
+    path.write_bytes(b"".join(b"line %d of a text that repeats itself\n" % (i % 7) for i in range(lines)))
+    return str(path)
+
+
+def save_untrained(config: Config, out: Path, moved: float = 0.0) -> None:
+    """A run to start from, of weights as they are made, or `moved` by noise of that size."""
+    job, draw = training.prepare(config), np.random.default_rng(0)
+    params = jax.tree.map(lambda a: np.asarray(a + moved * draw.normal(size=a.shape), np.float32), job.params)
+    directory.claim(out, config, job.fingerprint(), overwrite=False)
+    checkpoints.save_weights(out / "checkpoints" / "final", params)

@@ -105,30 +105,18 @@ def check_config(out: Path, what: Record, config: Settings) -> None:
             )
 
 
-def check_data(out: Path, what: Record, config: Settings, data: str) -> None:
-    """Raises unless the data is what the run in `out` began with.
+def check_sources(out: Path, what: Record, config: Settings, data: str, origin: str) -> None:
+    """Raises unless data and first weights are what the run in `out` began with.
 
     Raises:
-      UsageError: if its fingerprint is another.
+      UsageError: if the fingerprint of one of them is another.
     """
-    if what.data != data:
-        raise UsageError(
-            f"--resume: data={config.data!r} has changed since the run in {out} began: "
-            "give it back its data, or begin another run with another --out"
-        )
-
-
-def check_origin(out: Path, what: Record, config: Settings, origin: str) -> None:
-    """Raises unless the weights are there that the run in `out` began with, where it needs them.
-
-    Raises:
-      UsageError: if their fingerprint is another.
-    """
-    if what.origin != origin:
-        raise UsageError(
-            f"--resume: the weights in init_from={config.init_from} are not those that the run in {out} started from: "
-            "put them back, or begin another run with another --out"
-        )
+    for name, then, now in (("data", what.data, data), ("init_from", what.origin, origin)):
+        if then != now:
+            raise UsageError(
+                f"--resume: {name}={getattr(config, name)!r} has changed since the run in {out} began: "
+                "put back what it was, or begin another run with another --out"
+            )
 
 
 def claim(out: Path, config: Settings, data: str, overwrite: bool, origin: str = "") -> Record:

@@ -95,8 +95,7 @@ def take_up(
     good, notes = checkpoints.last_good(out / "checkpoints")
     # What it started from is in the checkpoint: where nothing else is made of it, the run it came from may be gone.
     job = prepare(config if good is None or config.needs_origin else dataclasses.replace(config, init_from=""))
-    directory.check_data(out, known, config, job.fingerprint())
-    directory.check_origin(out, known, config, job.origin)
+    directory.check_sources(out, known, config, job.fingerprint(), job.origin)
     rule = job.optimizer(optimizer(config))
     state = start(job, config, rule)
     if good is not None:
