@@ -18,9 +18,9 @@ from rich.table import Table
 
 import snap_jax as snap
 from benchmarks.timing import Times, machine, take_turns
-from snap_jax import mesh
-from snap_jax.wires import Wire, bits
-from snap_jax.wires.codes import to_values
+from snap_jax.parallel import mesh
+from snap_jax.wires import Wire, bitstring
+from snap_jax.wires.symbols import to_values
 
 SIZE = 2**24
 SYMBOLS = range(-1, 2)
@@ -94,8 +94,8 @@ def _nonzero_pack(wire: snap.Events, spikes: jax.Array) -> jax.Array:
         ((address >> low) + number, jnp.ones(slots, jnp.uint32)),
         (upper + number * (low + 1), record),
     ):
-        body = bits.put(body, jnp.where(live, offset, 32 * body.size), field)
-    return bits.to_bytes(body)[: wire.nbytes(SIZE, SYMBOLS)]
+        body = bitstring.put(body, jnp.where(live, offset, 32 * body.size), field)
+    return bitstring.to_bytes(body)[: wire.nbytes(SIZE, SYMBOLS)]
 
 
 def _nonzero_unpack(wire: snap.Events, payload: jax.Array) -> jax.Array:
@@ -103,7 +103,7 @@ def _nonzero_unpack(wire: snap.Events, payload: jax.Array) -> jax.Array:
     upper = slots + SIZE // 2**low
     set_bits = jnp.unpackbits(payload[: upper // 8 + 1], count=upper, bitorder="little")
     found, number = jnp.nonzero(set_bits, size=slots, fill_value=upper + SIZE)[0], jnp.arange(slots)
-    record = bits.take(bits.to_words(payload), upper + number * (low + 1), jnp.uint32(2 ** (low + 1) - 1))
+    record = bitstring.take(bitstring.to_words(payload), upper + number * (low + 1), jnp.uint32(2 ** (low + 1) - 1))
     address = jnp.where(found < upper, (found - number) << low | (record & (2**low - 1)).astype(jnp.int32), SIZE)
     return jnp.zeros(SIZE, jnp.int8).at[address].set(2 * (record >> low).astype(jnp.int8) - 1, mode="drop")
 

@@ -18,18 +18,18 @@ from rich.table import Table
 
 import snap_jax as snap
 from benchmarks.timing import machine
-from snap_jax.data import text
+from snap_jax.codecs.link_spec import parse_link
+from snap_jax.data import text_loader
 from snap_jax.models import transformer
-from snap_jax.specs import parse_link
-from snap_jax.tasks import divided
-from snap_jax.tasks.batches import Batch
-from snap_jax.tasks.layouts import Layout, parse_layout
 from snap_jax.training.language import next_token
+from snap_jax.training.tasks import assemble
+from snap_jax.training.tasks.layout import Layout, parse_layout
+from snap_jax.training.tasks.losses import Batch
 
 CHIPS, STEPS, WINDOW, BATCH = 4, 150, 64, 16
-SIZE = transformer.Config(layers=2, width=64, heads=4)
+SIZE = transformer.TransformerConfig(layers=2, width=64, heads=4)
 LAYOUTS = ("data", "tensor", "pipeline:2+tensor", "data:2+tensor", "data:2+pipeline")
-# 1.53 mean sizes is the best threshold for a ternary Gaussian (Max 1960, as in `snap_jax.membranes`).
+# 1.53 mean sizes is the best threshold for a ternary Gaussian (Max 1960, as in `snap_jax.parallel.error_feedback`).
 CODED = ("count:3", "bf16", snap.Codec(snap.Ternary(threshold=1.53), snap.Packed()))
 
 
@@ -52,7 +52,7 @@ def learn(layout: Layout, link: str, grad_link: str, data_codec: snap.Codec | No
     """Bytes forward and back of one step, and the loss at the end."""
     model = transformer.Transformer(SIZE, rngs=nnx.Rngs(0))
     codecs = parse_link(link), parse_link(grad_link)
-    task, params = divided.build(model, layout, *codecs, data_codec=data_codec)
+    task, params = assemble.build(model, layout, *codecs, data_codec=data_codec)
     optimizer = task.with_average(optax.adam(3e-3))
     state = optimizer.init(params)
 
@@ -66,19 +66,19 @@ def learn(layout: Layout, link: str, grad_link: str, data_codec: snap.Codec | No
     for index in range(STEPS):
         params, state, loss = program(params, state, batch(index))
         losses.append(float(loss))
-    traffic = snap.trace_compiled(program, task.mesh)
+    traffic = snap.compiled_traffic(program, task.mesh)
     forward = traffic.where(lambda t: t.direction == "forward" and "boundary" in t.path).sent_bytes
     return forward, traffic.sent_bytes - forward, sum(losses[-20:]) / 20
 
 
 @functools.cache
-def corpus() -> text.Corpus:
-    return text.load("stdlib")
+def corpus() -> text_loader.Corpus:
+    return text_loader.load("stdlib")
 
 
 def batch(step: int) -> Batch:
     """The same for every layout, as two microbatches."""
-    rows = text.batch(corpus().train, step=step, seed=0, batch=BATCH, window=WINDOW)
+    rows = text_loader.batch(corpus().train, step=step, seed=0, batch=BATCH, seq_len=WINDOW)
     return next_token(rows.reshape(2, BATCH // 2, -1))
 
 

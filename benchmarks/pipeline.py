@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.timing import machine, take_turns
-from snap_jax import mesh, training
-from snap_jax.config import Config
-from snap_jax.specs import parse_link
+from snap_jax import training
+from snap_jax.codecs.link_spec import parse_link
+from snap_jax.parallel import mesh
+from snap_jax.training.config import LanguageConfig
 
-CONFIG = Config(steps=1)
+CONFIG = LanguageConfig(steps=1)
 LINKS = ("dense", "bf16", "int4", "count:3", "count:3+radix")
 ROUNDS = 9
 
@@ -27,7 +28,7 @@ def main() -> None:
     mesh.emulate(4)
     console = Console()
     console.print(f"[bold]Pipeline[/bold]: {machine()}")
-    console.print(f"RWKV {CONFIG.layers} x {CONFIG.width}, {CONFIG.batch} x {CONFIG.window} bytes a step\n")
+    console.print(f"RWKV {CONFIG.layers} x {CONFIG.width}, {CONFIG.batch} x {CONFIG.seq_len} bytes a step\n")
     console.print(_steps())
     console.print(_codecs())
 
@@ -35,7 +36,7 @@ def main() -> None:
 def _steps() -> Table:
     runs = {"one device": _step(1, "dense")} | {f"4 dies, {link}": _step(4, link) for link in LINKS}
     times = take_turns(runs, ROUNDS)
-    bytes_a_step = CONFIG.batch * CONFIG.window
+    bytes_a_step = CONFIG.batch * CONFIG.seq_len
     table = Table("forward and backward", "bytes of text / s", "time / one device", "time / dense pipeline")
     for name, t in times.items():
         against_dense = "" if name == "one device" else t.over(times["4 dies, dense"])
@@ -56,7 +57,7 @@ def _step(chips: int, link: str):
 def _codecs() -> Table:
     """Encode and decode of what crosses in one step, alone."""
     ticks = CONFIG.microbatches + 3
-    shape = (ticks * CONFIG.batch // CONFIG.microbatches, CONFIG.window, CONFIG.width)
+    shape = (ticks * CONFIG.batch // CONFIG.microbatches, CONFIG.seq_len, CONFIG.width)
     x = jax.random.normal(jax.random.key(0), (4, *shape))
     runs = {"copy (floor)": _on_dies(lambda x: x + 1, x)}
     for link in LINKS[1:]:

@@ -13,12 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.timing import machine, take_turns
-from snap_jax import mesh, telemetry, training
-from snap_jax.config import Config
+from snap_jax import training
+from snap_jax.boundary import telemetry
+from snap_jax.codecs.link_spec import parse_link
 from snap_jax.encodings import Count
-from snap_jax.specs import parse_link
+from snap_jax.parallel import mesh
+from snap_jax.training.config import LanguageConfig
 
-CONFIG = Config(steps=1)
+CONFIG = LanguageConfig(steps=1)
 LINKS = ("count:3", "int8", "count:3+ladder")
 ROUNDS = 31
 SIZES = (2**14, 2**20)

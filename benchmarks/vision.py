@@ -27,16 +27,16 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.timing import Times, machine, take_turns
-from snap_jax import mesh
-from snap_jax.data import images
-from snap_jax.models import resnet, stages
-from snap_jax.nn import Boundary
-from snap_jax.pipelines import pipeline
-from snap_jax.specs import parse_link
+from snap_jax.boundary.boundary import Boundary
+from snap_jax.codecs.link_spec import parse_link
+from snap_jax.data import image_loader
+from snap_jax.models import pipeline_stages, resnet
+from snap_jax.parallel import mesh
+from snap_jax.parallel.pipeline import pipeline
 
 COUNT, SIDE, CLASSES = 60_000, 28, 10
 BATCH, MICRO, STEPS, ROUNDS = 32, 4, 2, 9
-MODEL = resnet.Config((2, 2), width=16, classes=CLASSES, downsample=False)
+MODEL = resnet.ResNetConfig((2, 2), width=16, classes=CLASSES, downsample=False)
 AXIS = "die"
 OPTIMIZER = optax.adamw(1e-3)
 
@@ -81,7 +81,7 @@ def bubble(dies: int, microbatches: int) -> float:
     return (dies - 1) / (microbatches + dies - 1)
 
 
-def written(folder: Path, count: int) -> images.Images:
+def written(folder: Path, count: int) -> image_loader.Images:
     """Pictures of `CLASSES` random patterns under noise, through IDX files."""
     rng = np.random.default_rng(0)
     patterns = rng.integers(0, 256, (CLASSES, SIDE, SIDE))
@@ -91,14 +91,14 @@ def written(folder: Path, count: int) -> images.Images:
         for kind, array in (("images", pixels), ("labels", labels)):
             head = struct.pack(f">{1 + array.ndim}I", 0x0800 | array.ndim, *array.shape)
             (folder / f"{part}-{kind}-idx{array.ndim}-ubyte").write_bytes(head + array.tobytes())
-    return images.load(str(folder))
+    return image_loader.load(str(folder))
 
 
-def drawing(data: images.Images, times: int = 50) -> float:
+def drawing(data: image_loader.Images, times: int = 50) -> float:
     """Milliseconds to draw a batch."""
     began = time.perf_counter()
     for step in range(times):
-        images.batch(data, step=step, seed=0, batch=BATCH)
+        image_loader.batch(data, step=step, seed=0, batch=BATCH)
     return 1e3 * (time.perf_counter() - began) / times
 
 
@@ -106,11 +106,11 @@ def nats(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def plain(data: images.Images) -> Callable[[], object]:
+def plain(data: image_loader.Images) -> Callable[[], object]:
     """What the Flax guide would have you write."""
     model = resnet.ResNet(MODEL, rngs=nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, OPTIMIZER, wrt=nnx.Param)
-    pixels, labels = np.asarray(images.normalise(data, data.train_images)), data.train_labels
+    pixels, labels = np.asarray(image_loader.normalise(data, data.train_images)), data.train_labels
 
     @nnx.jit
     def step(model, optimizer, x, y):
@@ -133,7 +133,7 @@ def plain(data: images.Images) -> Callable[[], object]:
     return run
 
 
-def one_chip(data: images.Images) -> Callable[[], object]:
+def one_chip(data: image_loader.Images) -> Callable[[], object]:
     """Ours, without a mesh."""
     graph, params = nnx.split(resnet.ResNet(MODEL, rngs=nnx.Rngs(0)))
 
@@ -143,11 +143,11 @@ def one_chip(data: images.Images) -> Callable[[], object]:
     return _looped(data, jax.value_and_grad(loss), params)
 
 
-def over(data: images.Images, dies: int, link: str) -> Callable[[], object]:
+def over(data: image_loader.Images, dies: int, link: str) -> Callable[[], object]:
     """Ours, a pipeline."""
     codec, grad = parse_link(link), None if link == "dense" else parse_link("bf16")
     boundaries = [Boundary(codec, MODEL.width, grad_codec=grad) for _ in range(dies)]
-    graph, params = stages.split(resnet.ResNet(MODEL, rngs=nnx.Rngs(0)), boundaries)
+    graph, params = pipeline_stages.split(resnet.ResNet(MODEL, rngs=nnx.Rngs(0)), boundaries)
 
     def loss(params, x, y):
         stage = nnx.merge(graph, jax.tree.map(lambda p: p[0], params))
@@ -166,12 +166,12 @@ def over(data: images.Images, dies: int, link: str) -> Callable[[], object]:
     return _looped(data, spread(jax.value_and_grad(loss), out_specs=(P(), P(AXIS))), params)
 
 
-def _looped(data: images.Images, loss_and_gradient: Callable, params) -> Callable[[], object]:
+def _looped(data: image_loader.Images, loss_and_gradient: Callable, params) -> Callable[[], object]:
     """`STEPS` steps a call, going on where the last call stopped."""
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(params, state, pixels, labels):
-        loss, gradient = loss_and_gradient(params, images.normalise(data, pixels), labels)
+        loss, gradient = loss_and_gradient(params, image_loader.normalise(data, pixels), labels)
         updates, state = OPTIMIZER.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, loss
 
@@ -180,7 +180,7 @@ def _looped(data: images.Images, loss_and_gradient: Callable, params) -> Callabl
     def run() -> object:
         losses = []
         for _ in range(STEPS):
-            pixels, labels = images.batch(data, step=place[0], seed=0, batch=BATCH)
+            pixels, labels = image_loader.batch(data, step=place[0], seed=0, batch=BATCH)
             *now[:], loss = step(*now, pixels, labels)
             losses.append(loss)
             place[0] += 1

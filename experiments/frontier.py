@@ -16,11 +16,11 @@ from flax import nnx
 from experiments import tasks
 from experiments.measuring import excess, measure
 from experiments.points import Point, codec_of, pressure_of, reads_tokens, task_of
-from snap_jax import budget
-from snap_jax.calibrate import calibrate, fit_wire
-from snap_jax.innovation import Innovation
-from snap_jax.nn import Boundary
-from snap_jax.specs import parse_link
+from snap_jax.boundary import rate_control
+from snap_jax.boundary.boundary import Boundary
+from snap_jax.boundary.calibrate import calibrate, fit_wire
+from snap_jax.boundary.transform import LearnedTransform
+from snap_jax.codecs.link_spec import parse_link
 from snap_jax.wires import Wire
 
 _MEASURED_EVERY = 20  # steps
@@ -39,7 +39,7 @@ def trained(point: Point, task: tasks.Task, say: Callable[[str], None] = lambda 
     net = task.build(point.seed)
     _fit(tasks.Cut(net, []), task, point, None, 0, dense, say)
     teacher = _dense(task, point, say) if point.distill else None
-    boundaries = _boundaries(point, task, net) if point.method != "dense" or point.dims else []
+    boundaries = _boundaries(point, task, net) if point.method != "dense" or point.rank else []
     model = tasks.Cut(net, boundaries)
     _fit(model, task, point, teacher, dense, point.steps, say)
     return model
@@ -53,7 +53,13 @@ def _dense(task: tasks.Task, point: Point, say: Callable[[str], None]) -> Any:
 
 
 def _boundaries(point: Point, task: tasks.Task, net: Any) -> list[Boundary]:
-    around = Innovation(point.dims, point.taps, segments=point.segments, pace=point.pace) if point.dims else None
+    transform = (
+        LearnedTransform(
+            point.rank, point.context_tokens, token_groups=point.token_groups, lr_multiplier=point.lr_multiplier
+        )
+        if point.rank
+        else None
+    )
     rngs, grad = nnx.Rngs(point.seed + 1000), parse_link(point.grad)
     batches = [task.batch(point.seed, 10**6 + i) for i in range(4)]
     inputs = jnp.concatenate([inputs for inputs, _, _ in batches])
@@ -61,9 +67,9 @@ def _boundaries(point: Point, task: tasks.Task, net: Any) -> list[Boundary]:
     streams = jax.jit(lambda net, x: tasks.Cut(net, [])(x, None)[2])(net, inputs)
     boundaries = []
     for x in streams:
-        boundary = Boundary(codec_of(point), task.width, grad_codec=grad, around=around, rngs=rngs)
+        boundary = Boundary(codec_of(point), task.width, grad_codec=grad, transform=transform, rngs=rngs)
         left = point.bits - (task.context_bits if reads_tokens(point) else 0)
-        calibrate(boundary, x, context, bits=left * (2 if point.anneal else 1))
+        calibrate(boundary, x, context, bits=left * (2 if point.anneal_fraction else 1))
         boundaries.append(boundary)
     return boundaries
 
@@ -72,8 +78,8 @@ def _fit(model: tasks.Cut, task: tasks.Task, point: Point, teacher: Any, first: 
     graph, params = nnx.split(model)
     params = jax.tree.map(lambda p: jax.lax.convert_element_type(p, p.dtype), params)  # a weak type would compile twice
     optimizer = tasks.optimizer(last - first, task.learning_rate)
-    pressure = pressure_of(point, task.context_bits) if len(model.boundaries) else None
-    multipliers = pressure.init(len(model.boundaries)) if pressure else jnp.zeros(0)
+    penalty = pressure_of(point, task.context_bits) if len(model.boundaries) else None
+    multipliers = penalty.init(len(model.boundaries)) if penalty else jnp.zeros(0)
 
     def loss(params, inputs, labels, context, multipliers):
         model = nnx.merge(graph, params)
@@ -84,20 +90,20 @@ def _fit(model: tasks.Cut, task: tasks.Task, point: Point, teacher: Any, first: 
             wanted = jax.nn.softmax(jax.lax.stop_gradient(teacher(inputs)))
             soft = -(wanted * jax.nn.log_softmax(logits)).sum(-1).mean()
             total = (1 - point.distill) * own + point.distill * soft
-        if pressure is None:
+        if penalty is None:
             return total, (own, None)
         seen = _crossings(model.boundaries, sent)
-        return total + pressure.loss(multipliers, seen).sum(), (own, seen)
+        return total + penalty.loss(multipliers, seen).sum(), (own, seen)
 
     @tasks.jitted
     def step(params, state, multipliers, batch, over, progress):
         (_, (own, seen)), gradient = jax.value_and_grad(loss, has_aux=True)(params, *batch, multipliers)
         updates, state = optimizer.update(gradient, state, params)
         params = jax.tree.map(jnp.add, params, updates)
-        if pressure is not None:
+        if penalty is not None:
             measured = seen.bits * over
-            multipliers = pressure.update(multipliers, measured, progress)
-            _steer(params, pressure.steer(measured, seen.saturation, progress))
+            multipliers = penalty.update(multipliers, measured, progress)
+            _steer(params, penalty.threshold_step(measured, seen.saturation, progress))
         return params, state, multipliers, own, jnp.zeros(0) if seen is None else seen.bits
 
     state, over, wires = optimizer.init(params), jnp.ones(()), _wires(model)
@@ -105,7 +111,7 @@ def _fit(model: tasks.Cut, task: tasks.Task, point: Point, teacher: Any, first: 
         batch = task.batch(point.seed, index)
         progress = jnp.float32((index - first) / (last - first))
         params, state, multipliers, own, bits = step(params, state, multipliers, batch, over, progress)
-        if pressure is not None and index % _MEASURED_EVERY == 0:
+        if penalty is not None and index % _MEASURED_EVERY == 0:
             if index in _fitted_at(first, last):
                 wires = _wires(_with_learned_book(nnx.merge(graph, params), task, point))
             over = excess(_with_wires(nnx.merge(graph, params), wires), batch)
@@ -113,7 +119,7 @@ def _fit(model: tasks.Cut, task: tasks.Task, point: Point, teacher: Any, first: 
             price = np.round(multipliers, 3)
             say(f"step {index + 1}: {float(own):.3f} nats, bits {np.round(bits, 2)}, price {price}")
     nnx.update(model, params)
-    if pressure is not None:
+    if penalty is not None:
         _with_learned_book(model, task, point)
 
 
@@ -124,10 +130,10 @@ def _steer(params: nnx.State, by: jax.Array) -> None:
         boundary["log_threshold"] = jax.tree.map(lambda t, more=more: t + more, boundary["log_threshold"])
 
 
-def _crossings(boundaries: Sequence[Boundary], sent: Sequence[jax.Array]) -> budget.Crossing:
+def _crossings(boundaries: Sequence[Boundary], sent: Sequence[jax.Array]) -> rate_control.BoundaryStats:
     """A row a boundary; bits an element of the stream, not of what is left of it in the basis."""
-    each = [budget.crossing(b.codec.encoding, z) for b, z in zip(boundaries, sent, strict=True) if b.codec]
-    seen = budget.Crossing(*map(jnp.stack, zip(*each, strict=True)))
+    each = [rate_control.boundary_stats(b.codec.encoding, z) for b, z in zip(boundaries, sent, strict=True) if b.codec]
+    seen = rate_control.BoundaryStats(*map(jnp.stack, zip(*each, strict=True)))
     return seen._replace(bits=seen.bits * boundaries[0].share)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from experiments import pricing
 from experiments.asking import fill, parser
 from experiments.ways import Trial, Way
-from snap_jax import mesh
+from snap_jax.parallel import mesh
 
 FILE = Path("runs/headline.jsonl")
 BASE = "ANN, bf16 links"
@@ -25,10 +25,10 @@ WAYS = {
     "text": (
         Way(BASE, "bf16"),
         Way("ANN, int8 links", "integer", 8),
-        Way("hybrid, 1 bit", "spikes", 1.0, share=20 / 64, taps=4),
-        Way("SNN, 4 ticks", "rate:4+ticks", 2.5, ticks=4),
-        Way("hybrid, 1 bit, fixed size", "ternary+radix", 1.0, share=40 / 64, taps=4),
-        Way("hybrid, 1/2 bit", "spikes", 0.5, share=10 / 64, taps=4),
+        Way("hybrid, 1 bit", "spikes", 1.0, share=20 / 64, context_tokens=4),
+        Way("SNN, 4 ticks", "rate:4+bitplanes", 2.5, ticks=4),
+        Way("hybrid, 1 bit, fixed size", "ternary+radix", 1.0, share=40 / 64, context_tokens=4),
+        Way("hybrid, 1/2 bit", "spikes", 0.5, share=10 / 64, context_tokens=4),
         Way("ANN, int4 links", "integer", 4),
         Way("ANN, int4 bottleneck", "integer", 4, share=16 / 64),
     ),
@@ -36,7 +36,7 @@ WAYS = {
         Way(BASE, "bf16"),
         Way("ANN, int8 links", "integer", 8),
         Way("hybrid, 1 bit", "spikes", 1.0, share=12 / 32),
-        Way("SNN, 4 ticks", "ternary+ticks", 1.2, ticks=4),
+        Way("SNN, 4 ticks", "ternary+bitplanes", 1.2, ticks=4),
         Way("hybrid, 1 bit, fixed size", "ternary+radix", 1.0, share=20 / 32),
         Way("hybrid, 1/2 bit", "spikes", 0.5, share=8 / 32),
         Way("ANN, int4 links", "integer", 4),

@@ -44,7 +44,7 @@ class Experiment:
     seed: int = 0
     steps: int = 1500
     flags: str = (
-        "--link count:2 --layers 2 --chips 2 --width 16 --heads 2 --window 32 --batch 4 --microbatches 2 "
+        "--link count:2 --layers 2 --chips 2 --width 16 --heads 2 --seq-len 32 --batch 4 --microbatches 2 "
         "--save-every 3 --ema 0.99 --accumulate 2 --heldout-bytes 4096"
     )
 

@@ -15,10 +15,10 @@ from experiments.headline import BASE, FILE, WAYS
 from experiments.pricing import markdown, spread
 from experiments.vision import grouped, trials
 from experiments.ways import Way
-from snap_jax import mesh
+from snap_jax.parallel import mesh
 
 ASKED = (BASE, "hybrid, 1 bit", "SNN, 4 ticks")
-MIXED = Way("SNN, 4 ticks, 1 bit", "spikes", 1.0, share=24 / 64, taps=4, ticks=4)
+MIXED = Way("SNN, 4 ticks, 1 bit", "spikes", 1.0, share=24 / 64, context_tokens=4, ticks=4)
 
 
 def ways() -> list[Way]:

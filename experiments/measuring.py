@@ -12,16 +12,17 @@ from flax import nnx
 
 from experiments import tasks
 from experiments.points import Point, reads_tokens
-from snap_jax import Float, budget
+from snap_jax import Cast
+from snap_jax.boundary import rate_control
 
 
 @nnx.jit
 def wire_and_entropy(model: tasks.Cut, inputs: jax.Array, context: jax.Array | None) -> tuple:
     logits, sent, _ = model(inputs, context)
     pairs = [(b.codec, z) for b, z in zip(model.boundaries, sent, strict=True) if b.codec is not None]
-    spiking = [(c, z) for c, z in pairs if not isinstance(c.encoding, Float)]
+    spiking = [(c, z) for c, z in pairs if not isinstance(c.encoding, Cast)]
     nbytes = [c.sent_bytes(z) for c, z in pairs]
-    seen = [budget.crossing(c.encoding, z) for c, z in spiking]
+    seen = [rate_control.boundary_stats(c.encoding, z) for c, z in spiking]
     bits = [s.bits * z.size for s, (_, z) in zip(seen, spiking, strict=True)]
     return logits, jnp.stack(nbytes or [0]), jnp.stack(bits or [0.0]), jnp.stack([s.rate for s in seen] or [0.0])
 

@@ -20,17 +20,17 @@ OURS = spikes("text", 1.0)
 
 def settings() -> dict[str, Point]:
     """By what is particular of each."""
-    once: dict[str, Any] = {"bits": 1.15, "dims": 44, "width": 128, "blocks": 2, "steps": 2000}
+    once: dict[str, Any] = {"bits": 1.15, "rank": 44, "width": 128, "blocks": 2, "steps": 2000}
     return {
         "as in `pareto`": OURS,
         "int4 x 16 dims": bottlenecks("text", 1.0)[0],
         "dense teacher": replace(OURS, distill=0.5),
         "int4 x 16 dims, dense teacher": bottlenecks("text", 1.0, distill=0.5)[0],
         "2000 steps": replace(OURS, steps=2000),
-        "1.15 bits, 2000 steps, dense teacher": replace(OURS, bits=1.15, dims=24, steps=2000, distill=0.5),
-        "width 128": replace(OURS, width=128, dims=40, limit=31),
+        "1.15 bits, 2000 steps, dense teacher": replace(OURS, bits=1.15, rank=24, steps=2000, distill=0.5),
+        "width 128": replace(OURS, width=128, rank=40, limit=31),
         "width 128, int4 x 32 dims": Point("text", "integer", 4, 32, steps=OURS.steps, width=128),
-        "width 256": replace(OURS, width=256, dims=80, limit=31),
+        "width 256": replace(OURS, width=256, rank=80, limit=31),
         "1.15 bits, width 128, cut once, 2000 steps": replace(OURS, **once),
         "the same, seed 1": replace(OURS, **once, seed=1),
     }

@@ -16,12 +16,12 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from experiments import tasks
-from snap_jax import mesh
-from snap_jax.models import stages
-from snap_jax.nn import Boundary
-from snap_jax.pipelines import pipeline
-from snap_jax.tokens import token_bits
-from snap_jax.traffic import Traffic, trace_compiled
+from snap_jax.boundary.boundary import Boundary
+from snap_jax.boundary.side_information import token_bits
+from snap_jax.models import pipeline_stages
+from snap_jax.parallel import mesh
+from snap_jax.parallel.pipeline import pipeline
+from snap_jax.traffic import Traffic, compiled_traffic
 from snap_jax.wires import Rans
 
 AXIS = "die"
@@ -70,7 +70,7 @@ def training_step(model: tasks.Cut, microbatches: Array, *, tokens: Rans | None)
 
 def _divided(model: tasks.Cut):
     boundaries = list(model.boundaries) or [Boundary(None, 1) for _ in model.net.blocks[1:]]
-    return stages.split(model.net, [*boundaries, nnx.clone(boundaries[-1])])
+    return pipeline_stages.split(model.net, [*boundaries, nnx.clone(boundaries[-1])])
 
 
 def _ends(graph, params, microbatches: Array, tokens: bool) -> Array:
@@ -94,7 +94,9 @@ def _compiled(run, chips: int, params, microbatches: Array) -> jax.stages.Compil
 
 def _messages(program: jax.stages.Compiled, chips: int) -> Traffic:
     """What moves at every tick; thresholds, which a chip that serves learns once, when it starts, are left out."""
-    return trace_compiled(program, mesh.make({AXIS: chips})).where(lambda t: "snap." in t.path or t.dtype == "float32")
+    return compiled_traffic(program, mesh.make({AXIS: chips})).where(
+        lambda t: "snap." in t.path or t.dtype == "float32"
+    )
 
 
 def rungs(model: tasks.Cut, microbatches: Array, *, tokens: bool) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ def spikes(task: str, bits: float, **changes: Any) -> Point:
     """Ours."""
     point = Point(task, "spikes", bits, DIMS[task][bits], steps=STEPS[task])
     if task == "text":
-        point = dataclasses.replace(point, limit=15 if bits < 3 else 31, taps=4, segments=8)
+        point = dataclasses.replace(point, limit=15 if bits < 3 else 31, context_tokens=4, token_groups=8)
     return dataclasses.replace(point, **changes)
 
 
@@ -41,9 +41,9 @@ def bottlenecks(task: str, budget: float, **changes: Any) -> list[Point]:
     width = {"text": 64, "digits": 32, "noisy": 32}[task]
     fits = [(bits, int(budget * width / bits)) for bits in (4, 3, 2, 6)]
     return [
-        dataclasses.replace(Point(task, "integer", bits, dims, steps=STEPS[task]), **changes)
-        for bits, dims in fits
-        if 1 <= dims <= width
+        dataclasses.replace(Point(task, "integer", bits, rank, steps=STEPS[task]), **changes)
+        for bits, rank in fits
+        if 1 <= rank <= width
     ]
 
 
@@ -98,7 +98,7 @@ def of_frontier(line: dict) -> bool:
     point, task = _again(line, line["seed"]), line["task"]
     if point.method == "spikes":
         return point.bits in BUDGETS and point == spikes(task, point.bits, seed=point.seed)
-    return point == Point(task, point.method, point.bits, point.dims, seed=point.seed, steps=STEPS[task])
+    return point == Point(task, point.method, point.bits, point.rank, seed=point.seed, steps=STEPS[task])
 
 
 def _again(line: dict, seed: int) -> Point:
@@ -124,7 +124,7 @@ def table(task: str, lines: Sequence[dict]) -> str:
         if not ours or not theirs or rival is None:
             continue
         mean = [statistics.mean(line["nats"] for line in group) - base for group in (ours, theirs)]
-        name = f"{rival['method']} {rival['bits'] or ''}" + (f" x {rival['dims']} dims" if rival["dims"] else "")
+        name = f"{rival['method']} {rival['bits'] or ''}" + (f" x {rival['dims']} dims" if rival["rank"] else "")
         rows.append(
             f"| {bits} | {_bits(ours)} | {_spread(ours)} | {mean[0] / base:+.1%} | "
             f"{name} | {_bits(theirs)} | {_spread(theirs)} | {mean[1] / base:+.1%} | "

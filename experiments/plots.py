@@ -36,11 +36,11 @@ def frontier(lines: Sequence[dict], title: str, quality: str, unit: str, out: Pa
 def kind_of(line: dict) -> str:
     """Which family a line belongs to.
 
-    >>> kind_of({"method": "int4:absmax", "dims": 0}), kind_of({"method": "integer", "dims": 16})
+    >>> kind_of({"method": "int4:absmax", "rank": 0}), kind_of({"method": "integer", "rank": 16})
     ('absmax', 'bottleneck')
     """
     if line["method"] == "integer":
-        return "bottleneck" if line["dims"] else "integer"
+        return "bottleneck" if line["rank"] else "integer"
     if line["method"].startswith("topk"):
         return "topk"
     return "absmax" if line["method"].startswith("int") else line["method"]

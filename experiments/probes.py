@@ -19,7 +19,7 @@ from experiments.frontier import trained
 from experiments.pareto import FILE, spikes
 from experiments.points import task_of
 from experiments.sweeps import keep_programs
-from snap_jax.ordering import Order, loudness
+from snap_jax.boundary.token_groups import Order, loudness
 
 SEGMENTS = (4, 8, 16)
 CLASSES = 4
@@ -49,9 +49,9 @@ def by_channel(symbols: np.ndarray, width: int) -> float:
     return sum(entropy(channel) for channel in symbols.T) * len(symbols) / width
 
 
-def told_apart(symbols: Rows, z: Rows, tokens: np.ndarray, segments: int, width: int) -> float:
+def told_apart(symbols: Rows, z: Rows, tokens: np.ndarray, token_groups: int, width: int) -> float:
     """The same with a table for each channel of each segment of tokens that are alike (`ordering`)."""
-    order, half = Order(segments, 256), len(z) // 2
+    order, half = Order(token_groups, 256), len(z) // 2
     order.loudness[...] = loudness(jnp.asarray(z[:half]), jnp.asarray(tokens[:half]), 256)
     rows = np.asarray(order.arrange(jnp.asarray(symbols[half:], jnp.float32), jnp.asarray(tokens[half:])))
     return by_channel(rows, width) / symbols[half:, :, 0].size
@@ -111,6 +111,6 @@ def table(tokens: np.ndarray, boundaries: list[Crossed], width: int) -> str:
 
 if __name__ == "__main__":
     keep_programs(FILE.parent / ".compiled")
-    point = spikes("text", 1.0, segments=1)
+    point = spikes("text", 1.0, token_groups=1)
     task = task_of(point)
     print(table(*crossed(trained(point, task, print), task), task.width))

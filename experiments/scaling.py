@@ -27,7 +27,7 @@ def points(width: int, blocks: int) -> list[Point]:
     """Dense, and spikes at each budget as in `pareto`, their dims in proportion."""
     named = 0 if width == _AS_WIDE else width  # that of the task, so `pareto` has it already
     ours = [spikes("text", bits, width=named, blocks=blocks) for bits in BUDGETS]
-    wide = [replace(point, dims=math.ceil(point.dims * width / _AS_WIDE)) for point in ours]
+    wide = [replace(point, rank=math.ceil(point.rank * width / _AS_WIDE)) for point in ours]
     if width > _AS_WIDE:
         wide = [replace(point, limit=31) for point in wide]  # 15 spikes lose 1 % at two bits: their first dims saturate
     return [Point("text", "dense", steps=STEPS["text"], width=named, blocks=blocks), *wide]

@@ -15,11 +15,11 @@ import optax
 from flax import nnx
 from jaxtyping import Array
 
+from snap_jax.boundary.boundary import Boundary
+from snap_jax.boundary.side_information import mean_token_bits, token_wire
 from snap_jax.codecs import Codec
-from snap_jax.data import images, text
+from snap_jax.data import image_loader, text_loader
 from snap_jax.models import resnet, rwkv
-from snap_jax.nn import Boundary
-from snap_jax.tokens import mean_token_bits, token_wire
 from snap_jax.wires import Rans
 
 
@@ -88,23 +88,23 @@ class Task:
 
 @functools.lru_cache
 def language(
-    width: int = 64, blocks: int = 4, window: int = 128, batch: int = 8, heldout: int = 256, ticks: int = 0
+    width: int = 64, blocks: int = 4, seq_len: int = 128, batch: int = 8, heldout: int = 256, ticks: int = 0
 ) -> Task:
     """Next byte of the standard library's text; quality in bits a byte; with ticks, it spikes inside too."""
-    corpus = text.load("stdlib")
-    size = rwkv.Config(blocks, width, 4, chunk=32, ticks=ticks)
+    corpus = text_loader.load("stdlib")
+    size = rwkv.RWKVConfig(blocks, width, 4, chunk=32, ticks=ticks)
 
     def split(rows: np.ndarray) -> tuple:
         tokens = jnp.asarray(rows.astype(np.int32))
         return tokens[:, :-1], tokens[:, 1:], tokens[:, :-1]
 
-    windows = text.windows(corpus.heldout, window)
+    windows = text_loader.windows(corpus.heldout, seq_len)
     windows = windows[np.linspace(0, len(windows) - 1, heldout).round().astype(int)]
     return Task(
         f"text{width}" + ("" if blocks == 4 else f"x{blocks}") + (f"t{ticks}" if ticks else ""),
         width,
         lambda seed: rwkv.RWKV(size, rngs=nnx.Rngs(seed)),
-        lambda seed, step: split(text.batch(corpus.train, step=step, seed=seed, batch=batch, window=window)),
+        lambda seed, step: split(text_loader.batch(corpus.train, step=step, seed=seed, batch=batch, seq_len=seq_len)),
         tuple(split(windows[i : i + batch]) for i in range(0, heldout, batch)),
         token_wire(corpus.train),
         6e-3,
@@ -122,16 +122,16 @@ def digits(width: int = 32, blocks: int = 4, batch: int = 64, noise: float = 0.0
 
     `noise` is its standard deviation, in those of the pixels; held-out images come under eight draws of it.
     """
-    data = images.load("digits")
-    size = resnet.Config((blocks,), width=width, classes=data.classes, channels=1, downsample=False, ticks=ticks)
+    data = image_loader.load("digits")
+    size = resnet.ResNetConfig((blocks,), width=width, classes=data.classes, channels=1, downsample=False, ticks=ticks)
 
     def ready(pixels: np.ndarray, labels: np.ndarray, *draw: int) -> tuple:
-        clean = images.normalise(data, pixels)
+        clean = image_loader.normalise(data, pixels)
         seen = clean + noise * np.random.default_rng(draw).standard_normal(clean.shape, np.float32) if noise else clean
         return jnp.asarray(seen), jnp.asarray(labels, jnp.int32), None
 
     def draw(seed: int, step: int) -> tuple:
-        return ready(*images.batch(data, step=step, seed=seed, batch=batch), seed, step)
+        return ready(*image_loader.batch(data, step=step, seed=seed, batch=batch), seed, step)
 
     count = len(data.heldout_labels)
     rows = [np.arange(i, min(i + batch, count)) for i in range(0, count, batch)]

@@ -22,7 +22,7 @@ from experiments.ways import Trial, Way, find
 FILE = Path("runs/vision.jsonl")
 DENSE = Way("ANN, float links", "dense")
 HYBRID = Way("hybrid, 1.5 bits", "spikes", 1.5, share=8 / 32)
-SPIKING = Way("SNN, 4 ticks", "ternary+ticks", 1.2, ticks=4)
+SPIKING = Way("SNN, 4 ticks", "ternary+bitplanes", 1.2, ticks=4)
 FRUGAL = Way("hybrid, 1 bit", "spikes", 1.0, share=8 / 32)
 WAYS = (DENSE, HYBRID, SPIKING, FRUGAL)
 WANTED, WITHIN, MOST_BITS = 98.0, 0.5, 1.5  # percent, points, bits

@@ -21,9 +21,9 @@ from experiments.inside import firing_rate
 from experiments.measuring import measure
 from experiments.points import Point
 from experiments.sweeps import load
+from snap_jax.codecs.link_spec import parse_link
 from snap_jax.models.rwkv import RWKV
-from snap_jax.operations import count
-from snap_jax.specs import parse_link
+from snap_jax.traffic.count_operations import count
 
 WIDTH = {"text": 64, "digits": 32}
 STEPS = {"text": 300, "digits": 500}
@@ -39,7 +39,7 @@ class Way:
       method: as in `Point`.
       bits: as in `Point`; for other spikes, the entropy that their threshold starts with.
       share: of the width, what a basis keeps; 0 for no basis.
-      taps: as in `Point`.
+      context_tokens: as in `Point`.
       ticks: for which neurons inside run; 0 for floats inside.
     """
 
@@ -47,7 +47,7 @@ class Way:
     method: str
     bits: float = 0.0
     share: float = 0.0
-    taps: int = 0
+    context_tokens: int = 0
     ticks: int = 0
 
 
@@ -71,8 +71,8 @@ class Trial:
     def point(self) -> Point:
         """What is trained."""
         width = WIDTH[self.task] * max(1, int(self.scale))
-        dims, steps = round(self.way.share * width), max(20, round(STEPS[self.task] * self.scale))
-        return Point(self.task, self.way.method, self.way.bits, dims, self.way.taps, self.seed, steps, width)
+        rank, steps = round(self.way.share * width), max(20, round(STEPS[self.task] * self.scale))
+        return Point(self.task, self.way.method, self.way.bits, rank, self.way.context_tokens, self.seed, steps, width)
 
     @property
     def key(self) -> dict:
@@ -98,7 +98,7 @@ def run(trial: Trial, *, programs: bool = True) -> dict:
 
 def over_four_chips(model: tasks.Cut, trial: Trial) -> dict:
     """Traffic of a pass, of the smallest pass, and of a training step; what a pass computes."""
-    inputs, reads = _inputs(trial), trial.way.taps > 0
+    inputs, reads = _inputs(trial), trial.way.context_tokens > 0
     tokens = task_of(trial).token_wire if reads else None
     for boundary in over_chips.coarse(model).boundaries:
         boundary.grad_codec = nnx.static(parse_link("bf16"))

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from snap_jax import report, training
-from snap_jax.config import Config, Settings, VisionConfig
 from snap_jax.cost import cli as cost_cli
 from snap_jax.errors import UsageError
+from snap_jax.training.config import LanguageConfig, Settings, VisionConfig
 
 DEMO_LINKS = ("bf16", "int4", "count:3")
 
@@ -37,7 +37,7 @@ def demo(out: Path = Path("runs/demo"), data: str = "stdlib", steps: int = 300, 
     console = Console()
     console.print("One RWKV language model over four emulated chips, trained with three kinds of links between them.\n")
     runs = [out / link.replace(":", "") for link in DEMO_LINKS]
-    base = Config(data=data, steps=steps, seed=seed)
+    base = LanguageConfig(data=data, steps=steps, seed=seed)
     for link, run in zip(DEMO_LINKS, runs, strict=True):
         _train(dataclasses.replace(base, link=link), Directory(run, overwrite=True), console)
     _show(runs, out / "report.html", console)
@@ -62,13 +62,13 @@ class Directory:
     resume: bool = False
 
 
-_LANGUAGE, _LANGUAGE_RUN = Config(), Directory(Path("runs/language"))
+_LANGUAGE, _LANGUAGE_RUN = LanguageConfig(), Directory(Path("runs/language"))
 _VISION, _VISION_RUN = VisionConfig(), Directory(Path("runs/vision"))
 
 
 def language(
     directory: Annotated[Directory, tyro.conf.arg(name="")] = _LANGUAGE_RUN,
-    config: Annotated[Config, tyro.conf.arg(name="")] = _LANGUAGE,
+    config: Annotated[LanguageConfig, tyro.conf.arg(name="")] = _LANGUAGE,
 ) -> None:
     """Train an RWKV or a transformer to predict text byte by byte."""
     _train_and_show(config, directory)

@@ -11,8 +11,9 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax import mesh, surrogates
-from snap_jax._jax import as_varying
+from snap_jax._compat import as_varying
+from snap_jax.encodings import surrogates
+from snap_jax.parallel import mesh
 
 PERM = "perm"
 
@@ -81,18 +82,18 @@ ENCODINGS = {
     "rate-leaky": lambda t: snap.Rate(4, t, leak=0.8),
     "latency": lambda t: snap.Latency(5, t),
     "phase": lambda t: snap.Phase(3, t),
-    "integer": lambda t: snap.Integer(4, t),
-    "integer-absmax": lambda t: snap.Integer(4),
-    "integer-channel": lambda t: snap.Integer(4, block="channel"),
-    "integer-block": lambda t: snap.Integer(4, block=2),
+    "integer": lambda t: snap.Int(4, t),
+    "integer-absmax": lambda t: snap.Int(4),
+    "integer-channel": lambda t: snap.Int(4, block="channel"),
+    "integer-block": lambda t: snap.Int(4, block=2),
     "topk": lambda t: snap.TopK(0.1),
-    "float": lambda t: snap.Float("bfloat16"),
+    "float": lambda t: snap.Cast("bfloat16"),
 }
 WIRES = {
     "packed": snap.Packed(),
     "radix": snap.Packed(radix=True),
     "bitmap": snap.Bitmap(),
-    "ticks": snap.Ticks(),
+    "ticks": snap.Bitplanes(),
     "ladder": snap.Ladder((snap.Events(0.25), snap.Packed())),
 }
 PER_CHANNEL = jnp.linspace(0.3, 1.0, 16)

@@ -22,10 +22,10 @@ def tokens(*shape):
 def build(name, layers=1, heads=8, ticks=0):
     """A transformer or an RWKV of width 32; outputs that would start at zero get weight."""
     if name == "transformer":
-        size = transformer.Config(layers, WIDTH, heads, ticks=ticks)
+        size = transformer.TransformerConfig(layers, WIDTH, heads, ticks=ticks)
         model = transformer.Transformer(size, rngs=nnx.Rngs(0))
     else:
-        model = rwkv.RWKV(rwkv.Config(layers, WIDTH, heads, chunk=4, ticks=ticks), rngs=nnx.Rngs(0))
+        model = rwkv.RWKV(rwkv.RWKVConfig(layers, WIDTH, heads, chunk=4, ticks=ticks), rngs=nnx.Rngs(0))
     leaves, tree = jax.tree.flatten(nnx.state(model))
     rng = np.random.default_rng(1)
     noisy = [leaf + 0.2 * jnp.asarray(rng.standard_normal(leaf.shape), jnp.float32) for leaf in leaves]

@@ -13,16 +13,16 @@ import numpy as np
 from flax import nnx
 
 from snap_jax.models import efficientnet, resnet
-from snap_jax.models.networks import VisionNetwork
+from snap_jax.models.base import VisionNetwork
 from snap_jax.models.neurons import fired
-from snap_jax.tasks.batches import Batch
-from snap_jax.tensor_parallel import Whole
+from snap_jax.parallel.tensor import Whole
+from snap_jax.training.tasks.losses import Batch
 
 # 32 channels are two groups of a norm, so two chips can divide them.
-RESNET = resnet.Config(stages=(2, 2), width=32, classes=3)
-SMALLER = resnet.Config(stages=(1, 1), width=8, classes=3)
+RESNET = resnet.ResNetConfig(stages=(2, 2), width=32, classes=3)
+SMALLER = resnet.ResNetConfig(stages=(1, 1), width=8, classes=3)
 STAGES = (efficientnet.Stage(3, 1, 16, 1, 1), efficientnet.Stage(3, 2, 24, 2, 1))
-EFFICIENTNET = efficientnet.Config(STAGES, stem=16, stem_stride=1, features=32, classes=3, channels=1)
+EFFICIENTNET = efficientnet.EfficientNetConfig(STAGES, stem=16, stem_stride=1, features=32, classes=3, channels=1)
 
 
 class Block(nnx.Module):

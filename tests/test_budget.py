@@ -12,22 +12,32 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax import codelength, mesh, telemetry, training
-from snap_jax.budget import L1, Budget, Crossing, Penalty, RaiseThreshold, TargetRate, crossing
-from snap_jax.calibrate import calibrate, fit_wire
-from snap_jax.config import Config
-from snap_jax.freezing import freeze, idle_channels, most_spikes, silence
-from snap_jax.innovation import Innovation
-from snap_jax.models import rwkv, stages
-from snap_jax.nn import Boundary
-from snap_jax.tasks import divided
-from snap_jax.tasks.layouts import Layout
-from snap_jax.traffic import trace_compiled
-from snap_jax.training import frozen
-from snap_jax.training.budgets import budget_of
+from snap_jax import training
+from snap_jax.boundary import rate_estimate, telemetry
+from snap_jax.boundary.boundary import Boundary
+from snap_jax.boundary.calibrate import calibrate, fit_wire
+from snap_jax.boundary.channel_pruning import freeze, idle_channels, most_spikes, silence
+from snap_jax.boundary.rate_control import (
+    L1,
+    BoundaryStats,
+    Penalty,
+    RaiseThreshold,
+    RateController,
+    TargetRate,
+    boundary_stats,
+)
+from snap_jax.boundary.transform import LearnedTransform
+from snap_jax.models import pipeline_stages, rwkv
+from snap_jax.parallel import mesh
+from snap_jax.traffic import compiled_traffic
+from snap_jax.training import pruning
+from snap_jax.training.boundary_setup import budget_of
+from snap_jax.training.config import LanguageConfig
 from snap_jax.training.language import next_token
+from snap_jax.training.tasks import assemble
+from snap_jax.training.tasks.layout import Layout
 
-SIZE = rwkv.Config(layers=4, width=16, heads=2, chunk=8)
+SIZE = rwkv.RWKVConfig(layers=4, width=16, heads=2, chunk=8)
 
 
 def silenced(boundary, channels):
@@ -39,95 +49,102 @@ def sample(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
 
-@pytest.mark.parametrize("encoding", [snap.Ternary(1.0), snap.Count(3, 0.5), snap.Integer(4, 0.4), snap.Rate(4, 2.0)])
+@pytest.mark.parametrize("encoding", [snap.Ternary(1.0), snap.Count(3, 0.5), snap.Int(4, 0.4), snap.Rate(4, 2.0)])
 def test_code_length_is_the_entropy_of_each_channel(encoding):
     x = sample(4000, 3) * jnp.array([0.3, 1.0, 2.0])
     spikes = np.asarray(encoding.spikes(x))
     shares = [np.unique(channel, return_counts=True)[1] / 4000 for channel in spikes.T]
     entropy = np.mean([-(p * np.log2(p)).sum() for p in shares])
-    assert float(codelength.bits_per_element(encoding, x)) == pytest.approx(entropy, abs=0.01)
+    assert float(rate_estimate.bits_per_element(encoding, x)) == pytest.approx(entropy, abs=0.01)
 
 
 def test_code_length_falls_along_its_gradient_in_input_and_threshold():
     x = sample(500, 4)
-    bits = lambda x, t: codelength.bits_per_element(snap.Count(7, t), x)
+    bits = lambda x, t: rate_estimate.bits_per_element(snap.Count(7, t), x)
     before, (dx, dt) = jax.value_and_grad(bits, argnums=(0, 1))(x, jnp.full(4, 0.4))
     assert float(bits(x - 200 * dx, jnp.full(4, 0.4))) < float(before)
     assert float(bits(x, jnp.full(4, 0.4) - 0.05 * jnp.sign(dt))) < float(before)
     assert (np.asarray(dt) < 0).all()  # a larger threshold costs less
 
 
-def driven(budget: Budget, wants: float, steps: int) -> tuple[float, float]:
+def driven(budget: RateController, wants: float, steps: int) -> tuple[float, float]:
     """Bits and price of a wire whose optimizer would spend `wants` bits more in a step, were they free; ends at 0.1."""
     state, log_threshold = budget.init(1), jnp.zeros(1)
     for _ in range(steps):
         bits = 2.0 - log_threshold / np.log(2)
         state = budget.update(state, bits, 1.0)
-        log_threshold = log_threshold + budget.steer(bits, jnp.zeros(1), 1.0) - wants * np.log(2) * (1 - state / 0.1)
+        log_threshold = (
+            log_threshold + budget.threshold_step(bits, jnp.zeros(1), 1.0) - wants * np.log(2) * (1 - state / 0.1)
+        )
     return float(bits[0]), float(state[0])
 
 
 @pytest.mark.parametrize("bits", [1.0, 3.0])
 def test_thresholds_hold_the_budget_and_the_price_is_found_at_which_they_rest(bits):
     """2 bits at first, so one budget is met from above and one from below."""
-    found, price = driven(Budget(bits, start=1.0), wants=0.005, steps=2000)
+    found, price = driven(RateController(bits, start=1.0), wants=0.005, steps=2000)
     assert found == pytest.approx(bits, rel=1e-3)
     assert price == pytest.approx(0.1, rel=1e-2)
-    soon, _ = driven(Budget(bits, start=1.0), wants=0.005, steps=60)
+    soon, _ = driven(RateController(bits, start=1.0), wants=0.005, steps=60)
     assert soon == pytest.approx(bits, rel=0.05)
 
 
 def test_a_price_never_pays_for_more_bits():
-    state = Budget(1.0, start=1.0).init(1)
+    state = RateController(1.0, start=1.0).init(1)
     for _ in range(200):
-        state = Budget(1.0, start=1.0).update(state, jnp.array([0.1]), 1.0)
+        state = RateController(1.0, start=1.0).update(state, jnp.array([0.1]), 1.0)
     assert float(state[0]) == 0.0
 
 
 def test_thresholds_do_not_fall_where_that_makes_spikes_poorer():
     """Of three symbols that are all as frequent, each has a third, and finer thresholds leave fewer zeros."""
     even = jnp.array([[-2.0], [0.0], [2.0]])
-    assert float(codelength.saturation(snap.Ternary(1.0), even)) == pytest.approx(1.0)
+    assert float(rate_estimate.saturation(snap.Ternary(1.0), even)) == pytest.approx(1.0)
     assert float(telemetry.observe(snap.Codec(snap.Ternary(1.0)), even).saturation) == pytest.approx(1.0)
-    rule, measured = Budget(2.0, start=1.0), jnp.array([1.5, 1.5, 2.5])
-    np.testing.assert_allclose(rule.steer(measured, jnp.array([0.9, 1.0, 1.0]), 1.0), [-0.025, 0.0, 0.025], rtol=1e-5)
+    rule, measured = RateController(2.0, start=1.0), jnp.array([1.5, 1.5, 2.5])
+    np.testing.assert_allclose(
+        rule.threshold_step(measured, jnp.array([0.9, 1.0, 1.0]), 1.0), [-0.025, 0.0, 0.025], rtol=1e-5
+    )
 
 
 def test_a_group_shares_one_multiplier():
-    budget = Budget(1.0, groups=((0, 2),), start=1.0)
+    budget = RateController(1.0, groups=((0, 2),), start=1.0)
     state = budget.update(budget.init(3), jnp.array([0.5, 1.0, 1.5]), 1.0)
     np.testing.assert_allclose(state, budget.first, rtol=1e-6)  # 0 and 2 meet it together, 1 by itself
-    np.testing.assert_allclose(budget.steer(jnp.array([0.5, 1.0, 1.5]), jnp.zeros(3), 1.0), 0.0, atol=1e-6)
+    np.testing.assert_allclose(budget.threshold_step(jnp.array([0.5, 1.0, 1.5]), jnp.zeros(3), 1.0), 0.0, atol=1e-6)
 
 
 def test_pressures_are_what_their_names_say():
-    seen, none = Crossing(*jnp.array([[2.0], [0.5], [0.75], [-1.0], [0.1]])), jnp.zeros(1)
-    assert Budget(1.0).loss(jnp.array([0.1]), seen) == pytest.approx(0.2)
+    seen, none = BoundaryStats(*jnp.array([[2.0], [0.5], [0.75], [-1.0], [0.1]])), jnp.zeros(1)
+    assert RateController(1.0).loss(jnp.array([0.1]), seen) == pytest.approx(0.2)
     assert Penalty(0.1).loss(none, seen) == pytest.approx(0.2)
     assert L1(0.1).loss(none, seen) == pytest.approx(0.075)
     assert TargetRate(0.2, 10.0).loss(none, seen) == pytest.approx(10 * 0.3**2)
     assert RaiseThreshold(0.1).loss(none, seen) == pytest.approx(0.1)
     np.testing.assert_array_equal(Penalty(0.1).update(none, jnp.array([9.0]), 0.5), none)
-    np.testing.assert_array_equal(Penalty(0.1).steer(jnp.array([9.0]), none, 0.5), none)
+    np.testing.assert_array_equal(Penalty(0.1).threshold_step(jnp.array([9.0]), none, 0.5), none)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Budget(0.0), "bits_per_element=0.0"),
-        (lambda: Budget(float("nan")), "bits_per_element=nan"),
-        (lambda: Budget(1.0, start=0.5), "start=0.5"),
-        (lambda: Budget(1.0, groups=((0, 1), (1,))), "one group only"),
-        (lambda: Config(budget=-1.0), "budget=-1.0"),
-        (lambda: Config(budget=1.0), "give its --out as --init-from"),
-        (lambda: budget_of(Config(budget=0.06, init_from="run"), 0.0625), "does not pay for the tokens"),
-        (lambda: Config(budget=1.0, init_from="run", link="int4"), r"add \+rans"),
-        (lambda: Config(freeze=2.0), "freeze=2.0: use a firing rate"),
-        (lambda: Config(freeze=0.0, mode="dense"), "no spikes to be silent"),
-        (lambda: Config(freeze=0.0, chips=1), "pipeline of 2 or more"),
-        (lambda: Innovation(dims=0), "dims=0"),
-        (lambda: Boundary(None, 4, around=Innovation(9)), "dims=9 of 4"),
-        (lambda: Boundary(None, 4, around=Innovation(4, taps=1))(jnp.ones((1, 2, 4))), "pass context=tokens"),
+        (lambda: RateController(0.0), "bits_per_element=0.0"),
+        (lambda: RateController(float("nan")), "bits_per_element=nan"),
+        (lambda: RateController(1.0, start=0.5), "start=0.5"),
+        (lambda: RateController(1.0, groups=((0, 1), (1,))), "one group only"),
+        (lambda: LanguageConfig(budget=-1.0), "budget=-1.0"),
+        (lambda: LanguageConfig(budget=1.0), "give its --out as --init-from"),
+        (lambda: budget_of(LanguageConfig(budget=0.06, init_from="run"), 0.0625), "does not pay for the tokens"),
+        (lambda: LanguageConfig(budget=1.0, init_from="run", link="int4"), r"add \+rans"),
+        (lambda: LanguageConfig(prune_below=2.0), "prune_below=2.0: use a firing rate"),
+        (lambda: LanguageConfig(prune_below=0.0, mode="dense"), "no spikes to be silent"),
+        (lambda: LanguageConfig(prune_below=0.0, chips=1), "pipeline of 2 or more"),
+        (lambda: LearnedTransform(rank=0), "rank=0"),
+        (lambda: Boundary(None, 4, transform=LearnedTransform(9)), "rank=9 of 4"),
+        (
+            lambda: Boundary(None, 4, transform=LearnedTransform(4, context_tokens=1))(jnp.ones((1, 2, 4))),
+            "pass context=tokens",
+        ),
         (lambda: freeze([silenced(Boundary(snap.Codec(snap.Ternary()), 2), [0, 1])]), "all 2 channels"),
         (lambda: silence(Boundary(None, 2), [0]), "no threshold to raise"),
     ],
@@ -139,7 +156,7 @@ def test_what_cannot_be_raises_and_says_so(make, message):
 
 def test_a_boundary_that_keeps_all_dims_and_has_no_codec_changes_nothing():
     x, tokens = sample(2, 5, 8), jnp.arange(10).reshape(2, 5)
-    boundary = Boundary(None, 8, around=Innovation(8, taps=3))
+    boundary = Boundary(None, 8, transform=LearnedTransform(8, context_tokens=3))
     np.testing.assert_allclose(boundary(x, tokens), x, atol=1e-6)
     calibrate(boundary, x, tokens, bits=1.0)
     np.testing.assert_allclose(boundary(x, tokens), x, atol=1e-5)
@@ -148,9 +165,9 @@ def test_a_boundary_that_keeps_all_dims_and_has_no_codec_changes_nothing():
 def test_calibration_finds_the_bits_and_the_directions_that_matter():
     directions = np.linalg.qr(np.asarray(sample(8, 8, seed=1)))[0]
     x = (sample(3000, 2, seed=2) * jnp.array([5.0, 2.0])) @ jnp.asarray(directions[:, :2].T) + 3.0
-    boundary = Boundary(snap.Codec(snap.Count(15)), 8, around=Innovation(2))
+    boundary = Boundary(snap.Codec(snap.Count(15)), 8, transform=LearnedTransform(2))
     calibrate(boundary, x, bits=1.0)
-    assert float(codelength.bits_per_element(boundary.codec.encoding, boundary.prepare(x))) * 2 / 8 == pytest.approx(
+    assert float(rate_estimate.bits_per_element(boundary.codec.encoding, boundary.prepare(x))) * 2 / 8 == pytest.approx(
         1.0, rel=0.05
     )
     overlap = np.abs(np.asarray(boundary.sender.basis.value).T @ directions[:, :2])
@@ -168,12 +185,12 @@ def test_a_learned_book_takes_fewer_bits_and_is_exact():
     assert payload.size < 0.97 * before
     decoded = boundary.codec.decode(payload, shape=x.shape, dtype=x.dtype)
     np.testing.assert_array_equal(decoded, boundary.codec.quantize(x))
-    entropy = float(codelength.bits_per_element(boundary.codec.encoding, x))
+    entropy = float(rate_estimate.bits_per_element(boundary.codec.encoding, x))
     assert payload.size * 8 / x.size < 1.06 * entropy + 0.05
 
 
 def two_boundaries():
-    boundaries = [Boundary(snap.Codec(snap.Count(7, 0.4)), 8, around=Innovation(6)) for _ in range(2)]
+    boundaries = [Boundary(snap.Codec(snap.Count(7, 0.4)), 8, transform=LearnedTransform(6)) for _ in range(2)]
     for i, boundary in enumerate(boundaries):
         boundary.log_threshold[...] += jnp.where(jnp.arange(6) >= 4, 6.0, 0.1 * i)  # the last two never fire
     return boundaries
@@ -202,7 +219,7 @@ def test_frozen_channels_are_gone_from_the_compiled_program():
         run = lambda x: boundary.ppermute(x, "die", [(0, 1), (1, 0)])
         fn = jax.jit(jax.shard_map(run, mesh=mesh.make({"die": 2}), in_specs=P("die"), out_specs=P("die")))
         x = sample(64, 8)
-        return fn(x), trace_compiled(fn.lower(x).compile(), mesh.make({"die": 2})).sent_bytes
+        return fn(x), compiled_traffic(fn.lower(x).compile(), mesh.make({"die": 2})).sent_bytes
 
     boundary = two_boundaries()[0]
     quiet, many = moved(silenced(boundary, [1, 5]))
@@ -212,14 +229,14 @@ def test_frozen_channels_are_gone_from_the_compiled_program():
     assert (many, few) == (2 * (32 * 6 * 4 // 8 + 1), 2 * (32 * 4 * 4 // 8 + 1))  # 15 levels in 4 bits, and the header
 
 
-def innovative(chips, pressure=None):
-    codec, around = snap.Codec(snap.Count(7, 0.5)), Innovation(8, taps=2, hidden=12)
+def innovative(chips, penalty=None):
+    codec, transform = snap.Codec(snap.Count(7, 0.5)), LearnedTransform(8, context_tokens=2, hidden=12)
     model, layout = rwkv.RWKV(SIZE, rngs=nnx.Rngs(0)), Layout(pipeline=chips)
-    task, params = divided.build(
-        model, layout, codec, None, around=lambda _: around, pressure=pressure, rngs=nnx.Rngs(1)
+    task, params = assemble.build(
+        model, layout, codec, None, transform=lambda _: transform, penalty=penalty, rngs=nnx.Rngs(1)
     )
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 256, (4, 2, 17)), jnp.int32)
-    return task, divided.calibrated(task, params, tokens.reshape(8, 17)[:, :-1], bits=1.0), tokens
+    return task, assemble.calibrated(task, params, tokens.reshape(8, 17)[:, :-1], bits=1.0), tokens
 
 
 def test_a_model_without_its_quietest_channels_sends_less_and_says_the_same():
@@ -230,7 +247,7 @@ def test_a_model_without_its_quietest_channels_sends_less_and_says_the_same():
     rates = (spikes != 0).reshape(-1, 8).mean(0)
     least = float(np.sort(rates)[2])
     left = int((rates > least).sum())
-    section = frozen.section(task, frozen.silenced(task, params, batch, least_rate=least), batch)
+    section = pruning.section(task, pruning.silenced(task, params, batch, least_rate=least), batch)
     nbytes = [5 * (2 * 16 * channels * 4 // 8 + 1) + 4 * channels for channels in (8, left)]
     assert left < 8
     assert section == {"channels": [8, left], "payload_bytes": nbytes, "identical": True}
@@ -239,10 +256,10 @@ def test_a_model_without_its_quietest_channels_sends_less_and_says_the_same():
 def test_a_pipeline_of_innovations_computes_what_one_chip_computes():
     """Value and gradient, both ends of every boundary too; the receiving end lives on the next die."""
     task, params, tokens = innovative(4, Penalty(0.3))
-    (loss, seen), gradient = jax.jit(task.pressed_loss_and_gradient)(params, next_token(tokens), jnp.zeros(4))
+    (loss, seen), gradient = jax.jit(task.penalized_loss_and_gradient)(params, next_token(tokens), jnp.zeros(4))
     fired = seen.firing_rate
     assert fired.min() == fired[3] == 0 < fired[:3].min()  # the last die has nobody to send to
-    model, boundaries = stages.join(task.graph, jax.tree.map(np.asarray, params))
+    model, boundaries = pipeline_stages.join(task.graph, jax.tree.map(np.asarray, params))
 
     def on_one_chip(model, boundaries):
         rows = tokens.reshape(8, -1)
@@ -251,7 +268,7 @@ def test_a_pipeline_of_innovations_computes_what_one_chip_computes():
             x = block(x)
             if boundary is not boundaries[-1]:
                 parts = boundary.prepare(x, ids).reshape(4, 2, 16, 8)
-                bits = jnp.stack([crossing(boundary.codec.encoding, z).bits for z in parts])
+                bits = jnp.stack([boundary_stats(boundary.codec.encoding, z).bits for z in parts])
                 pressed += 0.3 * bits.mean() * 8 / SIZE.width
                 x = boundary(x, ids)
         logits = jax.nn.log_softmax(model.leave(x))
@@ -262,7 +279,7 @@ def test_a_pipeline_of_innovations_computes_what_one_chip_computes():
         model, nnx.List(boundaries)
     )
     assert float(loss) == pytest.approx(float(own), rel=1e-5)
-    ours_model, ours = stages.join(task.graph, jax.tree.map(np.asarray, gradient))
+    ours_model, ours = pipeline_stages.join(task.graph, jax.tree.map(np.asarray, gradient))
     close = lambda a, b: np.testing.assert_allclose(a, b, atol=5e-5)
     jax.tree.map(close, nnx.state(ours_model), nnx.state(by_model))
     for mine, theirs in itertools.islice(zip(ours, by_boundary, strict=True), 3):
@@ -274,13 +291,13 @@ def test_a_budget_is_met_from_the_command_line_alone(tmp_path):
     words = np.random.default_rng(0).integers(97, 117, (4000, 5), dtype=np.uint8)
     words[:, 4] = ord(" ")
     (tmp_path / "text.txt").write_bytes(words.tobytes())
-    dense = Config(
-        data=str(tmp_path / "text.txt"), link="dense", chips=2, layers=2, width=32, heads=2, window=32, batch=16,
+    dense = LanguageConfig(
+        data=str(tmp_path / "text.txt"), link="dense", chips=2, layers=2, width=32, heads=2, seq_len=32, batch=16,
         microbatches=2, steps=60,
     )  # fmt: skip
     training.train(dense, tmp_path / "dense")
     config = dataclasses.replace(
-        dense, link="count:15+rans", budget=1.0, dims=20, taps=1, init_from=str(tmp_path / "dense"), steps=200
+        dense, link="count:15+rans", budget=1.0, rank=20, context_tokens=1, init_from=str(tmp_path / "dense"), steps=200
     )
     job = training.prepare(config)
     stage = nnx.merge(job.task.graph, jax.tree.map(lambda p: p[0], job.params))

@@ -8,11 +8,12 @@ import sys
 import pytest
 
 import snap_jax as snap
-from snap_jax import cli, mesh
+from snap_jax import cli
+from snap_jax.codecs.link_spec import NAMES, parse_link
 from snap_jax.errors import UsageError
-from snap_jax.specs import NAMES, parse_link
+from snap_jax.parallel import mesh
 
-SMALL = "--layers 2 --chips 2 --width 16 --heads 2 --window 32 --batch 2 --microbatches 2 --steps 2"
+SMALL = "--layers 2 --chips 2 --width 16 --heads 2 --seq-len 32 --batch 2 --microbatches 2 --steps 2"
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def failing(arguments, capsys):
         ("--link spikes", "link 'spikes' is not known"),
         ("--link tenary", r"did you mean ternary\?"),
         ("--link ternary+zip", "wire 'zip' is not known"),
-        ("--link dense+ticks", "dense has no wire"),
+        ("--link fp32+bitplanes", "dense has no wire"),
         ("--grad-link nope", "link 'nope' is not known"),
         ("--chips 3", "chips=3 does not divide layers=4"),
         ("--chips 100 --layers 100", "100 devices cannot be emulated"),
@@ -74,15 +75,15 @@ def test_train_writes_the_run_and_its_page(data, tmp_path, capsys):
             data,
             *SMALL.split(),
             "--link",
-            "ternary+ticks",
-            "--freeze",
+            "ternary+bitplanes",
+            "--prune-below",
             "0.0",
             "--out",
             str(out),
         ]
     )
     result = json.loads((out / "result.json").read_text())
-    assert result["config"]["link"] == "ternary+ticks"
+    assert result["config"]["link"] == "ternary+bitplanes"
     assert result["frozen"]["identical"]
     assert (out / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
     shown = capsys.readouterr().out
@@ -114,9 +115,9 @@ def test_every_link_of_the_help_parses():
 def test_links_that_carry_numbers():
     """A tenth of the elements: 1 + 3 + 4 bits and 1/8 a bucket with addresses, 1 + 0.4 bits as a bitmap."""
     encoding = lambda spec: parse_link(spec).encoding
-    assert encoding("int3:absmax") == snap.Integer(3)
-    assert encoding("int4:channel") == snap.Integer(4, block="channel")
-    assert encoding("int2:block32") == snap.Integer(2, block=32)
+    assert encoding("int3:absmax") == snap.Int(3)
+    assert encoding("int4:channel") == snap.Int(4, block="channel")
+    assert encoding("int2:block32") == snap.Int(2, block=32)
     assert encoding("latency:8").ticks == encoding("phase:8").ticks == 8
     assert parse_link("topk:0.1") == snap.Codec(snap.TopK(0.1, 4), snap.Events(0.1))
     assert parse_link("topk:0.5") == snap.Codec(snap.TopK(0.5, 4), snap.Bitmap(0.5))
@@ -132,8 +133,8 @@ def test_links_that_carry_numbers():
         ("phase:9", r"link 'phase:9' is not known"),
         ("topk:x", r"did you mean topk:0.1\?"),
         ("topk:0", r"TopK: fraction=0.0"),
-        ("int4:block0", r"Integer: block=0"),
-        ("int9:absmax", r"Integer: bits=9"),
+        ("int4:block0", r"Int: block=0"),
+        ("int9:absmax", r"Int: bits=9"),
     ],
 )
 def test_links_that_mean_nothing(spec, message):

@@ -8,8 +8,8 @@ from flax import nnx
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from snap_jax import mesh
 from snap_jax.models.convolution import conv, convolve, convolve_channels
+from snap_jax.parallel import mesh
 
 AXES = ("NHWC", "HWIO", "NHWC")
 

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snap_jax.data import text
+from snap_jax.data import text_loader
 from snap_jax.data.enwik8 import read_enwik8
-from snap_jax.data.files import divide
-from snap_jax.data.stdlib import load_stdlib
+from snap_jax.data.python_stdlib import load_stdlib
+from snap_jax.data.text_tree import divide
 from snap_jax.errors import UsageError
 
 
 @pytest.fixture(scope="module")
 def stdlib():
-    return text.load("stdlib")
+    return text_loader.load("stdlib")
 
 
 def write(root, files):
@@ -31,10 +31,10 @@ def write(root, files):
 
 
 def test_stdlib_heldout_text_is_as_hard_as_documented(stdlib):
-    assert 4.5 < text.order0_bits(stdlib.heldout) < 4.75
-    assert 1.85 < text.gzip_bits(stdlib.heldout) < 2.0
+    assert 4.5 < text_loader.order0_bits(stdlib.heldout) < 4.75
+    assert 1.85 < text_loader.gzip_bits(stdlib.heldout) < 2.0
     # Alike: a gap between training and held-out text is the model's, not the division's.
-    assert abs(text.gzip_bits(stdlib.heldout) - text.gzip_bits(stdlib.train)) < 0.05
+    assert abs(text_loader.gzip_bits(stdlib.heldout) - text_loader.gzip_bits(stdlib.train)) < 0.05
 
 
 def test_stdlib_holds_out_a_twentieth_or_so(stdlib):
@@ -43,7 +43,7 @@ def test_stdlib_holds_out_a_twentieth_or_so(stdlib):
 
 
 def test_stdlib_reads_the_same_twice(stdlib):
-    again = text.load("stdlib")
+    again = text_loader.load("stdlib")
     assert np.array_equal(again.train, stdlib.train)
     assert np.array_equal(again.heldout, stdlib.heldout)
 
@@ -78,14 +78,14 @@ def test_stdlib_without_sources_says_so(tmp_path):
 def test_unreadable_files_are_left_out_and_reported(tmp_path):
     write(tmp_path, {f"{i}.txt": b"word " * 10 for i in range(30)})
     (tmp_path / "dangling.txt").symlink_to(tmp_path / "gone")
-    notes = text.load(str(tmp_path)).notes
+    notes = text_loader.load(str(tmp_path)).notes
     assert notes[1:] == ("left out 1 unreadable file: dangling.txt",)
 
 
 def test_a_file_holds_out_its_last_tenth(tmp_path):
     data = random.Random(0).randbytes(1003).replace(b"\0", b"a")
     (tmp_path / "a.txt").write_bytes(data)
-    corpus = text.load(str(tmp_path / "a.txt"))
+    corpus = text_loader.load(str(tmp_path / "a.txt"))
     assert corpus.train.tobytes() == data[:903]  # int(1003 * 0.1) = 100 are held out
     assert corpus.heldout.tobytes() == data[903:]
     assert (corpus.test, corpus.notes) == (None, ("held out the last 10% of the text",))
@@ -105,7 +105,7 @@ def test_a_directory_is_text_without_binaries_and_hidden_files(tmp_path):
     os.mkfifo(tmp_path / "pipe")  # opening it would wait for ever
     with socket.socket(socket.AF_UNIX) as s:
         s.bind(str(tmp_path / "socket"))
-        corpus = text.load(str(tmp_path))
+        corpus = text_loader.load(str(tmp_path))
     assert corpus.train.tobytes() + corpus.heldout.tobytes() == b"C" * 50 + b"B" * 50
     assert "left out 1 binary file: photo.jpg" in corpus.notes
 
@@ -158,7 +158,7 @@ def test_what_is_no_text_is_named(tmp_path, monkeypatch, name, message):
     )
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=message) as error:
-        text.load(name)
+        text_loader.load(name)
     assert "\n" not in str(error.value)
 
 
@@ -182,7 +182,7 @@ def test_enwik8_absent_says_what_to_put_where(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("snap_jax.data.enwik8.CACHE", tmp_path / "cache")
     with pytest.raises(UsageError) as error:
-        text.load("enwik8", data_dir=tmp_path / "mine")
+        text_loader.load("enwik8", data_dir=tmp_path / "mine")
     for part in (
         "enwik8.zip",
         str(tmp_path / "mine"),
@@ -214,17 +214,17 @@ def test_a_zip_of_something_else_is_refused(tmp_path):
 
 def test_order0_of_a_biased_coin():
     # One byte in four is "b": H = 1/4 log2 4 + 3/4 log2(4/3).
-    assert text.order0_bits(b"aaab" * 100) == pytest.approx(0.25 * 2 + 0.75 * np.log2(4 / 3), rel=1e-12)
-    assert text.order0_bits(np.frombuffer(b"aaaa", np.uint8)) == 0
+    assert text_loader.order0_bits(b"aaab" * 100) == pytest.approx(0.25 * 2 + 0.75 * np.log2(4 / 3), rel=1e-12)
+    assert text_loader.order0_bits(np.frombuffer(b"aaaa", np.uint8)) == 0
 
 
 def test_gzip_keeps_noise_at_eight_bits():
     noise = random.Random(0).randbytes(100_000)
-    assert 8 < text.gzip_bits(noise) < 8.01
-    assert text.gzip_bits(np.frombuffer(noise, np.uint8)) == text.gzip_bits(noise)
+    assert 8 < text_loader.gzip_bits(noise) < 8.01
+    assert text_loader.gzip_bits(np.frombuffer(noise, np.uint8)) == text_loader.gzip_bits(noise)
 
 
-@pytest.mark.parametrize("measure", [text.order0_bits, text.gzip_bits])
+@pytest.mark.parametrize("measure", [text_loader.order0_bits, text_loader.gzip_bits])
 def test_no_text_has_no_bits_per_byte(measure):
     with pytest.raises(UsageError, match=f"{measure.__name__}: the text is empty"):
         measure(b"")

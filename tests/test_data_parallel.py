@@ -9,12 +9,12 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax import data_parallel
-from snap_jax.models import stages
-from snap_jax.specs import parse_link
-from snap_jax.tasks import divided
-from snap_jax.tasks.layouts import Layout, parse_layout
+from snap_jax.codecs.link_spec import parse_link
+from snap_jax.models import pipeline_stages
+from snap_jax.parallel import data
 from snap_jax.training.language import next_token
+from snap_jax.training.tasks import assemble
+from snap_jax.training.tasks.layout import Layout, parse_layout
 from tests.small_models import WIDTH, build, compiled, cross_entropy, run, tokens
 
 TERNARY = snap.Codec(snap.Ternary(threshold=1.5), snap.Packed())
@@ -22,7 +22,7 @@ TERNARY = snap.Codec(snap.Ternary(threshold=1.5), snap.Packed())
 
 def divide(layout, link="dense", grad_link="dense", data_codec=None, layers=2):
     codecs = parse_link(link), parse_link(grad_link)
-    return divided.build(build("transformer", layers), layout, *codecs, data_codec=data_codec)
+    return assemble.build(build("transformer", layers), layout, *codecs, data_codec=data_codec)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_with_dense_links_every_layout_computes_what_one_chip_computes(whole, sp
     task, params = divide(parse_layout(spec, chips))
     loss, gradient = run(task.loss_and_gradient, params, next_token(tokens(2, 4, 9)))
     assert float(loss) == pytest.approx(whole[0], rel=1e-6)
-    model, _ = stages.join(task.graph, jax.tree.map(np.asarray, gradient))
+    model, _ = pipeline_stages.join(task.graph, jax.tree.map(np.asarray, gradient))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), nnx.state(model), whole[1])
     for leaf in jax.tree.leaves(nnx.state(model)):
         assert np.abs(leaf).max() > 1e-3
@@ -53,7 +53,7 @@ def test_rows_of_replicas_are_the_gradients_of_their_parts():
     assert float(loss) == pytest.approx(np.mean([float(part[0]) for part in parts]), rel=1e-6)
     for i, (_, expected) in enumerate(parts):
         mine = jax.tree.map(lambda g, i=i: np.asarray(g)[i], gradient)
-        joined = nnx.state(stages.join(task.graph, mine)[0])
+        joined = nnx.state(pipeline_stages.join(task.graph, mine)[0])
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), joined, nnx.state(expected))
 
 
@@ -63,7 +63,7 @@ def test_coded_averages_lose_nothing():
     Parameters of the two dies differ, so do their thresholds; spikes are whole multiples of them.
     """
     task, params = divide(Layout(data=2, pipeline=2), data_codec=TERNARY)
-    average = data_parallel.average(task.mesh, TERNARY, task.specs)
+    average = data.average(task.mesh, TERNARY, task.specs)
     rng = np.random.default_rng(0)
     some = lambda p: jnp.asarray(rng.standard_normal((3, 2, *p.shape)), jnp.float32)
     gradients = jax.tree.map(some, {"norm": {"scale": params["model"]["blocks"][0]["norm1"]["scale"][...]}})
@@ -75,7 +75,7 @@ def test_coded_averages_lose_nothing():
             sent.append(update["norm"]["scale"])
         return jnp.stack(sent), state.membrane["norm"]["scale"]
 
-    snap.assert_wire(steps, gradients, directions=("forward",))
+    snap.assert_no_float_collectives(steps, gradients, directions=("forward",))
     sent, membrane = run(steps, gradients)
     g = np.asarray(gradients["norm"]["scale"])
     assert membrane.shape == (2, 2, WIDTH)  # replica, die, its parameter
@@ -99,7 +99,7 @@ def test_a_coded_step_in_three_dimensions_sends_bytes_and_learns():
         return optax.apply_updates(params, updates), state, loss, seen
 
     program = compiled(step, params, state, next_token(tokens(2, 4, 9)))
-    crossing = snap.trace_compiled(program, task.mesh).where(lambda t: np.prod(t.shape, dtype=int) > 1)
+    crossing = snap.compiled_traffic(program, task.mesh).where(lambda t: np.prod(t.shape, dtype=int) > 1)
     assert {t.dtype for t in crossing} == {"uint8", "int32"}
     assert {axes for t in crossing for axes in t.axes} == {"data", "die", "tensor"}
     losses = []
@@ -134,7 +134,7 @@ def test_mistakes_are_named():
             parse_layout(spec, 8)
     with pytest.raises(snap.UsageError, match="Layout: data=0: use 1 or more"):
         Layout(data=0)
-    with pytest.raises(snap.UsageError, match="spikes of Integer do not add up"):
+    with pytest.raises(snap.UsageError, match="spikes of Int do not add up"):
         divide(Layout(data=2), data_codec=parse_link("int8:absmax"))[0].with_average(optax.sgd(1.0))
     task, params = divide(Layout())
     with pytest.raises(snap.UsageError, match="floats cross these boundaries"):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snap_jax.data.text import batch, windows
+from snap_jax.data.text_loader import batch, windows
 from snap_jax.errors import UsageError
 
 

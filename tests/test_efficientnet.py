@@ -105,7 +105,7 @@ def test_with_ticks_it_is_spikes_that_the_depthwise_convolution_reads():
         ({"stages": ()}, "use 1 or more of everything, in one stage or more"),
         ({"stages": (Stage(3, 0, 16, 1, 1),)}, "expand=0.*use 1 or more of everything"),
         ({"classes": 0}, "classes=0"),
-        ({"ticks": -1}, "efficientnet.Config: ticks=-1: use 0 for dense activations, or more"),
+        ({"ticks": -1}, "efficientnet.EfficientNetConfig: ticks=-1: use 0 for dense activations, or more"),
     ],
 )
 def test_configs_that_make_no_network_are_refused(change, message):

@@ -11,16 +11,16 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax import mesh
-from snap_jax.encodings.integers import round_up, widen
-from snap_jax.traffic import trace
+from snap_jax.encodings.integer import round_up, widen
+from snap_jax.parallel import mesh
+from snap_jax.traffic import collective_traffic
 from tests.programs import sample
 
 
 def test_a_block_has_the_step_of_its_own_maximum():
     """3 bits: limit 3. Blocks of 2 along rows of 5, the last one short: maxima 3, 6, 12 and 1, 0, 3 -> steps / 3."""
     x = jnp.array([[3.0, -1.0, 6.0, 0.0, -12.0], [1.0, 1.0, 0.0, 0.0, 3.0]])
-    code = snap.Integer(3, block=2)
+    code = snap.Int(3, block=2)
     spikes, (steps,) = code.fire(x)
     np.testing.assert_array_equal(widen(steps)[0], [1, 2, 4])
     np.testing.assert_allclose(widen(steps)[1], [1 / 3, 2**-126, 1], rtol=2**-7)
@@ -31,7 +31,7 @@ def test_a_block_has_the_step_of_its_own_maximum():
 
 def test_a_channel_has_the_step_of_its_own_maximum():
     x = jnp.array([[[3.0, 0.5], [1.0, 6.0]]])
-    code = snap.Integer(3, block="channel")
+    code = snap.Int(3, block="channel")
     spikes, (steps,) = code.fire(x)
     assert widen(steps).tolist() == [[[1.0, 2.0]]]
     assert spikes.tolist() == [[[3, 0], [1, 3]]]
@@ -89,9 +89,9 @@ def test_a_part_of_a_tensor_may_be_too_much_for_the_wire():
 
 
 CODES = {
-    "channel": snap.Integer(4, block="channel"),
-    "blocks": snap.Integer(4, block=3),
-    "astride": snap.Integer(4, block=5),
+    "channel": snap.Int(4, block="channel"),
+    "blocks": snap.Int(4, block=3),
+    "astride": snap.Int(4, block=5),
     "topk": snap.TopK(0.2),
 }
 # Of a tensor (2, 4, 12): what is scattered, the shape of a part, and how many steps come with each code.
@@ -105,13 +105,13 @@ SCATTERS = {
 @pytest.mark.parametrize("name", CODES)
 def test_law_2_parts_of_a_tensor_are_read_with_their_own_steps(name):
     """psum_scatter along every dimension, and the first shot of a psum, in one program; and the bytes of each part."""
-    codec, exact = snap.Codec(CODES[name]), snap.Codec(snap.Float("float32"))
+    codec, exact = snap.Codec(CODES[name]), snap.Codec(snap.Cast("float32"))
 
     def program(x):
         q = codec.quantize(x)
         coded = [snap.psum_scatter(x, "x", codec=codec, **how) for how, _ in SCATTERS.values()]
         plain = [lax.psum_scatter(q, "x", **how) for how, _ in SCATTERS.values()]
-        return coded, plain, snap.psum(x, "x", codec=codec, recode=exact), lax.psum(q, "x")
+        return coded, plain, snap.psum(x, "x", codec=codec, sum_codec=exact), lax.psum(q, "x")
 
     specs = ([P("x")] * 3, [P("x")] * 3, P(), P())
     run = jax.jit(jax.shard_map(program, mesh=mesh.make({"x": 2}), in_specs=P("x"), out_specs=specs))
@@ -120,7 +120,7 @@ def test_law_2_parts_of_a_tensor_are_read_with_their_own_steps(name):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), coded, plain)
     np.testing.assert_array_equal(total, expected)
 
-    moved = [t.bytes for t in trace(run)(x) if t.op == "all_to_all"]
+    moved = [t.bytes for t in collective_traffic(run)(x) if t.op == "all_to_all"]
     width = 4 if name != "topk" else 5
     beside = lambda how: 2 * SCATTERS[how][1][name] if name != "topk" else 4
     assert moved[:3] == [2 * (48 * width // 8 + beside(how) + 1) for how in SCATTERS]
@@ -129,9 +129,9 @@ def test_law_2_parts_of_a_tensor_are_read_with_their_own_steps(name):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: snap.Integer(4, 0.5, block=32), r"Integer: block=32 belongs to .* use threshold=None"),
-        (lambda: snap.Integer(4, block=0), r"Integer: block=0: use None, 'channel' or a number from 1"),
-        (lambda: snap.Integer(4, block="row"), r"Integer: block='row': use None, 'channel'"),
+        (lambda: snap.Int(4, 0.5, block=32), r"Int: block=32 belongs to .* use threshold=None"),
+        (lambda: snap.Int(4, block=0), r"Int: block=0: use None, 'channel' or a number from 1"),
+        (lambda: snap.Int(4, block="row"), r"Int: block='row': use None, 'channel'"),
         (lambda: snap.TopK(0.0), r"TopK: fraction=0.0, bits=4: use 0 < fraction <= 1"),
         (lambda: snap.TopK(0.1, 9), r"TopK: .*bits=9: use .* bits of 2 to 8"),
         (lambda: snap.Codec(snap.TopK(0.1), snap.Events(0.05)), r"Events\(capacity=0.05\) cannot hold .* Ladder"),

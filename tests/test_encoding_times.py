@@ -8,8 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import snap_jax as snap
-from snap_jax import surrogates
-from snap_jax.encodings import simulate_latency, simulate_phase
+from snap_jax.encodings import simulate_latency, simulate_phase, surrogates
 
 simulated_latency, simulated_phase = jax.jit(simulate_latency), jax.jit(simulate_phase)
 spikes = jax.jit(lambda code, x: code.spikes(x))

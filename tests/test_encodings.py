@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import snap_jax as snap
-from snap_jax import surrogates
-from snap_jax.encodings import simulate
+from snap_jax.encodings import simulate, surrogates
 
 ALL = {
     "ternary": snap.Ternary(0.7),
@@ -21,14 +20,14 @@ ALL = {
     "rate-unsigned": snap.Rate(4, 1.2, signed=False),
     "latency": snap.Latency(5, 0.7),
     "phase": snap.Phase(3, 1.2),
-    "integer": snap.Integer(4, 0.3),
-    "integer-absmax": snap.Integer(3),
-    "integer-channel": snap.Integer(2, block="channel"),
-    "integer-block": snap.Integer(4, block=2),
+    "integer": snap.Int(4, 0.3),
+    "integer-absmax": snap.Int(3),
+    "integer-channel": snap.Int(2, block="channel"),
+    "integer-block": snap.Int(4, block=2),
     "topk": snap.TopK(0.4, 3),
-    "bf16": snap.Float("bfloat16"),
-    "f16": snap.Float("float16"),
-    "f8": snap.Float("float8_e4m3fn"),
+    "bf16": snap.Cast("bfloat16"),
+    "f16": snap.Cast("float16"),
+    "f8": snap.Cast("float8_e4m3fn"),
 }
 SHAPES = st.sampled_from([(), (0,), (5,), (2, 3)])  # few, so that each compiles once
 FLOATS = SHAPES.flatmap(
@@ -69,7 +68,7 @@ def test_one_threshold_is_one_spike_however_large_or_small(threshold, size):
     """The inverse of 2^126 and more is denormal, which XLA takes for zero."""
     x = jnp.full(size, threshold, jnp.float32)
     assert snap.Ternary(threshold).spikes(x).tolist() == [1] * size
-    assert snap.Integer(2).spikes(x).tolist() == [1] * size
+    assert snap.Int(2).spikes(x).tolist() == [1] * size
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -126,7 +125,7 @@ def test_leaky_rate_by_hand():
     assert snap.Rate(4, leak=0.5, signed=False).spikes(jnp.array([0.9, -0.9])).tolist() == [3, 0]
 
 
-@pytest.mark.parametrize("encoding", [snap.Ternary, lambda t: snap.Count(3, t), lambda t: snap.Integer(3, t)])
+@pytest.mark.parametrize("encoding", [snap.Ternary, lambda t: snap.Count(3, t), lambda t: snap.Int(3, t)])
 def test_gradients_are_those_of_a_learned_step(encoding):
     """y = s theta: dy/dx = g and dy/dtheta = s - g x / theta, g = 1 in range and 0 beyond (LSQ)."""
     theta = jnp.float32(0.5)
@@ -142,7 +141,7 @@ def test_gradients_are_those_of_a_learned_step(encoding):
 
 
 def test_integer_absmax_sends_its_step():
-    encoding, x = snap.Integer(4), jnp.array([-7.0, 3.2, 14.0])
+    encoding, x = snap.Int(4), jnp.array([-7.0, 3.2, 14.0])
     spikes, (step,) = encoding.fire(x)
     assert float(step) == 14 / 7
     assert spikes.tolist() == [-4, 2, 7]  # -3.5 rounds to even
@@ -180,10 +179,10 @@ def test_a_spike_has_the_slope_of_its_surrogate(surrogate):
         (lambda: snap.Count(0), r"Count: limit=0 fires never: use a limit of 1"),
         (lambda: snap.Rate(0), r"Rate: ticks=0.*use ticks >= 1"),
         (lambda: snap.Rate(2, leak=1.5), r"leak=1.5: use .* leak <= 1"),
-        (lambda: snap.Integer(1), r"Integer: bits=1: use 2 to 8"),
-        (lambda: snap.Float("int8"), r"Float: dtype=int8 is no float"),
+        (lambda: snap.Int(1), r"Int: bits=1: use 2 to 8"),
+        (lambda: snap.Cast("int8"), r"Cast: dtype=int8 is no float"),
         (lambda: snap.Codec(snap.Ternary()).encode(jnp.arange(3)), r"got dtype int32, only floats"),
-        (lambda: snap.Codec(snap.Float(), snap.Ticks()).encode(jnp.ones(3)), r"Ticks: .* use Packed"),
+        (lambda: snap.Codec(snap.Cast(), snap.Bitplanes()).encode(jnp.ones(3)), r"Bitplanes: .* use Packed"),
     ],
 )
 def test_errors_name_the_value_and_the_fix(make, message):

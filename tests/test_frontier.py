@@ -36,7 +36,7 @@ class Nothing(nnx.Module):
 
 
 def test_a_cotangent_crosses_back_as_the_codec_says():
-    codec = snap.Codec(snap.Integer(2), snap.Packed())
+    codec = snap.Codec(snap.Int(2), snap.Packed())
     model = tasks.Cut(Nothing(), [snap.Boundary(None, 4, grad_codec=codec)])
     x, weights = jnp.arange(4.0), jnp.array([1.0, -0.2, 0.4, -1.0])
     value, gradient = jax.value_and_grad(lambda x: (model(x, None)[0] * weights).sum())(x)
@@ -92,7 +92,7 @@ def test_the_frontier_says_how_losses_compare():
         line(dataclasses.replace(rivals[0], blocks=2), 1.05, 1.0),
     ]
     assert [pareto.of_frontier(one) for one in lines] == [True] * 4 + [False] * 3
-    assert not pareto.of_frontier(line(pareto.spikes("text", 1.0, segments=1), 1.0, 1.0))
+    assert not pareto.of_frontier(line(pareto.spikes("text", 1.0, token_groups=1), 1.0, 1.0))
     row = pareto.table("text", lines).splitlines()[-1]
     assert "x 16 dims" in row
     assert row.endswith("| 0.50 | 0.1000 |")

@@ -15,29 +15,29 @@ from benchmarks import vision as bench
 from experiments import asking, headline, language, over_chips, pricing, tasks, vision, ways
 from experiments.inside import firing_rate
 from experiments.ways import Trial, Way
-from snap_jax.innovation import Innovation
-from snap_jax.models import resnet, stages
+from snap_jax.boundary.boundary import Boundary
+from snap_jax.boundary.transform import LearnedTransform
+from snap_jax.models import pipeline_stages, resnet
 from snap_jax.models.neurons import RateNeurons, TickNeurons
-from snap_jax.nn import Boundary
-from snap_jax.pipelines import pipeline
+from snap_jax.parallel.pipeline import pipeline
 from snap_jax.traffic import Traffic, Transfer
 from snap_jax.traffic.transfer import choose
 
 MOVE = Transfer("ppermute", ("die",), 2, "uint8", 640, pairs=1, perm=((0, 1),))
 
 
-PICTURES = resnet.Config((2,), width=8, downsample=False)
+PICTURES = resnet.ResNetConfig((2,), width=8, downsample=False)
 
 
 def test_a_pass_moves_the_bytes_that_its_program_counts_tick_by_tick():
     codec = snap.Codec(snap.Count(3, 0.5), snap.Rans(ratio=1.3, least=1 / 4))  # few rungs: they take long to compile
-    boundary = Boundary(codec, 8, around=Innovation(6))
+    boundary = Boundary(codec, 8, transform=LearnedTransform(6))
     model = tasks.Cut(resnet.ResNet(PICTURES, rngs=nnx.Rngs(0)), [boundary])
     pictures = jnp.asarray(np.random.default_rng(0).standard_normal((3, 16, 4, 4, 1)), jnp.float32)
     traffic, logits = over_chips.forward(model, pictures, tokens=None)
     np.testing.assert_allclose(logits[0], nnx.jit(lambda model, x: model(x, None)[0])(model, pictures[0]), atol=1e-5)
 
-    graph, params = stages.split(model.net, [boundary, boundary])
+    graph, params = pipeline_stages.split(model.net, [boundary, boundary])
 
     def watched(params, pictures):
         stage = nnx.merge(graph, jax.tree.map(lambda p: p[0], params))

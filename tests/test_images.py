@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snap_jax.data import images
-from snap_jax.data.images import Images
+from snap_jax.data import image_loader
+from snap_jax.data.image_loader import Images
 from snap_jax.errors import UsageError
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return images.load("digits")
+    return image_loader.load("digits")
 
 
 def toy(count=10, classes=3):
@@ -46,7 +46,7 @@ def test_a_fifth_of_every_class_of_digits_is_held_out(digits):
 
 
 def test_digits_are_the_same_every_time(digits):
-    again = images.load("digits")
+    again = image_loader.load("digits")
     assert np.array_equal(again.heldout_images, digits.heldout_images)
     assert np.array_equal(again.train_labels, digits.train_labels)
 
@@ -56,7 +56,9 @@ def test_digits_are_the_same_every_time(digits):
 def test_every_epoch_shows_each_image_once(count, size, seed):
     data, epochs = toy(count), 3
     steps = -(-epochs * count // size)
-    seen = np.concatenate([images.batch(data, step=i, seed=seed, batch=size)[0][:, 0, 0, 0] for i in range(steps)])
+    seen = np.concatenate(
+        [image_loader.batch(data, step=i, seed=seed, batch=size)[0][:, 0, 0, 0] for i in range(steps)]
+    )
     for epoch in seen[: epochs * count].reshape(epochs, count):
         assert sorted(epoch) == list(range(count))
 
@@ -66,10 +68,10 @@ def test_a_batch_is_a_function_of_seed_and_step_and_keeps_labels_with_images():
     drawn = {}
     for seed in range(5):
         for step in range(5):
-            pixels, labels = images.batch(data, step=step, seed=seed, batch=10)
+            pixels, labels = image_loader.batch(data, step=step, seed=seed, batch=10)
             assert (pixels[:, 0, 0, 0] % 7 == labels).all()
             assert (pixels.dtype, labels.dtype) == (np.uint8, np.int32)
-            assert np.array_equal(pixels, images.batch(data, step=step, seed=seed, batch=10)[0])
+            assert np.array_equal(pixels, image_loader.batch(data, step=step, seed=seed, batch=10)[0])
             drawn[pixels.tobytes()] = (seed, step)
     assert len(drawn) == 25
 
@@ -84,7 +86,7 @@ def test_a_batch_is_a_function_of_seed_and_step_and_keeps_labels_with_images():
 )
 def test_bad_requests_name_the_value(change, message):
     with pytest.raises(UsageError, match=message):
-        images.batch(toy(), **({"step": 0, "seed": 0, "batch": 2} | change))
+        image_loader.batch(toy(), **({"step": 0, "seed": 0, "batch": 2} | change))
 
 
 def test_normalise_by_hand():
@@ -94,7 +96,7 @@ def test_normalise_by_hand():
     data = Images("two", pixels, labels, pixels, labels, 1)
     new = np.array([[[[50, 9]]]], np.uint8)
     for x in (new, jnp.asarray(new)):
-        y = images.normalise(data, x)
+        y = image_loader.normalise(data, x)
         assert y.dtype == np.float32
         assert type(y) is type(x) or isinstance(y, type(x))
         np.testing.assert_allclose(y, [[[[-0.5, 2]]]], rtol=1e-6)
@@ -156,7 +158,7 @@ def write(folder, *, packed=False, dotted=False, **changes):
 @pytest.mark.parametrize("dotted", [False, True])
 def test_idx_files_are_read_packed_or_not(tmp_path, packed, dotted):
     train, labels, heldout, answers = write(tmp_path, packed=packed, dotted=dotted)
-    data = images.load(str(tmp_path))
+    data = image_loader.load(str(tmp_path))
     assert np.array_equal(data.train_images, train[..., None])
     assert np.array_equal(data.train_labels, labels)
     assert np.array_equal(data.heldout_images, heldout[..., None])
@@ -189,7 +191,7 @@ def test_idx_files_are_read_packed_or_not(tmp_path, packed, dotted):
 def test_torn_idx_files_are_named(tmp_path, name, data, message):
     write(tmp_path, **{name: data})
     with pytest.raises(UsageError, match=message) as error:
-        images.load(str(tmp_path))
+        image_loader.load(str(tmp_path))
     assert f"data={str(tmp_path)!r}: " in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -200,7 +202,7 @@ def test_a_torn_gz_is_named(tmp_path, keep):
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UsageError, match=r"train-images-idx3-ubyte\.gz.*download it again"):
-        images.load(str(tmp_path))
+        image_loader.load(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -214,4 +216,4 @@ def test_a_torn_gz_is_named(tmp_path, keep):
 )
 def test_what_is_no_data_set_is_named(name, message):
     with pytest.raises(UsageError, match=message):
-        images.load(name)
+        image_loader.load(name)

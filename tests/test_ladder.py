@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
 from snap_jax import Bitmap, Codec, Events, Ladder, Packed, Ternary, UsageError
-from snap_jax.traffic import trace, trace_compiled
+from snap_jax.traffic import collective_traffic, compiled_traffic
 
 TERNARY = range(-1, 2)
 RUNGS = (Events(0.02), Bitmap(0.3), Packed())
@@ -61,7 +61,7 @@ def test_eager_takes_the_smallest_rung_that_holds(ladder):
 
 def test_a_useless_rung_is_never_taken():
     # A full bitmap of ternary spikes is as long as the two bits of Packed, and two ticks too.
-    steps = Ladder((Bitmap(), Packed(), snap.Ticks(), Events(1.0), Events(0.1))).steps(800, TERNARY)
+    steps = Ladder((Bitmap(), Packed(), snap.Bitplanes(), Events(1.0), Events(0.1))).steps(800, TERNARY)
     assert [wire.nbytes(800, TERNARY) for wire in steps] == [Events(0.1).nbytes(800, TERNARY), 200]
 
 
@@ -87,7 +87,7 @@ def gathered():
     codec = Codec(Ternary(), LADDER)
     function = jax.shard_map(lambda x: gather(x[0], codec)[None], mesh=mesh_of(x=8), in_specs=P("x"), out_specs=P("x"))
     x = firing([0] * 8)
-    return jax.jit(function).lower(x).compile(), trace(function)(x)
+    return jax.jit(function).lower(x).compile(), collective_traffic(function)(x)
 
 
 @pytest.mark.parametrize("most", [12, 13, 192, 193, SIZE])
@@ -102,7 +102,7 @@ def test_devices_agree_when_densities_differ(gathered, most):
 def test_claimed_bytes_of_each_rung_are_those_of_its_branch(gathered):
     program, traffic = gathered
     sizes = [wire.nbytes(SIZE, TERNARY) + 1 for wire in RUNGS]
-    for each in (traffic, trace_compiled(program)):
+    for each in (traffic, compiled_traffic(program)):
         assert {t.dtype for t in each.possible()} == {"uint8"}
         (choice,) = (c for c in each.choices if any(c.branches))
         assert [[t.bytes for t in branch] for branch in choice.branches] == [[size] for size in sizes]

@@ -13,8 +13,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax import membranes, mesh
-from snap_jax._jax import as_varying
+from snap_jax._compat import as_varying
+from snap_jax.parallel import error_feedback, mesh
 
 RING = [(0, 1), (1, 2), (2, 3), (3, 0)]
 MOVES = {
@@ -45,10 +45,10 @@ def run_stream(collective, xs, codec):
     """All ticks of a stream: what was heard at each, and the stream at the end."""
 
     def tick(stream, x):
-        y, stream = membranes.send(collective, stream, x, codec=codec)
+        y, stream = error_feedback.send(collective, stream, x, codec=codec)
         return stream, y
 
-    return lax.scan(tick, membranes.Stream.init(collective, xs[0]), xs)
+    return lax.scan(tick, error_feedback.Stream.init(collective, xs[0]), xs)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -94,10 +94,10 @@ def test_a_closed_loop_gains_what_an_open_one_lets_add_up():
 
     def run(xs):
         xs = xs[:, 0]
-        start = membranes.Stream(xs[0], lax.ppermute(xs[0], "x", [(0, 1), (1, 0)]))  # both know the first tensor
+        start = error_feedback.Stream(xs[0], lax.ppermute(xs[0], "x", [(0, 1), (1, 0)]))  # both know the first tensor
 
         def closed(stream, x):
-            return membranes.send(swap, stream, x, codec=codec)[::-1]
+            return error_feedback.send(swap, stream, x, codec=codec)[::-1]
 
         def opened(carry, x):
             before, heard = carry
@@ -143,11 +143,11 @@ def test_a_nan_stays_at_every_receiver_until_a_key_frame():
     gather, codec = MOVES["all_gather"], snap.Codec(snap.Ternary(1.0), snap.Packed())
 
     def run(xs):
-        stream, ys = membranes.Stream.init(gather, xs[0, 0]), []
+        stream, ys = error_feedback.Stream.init(gather, xs[0, 0]), []
         for x, c in zip(xs[:, 0], (codec, codec, codec, None), strict=True):
-            y, stream = membranes.send(gather, stream, x, codec=c)
+            y, stream = error_feedback.send(gather, stream, x, codec=c)
             ys.append(y)
-        y, stream = membranes.send(gather, stream, 2 * xs[3, 0], codec=codec)
+        y, stream = error_feedback.send(gather, stream, 2 * xs[3, 0], codec=codec)
         return jnp.stack([*ys, y])[None]
 
     ys = np.asarray(on(2, run, xs, in_specs=P(None, "x")))  # receiver, tick, sender, element
@@ -159,7 +159,7 @@ def test_a_nan_stays_at_every_receiver_until_a_key_frame():
 
 
 TERNARY = snap.Codec(snap.Ternary(threshold=1.5), snap.Packed())
-SPECS = membranes.Feedback(P("x"))
+SPECS = error_feedback.ErrorFeedbackState(P("x"))
 
 
 @pytest.mark.parametrize("relative", [True, False])
@@ -168,7 +168,7 @@ def test_no_gradient_is_lost(relative):
     grads = {"w": ar1(5, 4, 40), "b": 1e-3 * ar1(5, 4)}
 
     def run(grads):
-        tx = membranes.error_feedback(TERNARY, "x", relative=relative)
+        tx = error_feedback.error_feedback(TERNARY, "x", relative=relative)
         local = jax.tree.map(lambda g: g[:, 0], grads)
         state = tx.init(jax.tree.map(lambda g: g[0], local))
         state, sent = lax.scan(lambda state, g: tx.update(g, state)[::-1], state, local)
@@ -201,7 +201,7 @@ def test_sgd_reaches_the_dense_optimum_only_with_its_membrane(how):
     Without membranes, spikes of gradients that should cancel do not, at whatever rate.
     """
     a, b, best = least_squares()
-    tx = membranes.error_feedback(TERNARY, "x")
+    tx = error_feedback.error_feedback(TERNARY, "x")
     sgd = optax.sgd(lambda t: 0.2 / (1 + t / 50))
 
     def run(a, b):
@@ -242,7 +242,7 @@ def test_the_best_relative_thresholds_for_a_gaussian(encoding, best):
 def test_a_checkpoint_continues_bit_for_bit(tmp_path):
     """State leaves shard_map as one row a device, goes through Orbax, and comes back to the devices it came from."""
     where = mesh.make({"x": 2})
-    tx = optax.chain(membranes.error_feedback(TERNARY, "x"), optax.sgd(0.1, momentum=0.9))
+    tx = optax.chain(error_feedback.error_feedback(TERNARY, "x"), optax.sgd(0.1, momentum=0.9))
     specs = (SPECS, P())
     xs, params = ar1(6, 2, 7), {"w": jnp.zeros(7)}
     init = jax.jit(jax.shard_map(tx.init, mesh=where, in_specs=P(), out_specs=specs))
@@ -279,7 +279,7 @@ def test_a_step_with_a_nan_is_nan_everywhere_and_can_be_skipped():
     bad = xs.at[1, 0, 3].set(jnp.nan)
 
     def run(xs):
-        tx = optax.chain(membranes.error_feedback(TERNARY, "x"), optax.apply_if_finite(optax.sgd(1.0), 3))
+        tx = optax.chain(error_feedback.error_feedback(TERNARY, "x"), optax.apply_if_finite(optax.sgd(1.0), 3))
         state, out = tx.init(xs[0, 0]), []
         for x in xs[:, 0]:
             update, state = tx.update(x, state)
@@ -297,12 +297,12 @@ def test_bytes_are_those_of_the_spikes_and_one_scale():
     """Two shots of ternary spikes over 4 devices: 2 bits an element out, sums of -4 ... 4 in 4 bits back."""
 
     def run(g):
-        tx = membranes.error_feedback(TERNARY, "x")
+        tx = error_feedback.error_feedback(TERNARY, "x")
         return tx.update(g[0], tx.init(g[0]))
 
     mapped = jax.shard_map(run, mesh=mesh.make({"x": 4}), in_specs=P("x"), out_specs=(P(), SPECS))
-    traffic = snap.trace(mapped)(jnp.zeros((4, 64)))
-    snap.assert_wire(mapped, jnp.zeros((4, 64)))
+    traffic = snap.collective_traffic(mapped)(jnp.zeros((4, 64)))
+    snap.assert_no_float_collectives(mapped, jnp.zeros((4, 64)))
     part = 64 // 4
     spikes = 4 * 3 * (part * 2 // 8 + 1) + 4 * 3 * (part * 4 // 8 + 1)
     scale = [t for t in traffic if not t.shape]
@@ -312,8 +312,8 @@ def test_bytes_are_those_of_the_spikes_and_one_scale():
 
 def test_mistakes_are_named():
     with pytest.raises(snap.UsageError, match="spikes of TopK do not add up: use Ternary or Count"):
-        membranes.error_feedback(snap.Codec(snap.TopK(0.1)), "x")
-    tx = membranes.error_feedback(TERNARY, "x")
+        error_feedback.error_feedback(snap.Codec(snap.TopK(0.1)), "x")
+    tx = error_feedback.error_feedback(TERNARY, "x")
     with pytest.raises(snap.UsageError, match=r"no mesh axis 'x' here: call it inside shard_map"):
         tx.init(jnp.zeros(3))
 

@@ -8,16 +8,17 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax import results, tensor_parallel
-from snap_jax.models import stages
-from snap_jax.models.rows import split_dimension
-from snap_jax.models.uneven import Layers
-from snap_jax.nn import Boundary
-from snap_jax.specs import parse_link, unit_normal_threshold
-from snap_jax.splits import split_of
-from snap_jax.tasks import divided, uneven
-from snap_jax.tasks.layouts import Layout
-from snap_jax.traffic import trace, trace_compiled
+from snap_jax.boundary.boundary import Boundary
+from snap_jax.codecs.link_spec import parse_link, unit_normal_threshold
+from snap_jax.models import pipeline_stages
+from snap_jax.models.hetero_stages import Layers
+from snap_jax.models.param_packing import split_dimension
+from snap_jax.parallel import tensor
+from snap_jax.parallel.partition import split_of
+from snap_jax.traffic import collective_traffic, compiled_traffic
+from snap_jax.training import result_json
+from snap_jax.training.tasks import assemble, hetero_per_device
+from snap_jax.training.tasks.layout import Layout
 from tests import small_networks
 from tests.small_networks import pictures
 
@@ -25,13 +26,13 @@ pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
 
 
 def divide(name, layout, link="dense", grad_link="dense"):
-    return divided.build(small_networks.build(name), layout, parse_link(link), parse_link(grad_link))
+    return assemble.build(small_networks.build(name), layout, parse_link(link), parse_link(grad_link))
 
 
 def loss_and_gradient(name, layout):
     task, params = divide(name, layout)
     loss, gradient = jax.jit(task.loss_and_gradient)(params, pictures())
-    model, _ = stages.join(task.graph, jax.tree.map(np.asarray, gradient))
+    model, _ = pipeline_stages.join(task.graph, jax.tree.map(np.asarray, gradient))
     return float(loss), nnx.state(model)
 
 
@@ -92,7 +93,7 @@ def shots(size):
 def test_what_leaves_a_block_divided_over_channels_are_bytes():
     """2 microbatches of 2 images, 4 x 4 and then 2 x 2 places: each block leaves its stream, and what gates it."""
     task, params = divide("efficientnet", Layout(tensor=2), "count:3", "bf16")
-    traffic = trace_compiled(jax.jit(task.evaluate).lower(params, pictures()).compile(), task.mesh)
+    traffic = compiled_traffic(jax.jit(task.evaluate).lower(params, pictures()).compile(), task.mesh)
     crossing = traffic.where(lambda t: "boundary" in t.path)
     assert {t.dtype for t in crossing} == {"uint8"}
     streams, gates = [2 * 4 * 4 * 16, 2 * 2 * 2 * 24], [2 * 16 // 4] * 2
@@ -105,12 +106,12 @@ def test_every_hop_is_a_message_of_its_own_size():
     A spike takes 3 bits, a header 1 byte; 4 a threshold go ahead, once. Back, bf16 and a header.
     """
     task, params = divide("resnet", Layout(pipeline=4), "count:3", "bf16")
-    traffic = trace_compiled(jax.jit(task.loss_and_gradient).lower(params, pictures()).compile(), task.mesh)
+    traffic = compiled_traffic(jax.jit(task.loss_and_gradient).lower(params, pictures()).compile(), task.mesh)
     crossing = traffic.where(lambda t: "boundary" in t.path)
     assert {t.dtype for t in crossing} == {"uint8"}
     assert {(t.op, len(t.perm)) for t in crossing} == {("ppermute", 1)}
     widths, sizes = [32, 32, 64], [2 * 4 * 4 * 32, 2 * 4 * 4 * 32, 2 * 2 * 2 * 64]
-    rows = results.wire_section(traffic, task.mesh.shape, 5 * sum(sizes))["by_boundary"]
+    rows = result_json.wire_section(traffic, task.mesh.shape, 5 * sum(sizes))["by_boundary"]
     expected = [5 * (size * 3 // 8 + 1) + 4 * width for size, width in zip(sizes, widths, strict=True)]
     assert [row["forward_bytes"] for row in rows] == expected
     assert [row["backward_bytes"] for row in rows] == [5 * (2 * size + 1) for size in sizes]
@@ -125,14 +126,14 @@ def test_dies_and_the_chips_of_each_send_bytes_and_each_sum_counts_once_a_microb
     """
     task, params = divide("resnet", Layout(pipeline=2, tensor=2), "count:3", "bf16")
     evaluate = jax.jit(task.evaluate)
-    sent = trace_compiled(evaluate.lower(params, pictures()).compile(), task.mesh)
+    sent = compiled_traffic(evaluate.lower(params, pictures()).compile(), task.mesh)
     streams, thresholds = [2 * 4 * 4 * 32, 2 * 2 * 2 * 64], 4 * 32
     sums, hops = 2 * sum(2 * shots(size) for size in streams), 2 * (3 * (streams[0] * 3 // 8 + 1) + thresholds)
-    for traffic in (sent, trace(evaluate)(params, pictures())):
+    for traffic in (sent, collective_traffic(evaluate)(params, pictures())):
         crossing = traffic.where(lambda t: "boundary" in t.path)
         assert {t.dtype for t in crossing} == {"uint8"}
         assert {t.groups for t in crossing if "tensor" in t.axes} == {1}
-        rows = results.wire_section(traffic, task.mesh.shape, 1)["by_boundary"]
+        rows = result_json.wire_section(traffic, task.mesh.shape, 1)["by_boundary"]
         assert [(row["path"], row["forward_bytes"]) for row in rows] == [
             ("die 0 to die 1", hops),
             ("sums of tensor regions", sums),
@@ -142,15 +143,15 @@ def test_dies_and_the_chips_of_each_send_bytes_and_each_sum_counts_once_a_microb
 @pytest.fixture(scope="module")
 def divided_twice():
     """The parameters of two dies of two chips each, and the model that they are of."""
-    model = tensor_parallel.divide(small_networks.build("efficientnet"), 2, parse_link("count:3"))
-    boundaries = [Boundary(parse_link("count:3"), model.width(place)) for place in stages.cuts(model, 2)]
-    return model, *stages.split(model, boundaries)
+    model = tensor.divide(small_networks.build("efficientnet"), 2, parse_link("count:3"))
+    boundaries = [Boundary(parse_link("count:3"), model.width(place)) for place in pipeline_stages.cuts(model, 2)]
+    return model, *pipeline_stages.split(model, boundaries)
 
 
 def test_what_chips_divide_of_a_stage_is_their_shares_and_joins_to_the_very_model(divided_twice):
     model, layers, params = divided_twice
     assert {name: p.shape[:-1] for name, p in params.items()} == {"stages": (2,), "shares": (2, 2)}
-    joined, _ = stages.join(layers, params)
+    joined, _ = pipeline_stages.join(layers, params)
     jax.tree.map(np.testing.assert_array_equal, nnx.state(joined), nnx.state(model))
     for die in range(2):
         for chip in range(2):
@@ -166,9 +167,9 @@ def test_what_chips_divide_of_a_stage_is_their_shares_and_joins_to_the_very_mode
 
 def test_thresholds_of_boundaries_rise_where_chips_divide_the_rest(divided_twice):
     _, layers, params = divided_twice
-    raised = stages.raise_thresholds(layers, params, jnp.log(jnp.array([2.0, 4.0])))
+    raised = pipeline_stages.raise_thresholds(layers, params, jnp.log(jnp.array([2.0, 4.0])))
     np.testing.assert_allclose(layers.thresholds(raised), np.array(layers.thresholds(params)) * [2, 4], rtol=1e-6)
-    (before, _), (after, _) = (stages.join(layers, p) for p in (params, raised))
+    (before, _), (after, _) = (pipeline_stages.join(layers, p) for p in (params, raised))
     jax.tree.map(np.testing.assert_array_equal, nnx.state(after), nnx.state(before))
 
 
@@ -183,7 +184,7 @@ def test_replicas_average_each_parameter_in_its_own_size(divided_twice):
     scales = 10.0 ** rng.integers(-2, 3, 2)
 
     def sizes(u):
-        found = uneven.mean_sizes(layers, u[0], "data")
+        found = hetero_per_device.mean_sizes(layers, u[0], "data")
         return found.reshape(u.shape[1:])
 
     for name, spec in specs.items():

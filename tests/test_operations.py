@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from snap_jax.cost import HOROWITZ_45NM
 from snap_jax.errors import UsageError
-from snap_jax.operations import count
+from snap_jax.traffic.count_operations import count
 
 
 def counts(fn, *args):
@@ -35,15 +35,15 @@ def test_products_of_matrices(equation, shapes, macs):
 
 
 @pytest.mark.parametrize(
-    ("groups", "kernel", "taps"),
+    ("groups", "kernel", "context_tokens"),
     [(1, (8, 2, 3, 3), 2 * 9), (2, (8, 1, 3, 3), 9), (1, (8, 2, 1, 1), 2)],
 )
-def test_convolutions(groups, kernel, taps):
+def test_convolutions(groups, kernel, context_tokens):
     def convolve(x, k):
         return lax.conv_general_dilated(x, k, (1, 1), "SAME", feature_group_count=groups)
 
-    # 8 output channels on 6 x 6 positions, each a sum of `taps` products.
-    assert counts(convolve, ones(1, 2, 6, 6), ones(*kernel)) == {("mac", "float32"): 8 * 36 * taps}
+    # 8 output channels on 6 x 6 positions, each a sum of `context_tokens` products.
+    assert counts(convolve, ones(1, 2, 6, 6), ones(*kernel)) == {("mac", "float32"): 8 * 36 * context_tokens}
 
 
 @pytest.mark.parametrize(

@@ -9,22 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snap_jax as snap
-from snap_jax import codelength
-from snap_jax.calibrate import calibrate
-from snap_jax.freezing import freeze, idle_channels, silence
-from snap_jax.innovation import Innovation
-from snap_jax.ordering import Order
+from snap_jax.boundary import rate_estimate
+from snap_jax.boundary.calibrate import calibrate
+from snap_jax.boundary.channel_pruning import freeze, idle_channels, silence
+from snap_jax.boundary.token_groups import Order
+from snap_jax.boundary.transform import LearnedTransform
 
 
-@given(seed=st.integers(0, 99), segments=st.sampled_from([1, 2, 4, 12]), vocabulary=st.sampled_from([1, 3, 256]))
+@given(seed=st.integers(0, 99), token_groups=st.sampled_from([1, 2, 4, 12]), vocabulary=st.sampled_from([1, 3, 256]))
 @settings(deadline=None, max_examples=30)
-def test_what_is_arranged_is_undone_bit_for_bit_and_the_quiet_come_first(seed, segments, vocabulary):
+def test_what_is_arranged_is_undone_bit_for_bit_and_the_quiet_come_first(seed, token_groups, vocabulary):
     rng = np.random.default_rng(seed)
-    order = Order(segments, vocabulary)
+    order = Order(token_groups, vocabulary)
     order.loudness[...] = jnp.asarray(rng.integers(0, 4, vocabulary), jnp.float32)  # with ties
     tokens, z = jnp.asarray(rng.integers(0, vocabulary, (3, 4))), jnp.asarray(rng.normal(size=(3, 4, 5)), jnp.float32)
     rows = order.arrange(z, tokens)
-    assert rows.shape == (12 // segments, 5 * segments)
+    assert rows.shape == (12 // token_groups, 5 * token_groups)
     np.testing.assert_array_equal(order.undo(rows, tokens), z)
     loud = order.arrange(order.loudness[...][tokens][..., None], tokens)  # [row, segment]
     assert (np.diff(np.asarray(loud).T.reshape(-1)) >= 0).all()
@@ -37,9 +37,11 @@ def tokens_and_stream():
     return tokens, jnp.asarray(rng.normal(size=(4, 64, 3)) * np.where(tokens, 1.0, 0.1)[..., None], jnp.float32)
 
 
-def segmented(segments, tokens, x, bits=1.0):
+def segmented(token_groups, tokens, x, bits=1.0):
     boundary = snap.Boundary(
-        snap.Codec(snap.Count(5, 1.0), snap.Rans()), 3, around=Innovation(3, vocabulary=2, segments=segments)
+        snap.Codec(snap.Count(5, 1.0), snap.Rans()),
+        3,
+        transform=LearnedTransform(3, vocabulary=2, token_groups=token_groups),
     )
     calibrate(boundary, x, tokens, bits=bits)
     return boundary
@@ -48,9 +50,9 @@ def segmented(segments, tokens, x, bits=1.0):
 def test_tokens_that_differ_cost_less_apart():
     """At one step the loud half takes log2(10) bits more than the quiet one; told apart, what tells them is free."""
     tokens, x = tokens_and_stream()
-    one, two = (segmented(segments, tokens, x) for segments in (1, 2))
+    one, two = (segmented(token_groups, tokens, x) for token_groups in (1, 2))
     two.log_threshold[...] = jnp.broadcast_to(one.log_threshold[...], two.log_threshold.shape)
-    together, apart = (codelength.bits_per_element(b.codec.encoding, b.prepare(x, tokens)) for b in (one, two))
+    together, apart = (rate_estimate.bits_per_element(b.codec.encoding, b.prepare(x, tokens)) for b in (one, two))
     spikes = np.asarray(one.codec.encoding.spikes(one.sender(x, tokens)))
     entropy = lambda s: -sum(p * np.log2(p) for p in np.unique(s, return_counts=True)[1] / s.size)
     halves = [np.mean([entropy(spikes[tokens == t][:, c]) for c in range(3)]) for t in (0, 1)]
@@ -85,8 +87,8 @@ def test_frozen_channels_are_frozen_in_all_segments():
 def test_what_cannot_be_raises_and_says_so():
     with pytest.raises(snap.UsageError, match=r"Order.arrange: 3 segments do not divide 8 vectors: use a divisor"):
         Order(3, 2).arrange(jnp.zeros((2, 4, 1)), jnp.zeros((2, 4), jnp.int32))
-    with pytest.raises(snap.UsageError, match="segments=0"):
-        Innovation(4, segments=0)
-    boundary = snap.Boundary(None, 4, around=Innovation(4, segments=2))
+    with pytest.raises(snap.UsageError, match="token_groups=0"):
+        LearnedTransform(4, token_groups=0)
+    boundary = snap.Boundary(None, 4, transform=LearnedTransform(4, token_groups=2))
     with pytest.raises(snap.UsageError, match="given no context"):
         boundary(jnp.zeros((2, 4, 4)))

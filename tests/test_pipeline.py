@@ -9,33 +9,33 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax import mesh
-from snap_jax.models import rwkv, stages
-from snap_jax.nn import Boundary
-from snap_jax.pipelines import pipeline
-from snap_jax.specs import parse_link
-from snap_jax.tasks import divided
-from snap_jax.tasks.layouts import Layout
-from snap_jax.traffic import trace_compiled
+from snap_jax.boundary.boundary import Boundary
+from snap_jax.codecs.link_spec import parse_link
+from snap_jax.models import pipeline_stages, rwkv
+from snap_jax.parallel import mesh
+from snap_jax.parallel.pipeline import pipeline
+from snap_jax.traffic import compiled_traffic
 from snap_jax.training.language import next_token
+from snap_jax.training.tasks import assemble
+from snap_jax.training.tasks.layout import Layout
 
-SIZE = rwkv.Config(layers=4, width=16, heads=2, chunk=8)
+SIZE = rwkv.RWKVConfig(layers=4, width=16, heads=2, chunk=8)
 
 
-def tokens(micro=4, batch=2, window=16):
-    return next_token(np.random.default_rng(0).integers(0, 256, (micro, batch, window + 1)))
+def tokens(micro=4, batch=2, seq_len=16):
+    return next_token(np.random.default_rng(0).integers(0, 256, (micro, batch, seq_len + 1)))
 
 
 def build(chips, link="dense", grad_link="dense"):
     model, codecs = rwkv.RWKV(SIZE, rngs=nnx.Rngs(0)), (parse_link(link), parse_link(grad_link))
-    return divided.build(model, Layout(pipeline=chips), *codecs)
+    return assemble.build(model, Layout(pipeline=chips), *codecs)
 
 
 def loss_and_gradient(chips, link="dense", grad_link="dense"):
     task, params = build(chips, link, grad_link)
     loss, gradient = jax.jit(task.loss_and_gradient)(params, tokens())
     gradient = jax.tree.map(np.asarray, gradient)
-    model, boundaries = stages.join(task.graph, gradient)
+    model, boundaries = pipeline_stages.join(task.graph, gradient)
     return float(loss), nnx.state(model), boundaries
 
 
@@ -57,7 +57,7 @@ def test_coded_pipeline_computes_what_one_chip_computes_with_boundaries_that_qua
     """The law of `nn`: value and gradient, thresholds too, against a plain loop over blocks on one device."""
     loss, gradient, boundaries = loss_and_gradient(4, link)
     task, params = build(4, link)
-    model, whole_boundaries = stages.join(task.graph, jax.tree.map(np.asarray, params))
+    model, whole_boundaries = pipeline_stages.join(task.graph, jax.tree.map(np.asarray, params))
 
     def on_one_chip(model, whole_boundaries):
         inputs, labels = (jnp.asarray(a).reshape(8, -1) for a in tokens())
@@ -80,7 +80,7 @@ def test_coded_pipeline_computes_what_one_chip_computes_with_boundaries_that_qua
 def test_bytes_are_those_the_codec_claims():
     """4 dies, 4 microbatches: 7 ticks on 3 links each way, and the thresholds once."""
     task, params = build(4, "count:3", "bf16")
-    traffic = trace_compiled(jax.jit(task.loss_and_gradient).lower(params, tokens()).compile(), task.mesh)
+    traffic = compiled_traffic(jax.jit(task.loss_and_gradient).lower(params, tokens()).compile(), task.mesh)
     crossing = traffic.where(lambda t: "boundary" in t.path)
     shape = (2, 16, SIZE.width)
     spikes = 3 * 7 * parse_link("count:3").payload_bytes(shape)
@@ -111,11 +111,11 @@ def test_evaluation_counts_every_spike_once():
 
 def test_stages_join_to_the_model_they_came_from():
     model = rwkv.RWKV(SIZE, rngs=nnx.Rngs(3))
-    graph, stacked = stages.split(model, [Boundary(None, SIZE.width) for _ in range(2)])
-    joined, _ = stages.join(graph, stacked)
+    graph, stacked = pipeline_stages.split(model, [Boundary(None, SIZE.width) for _ in range(2)])
+    joined, _ = pipeline_stages.join(graph, stacked)
     jax.tree.map(np.testing.assert_array_equal, nnx.state(joined), nnx.state(model))
     with pytest.raises(snap.UsageError, match="chips=3 does not divide layers=4: use one of 1, 2, 4 chips"):
-        stages.split(model, [Boundary(None, SIZE.width) for _ in range(3)])
+        pipeline_stages.split(model, [Boundary(None, SIZE.width) for _ in range(3)])
 
 
 def test_pipeline_of_anything_is_the_composition_of_its_stages():

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from snap_jax import training
-from snap_jax.config import Config
+from snap_jax.training.config import LanguageConfig
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     data = tmp_path_factory.mktemp("data") / "text.txt"
     data.write_bytes(bytes(range(32, 127)) * 40)
-    return Config(
-        data=str(data), link="count:2", layers=2, chips=2, width=8, heads=2, window=8, batch=2, microbatches=2
+    return LanguageConfig(
+        data=str(data), link="count:2", layers=2, chips=2, width=8, heads=2, seq_len=8, batch=2, microbatches=2
     )
 
 

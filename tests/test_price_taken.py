@@ -2,12 +2,12 @@
 
 import pytest
 
-from snap_jax.report.read import read_runs
-from snap_jax.report.rows import rows
-from snap_jax.results import as_sent, cost_section
+from snap_jax.report.comparison_table import rows
+from snap_jax.report.load_run import read_runs
 from snap_jax.traffic import Traffic, Transfer
-from snap_jax.traffic.taken import taken
+from snap_jax.traffic.measured_sizes import taken
 from snap_jax.traffic.transfer import choose, join
+from snap_jax.training.result_json import as_sent, cost_section
 from tests.report_runs import SPIKING, make_run
 
 PERM = ((0, 1), (1, 2))

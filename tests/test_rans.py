@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax import Packed, Rans, UsageError, mesh
-from snap_jax.traffic import trace_compiled
-from snap_jax.wires import frequencies, lanes
+from snap_jax import Packed, Rans, UsageError
+from snap_jax.parallel import mesh
+from snap_jax.traffic import compiled_traffic
+from snap_jax.wires import frequency_tables, interleaved_ans
 from tests.programs import PAIRS, assert_same, both
 
 SEVEN = range(-3, 4)
@@ -62,10 +63,10 @@ def test_rungs_lie_close():
 @pytest.mark.parametrize("levels", [2, 3, 7, 16, 255, 256])
 @pytest.mark.parametrize("signed", [False, True])
 def test_every_symbol_can_be_coded(levels, signed):
-    book = frequencies.book(levels, -(levels // 2) if signed else 0)
+    book = frequency_tables.book(levels, -(levels // 2) if signed else 0)
     assert book.shape == (255, levels)
     assert book.min() >= 1
-    np.testing.assert_array_equal(book.sum(1), frequencies.TOTAL)
+    np.testing.assert_array_equal(book.sum(1), frequency_tables.TOTAL)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -73,10 +74,10 @@ def there_and_back(symbols, size):
     widths = jnp.asarray([1, 3, 4092])  # one as rare as can be
     edges = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(widths)])
     dealt = symbols.reshape(-1, size)
-    coded = lanes.encode(edges[dealt], widths[dealt])
+    coded = interleaved_ans.encode(edges[dealt], widths[dealt])
     string = jnp.zeros(symbols.size, jnp.uint16).at[jnp.where(coded.out, coded.place, symbols.size)].set(coded.words)
     rows = jnp.broadcast_to(edges, (size, 4))
-    return lanes.decode(coded.states, string, jnp.int32(0), dealt.shape[0], lambda _: rows), coded.total
+    return interleaved_ans.decode(coded.states, string, jnp.int32(0), dealt.shape[0], lambda _: rows), coded.total
 
 
 @settings(max_examples=30, deadline=None)
@@ -111,7 +112,7 @@ def test_all_devices_take_the_rung_of_the_largest_and_only_its_bytes_cross():
         jax.shard_map(lambda x: snap.all_gather(x, "x", codec=codec), mesh=on, in_specs=P("x"), out_specs=P("x"))
     )
     np.testing.assert_array_equal(gather(x).reshape(2, 2, -1)[0], x)
-    choices = trace_compiled(gather.lower(x).compile(), on).choices
+    choices = compiled_traffic(gather.lower(x).compile(), on).choices
     (choice,) = (c for c in choices if any(c.branches))
     rungs = [n + 1 for n in codec.body_bytes(4096)]
     assert [[t.bytes for t in branch] for branch in choice.branches] == [[n] for n in rungs]
@@ -136,8 +137,8 @@ def test_a_list_that_both_sides_hold_saves_the_names():
     """64 channels, 64 bytes of names; another number of channels, or a worse list, takes the old way."""
     s = spikes((512, 64), 0.6, np.linspace(-2, 2, 64))
     counts = np.stack([(np.asarray(s) == symbol).sum(0) for symbol in SEVEN], -1)
-    book = frequencies.fit(counts)
-    best = tuple((counts @ np.log2(frequencies.TOTAL / np.asarray(book)).T).argmin(-1).tolist())
+    book = frequency_tables.fit(counts)
+    best = tuple((counts @ np.log2(frequency_tables.TOTAL / np.asarray(book)).T).argmin(-1).tolist())
     fine = functools.partial(Rans, ratio=1.004, least=0.4, learned=book)
     plain, listed, misled = fine(), fine(lists=(best,)), fine(lists=((0,) * 64,))
     size = {wire: wire.pack(s, SEVEN).size for wire in (plain, listed, misled)}

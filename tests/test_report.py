@@ -15,9 +15,9 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from snap_jax.report import table, write_report
+from snap_jax.report.comparison_table import rows
+from snap_jax.report.load_run import read_runs
 from snap_jax.report.png import data_uri
-from snap_jax.report.read import read_runs
-from snap_jax.report.rows import rows
 from tests.report_runs import RESULT, SPIKING, logs, make_run, some_spikes, two_runs
 
 runs = pytest.fixture(two_runs)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from snap_jax.report.pictures import MOST
+from snap_jax.report.image_raster import MOST
 from tests.report_runs import make_run, picture_spikes, some_spikes
 from tests.test_report import page
 

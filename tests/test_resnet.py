@@ -7,11 +7,11 @@ import optax
 import pytest
 from flax import nnx
 
-from snap_jax.data import images
+from snap_jax.data import image_loader
 from snap_jax.errors import UsageError
 from snap_jax.models import resnet
 
-ISOTROPIC = resnet.Config(stages=(1, 1), width=16, downsample=False)
+ISOTROPIC = resnet.ResNetConfig(stages=(1, 1), width=16, downsample=False)
 
 
 def build(config, seed=0):
@@ -36,7 +36,7 @@ def parameters(config):
 
 @pytest.mark.parametrize("ticks", [0, 3])
 def test_an_image_does_not_see_its_batch(ticks):
-    model, x = awake(build(resnet.Config(stages=(1, 1), width=16, ticks=ticks))), pixels()
+    model, x = awake(build(resnet.ResNetConfig(stages=(1, 1), width=16, ticks=ticks))), pixels()
     one, all_ = jax.jit(lambda image: model(image[None])[0]), jax.jit(model)
     alone = jnp.stack([one(image) for image in x])
     np.testing.assert_allclose(all_(x), alone, atol=1e-4)
@@ -45,7 +45,7 @@ def test_an_image_does_not_see_its_batch(ticks):
 
 @pytest.mark.parametrize("ticks", [0, 2])
 def test_blocks_of_one_shape_start_as_the_identity(ticks):
-    model = build(resnet.Config(stages=(1, 1), width=16, downsample=False, ticks=ticks))
+    model = build(resnet.ResNetConfig(stages=(1, 1), width=16, downsample=False, ticks=ticks))
     x, body = jax.jit(lambda x: model.enter(x))(pixels()), jax.jit(lambda model, x: model.body(x))
     assert x.shape == (4 * max(ticks, 1), 8, 8, 16)
     np.testing.assert_array_equal(body(model, x), x)
@@ -86,8 +86,12 @@ def test_resnet18_has_the_parameters_of_a_resnet18():
     ("config", "image", "streams"),
     [
         (resnet.resnet18(), (224, 224, 3), [(56, 56, 64)] * 2 + [(28, 28, 128)] * 2 + [(14, 14, 256)] * 2),
-        (resnet.Config(width=8), (8, 8, 1), [(8, 8, 8)] * 2 + [(4, 4, 16)] * 2 + [(2, 2, 32)] * 2 + [(1, 1, 64)] * 2),
-        (resnet.Config(width=8, downsample=False), (8, 8, 1), [(8, 8, 8)] * 8),
+        (
+            resnet.ResNetConfig(width=8),
+            (8, 8, 1),
+            [(8, 8, 8)] * 2 + [(4, 4, 16)] * 2 + [(2, 2, 32)] * 2 + [(1, 1, 64)] * 2,
+        ),
+        (resnet.ResNetConfig(width=8, downsample=False), (8, 8, 1), [(8, 8, 8)] * 8),
     ],
 )
 def test_each_stage_halves_the_image_and_doubles_the_width(config, image, streams):
@@ -106,9 +110,9 @@ def test_each_stage_halves_the_image_and_doubles_the_width(config, image, stream
 
 @pytest.mark.parametrize("ticks", [0, 2])
 def test_it_learns_sixteen_digits(ticks):
-    data = images.load("digits")
-    x, labels = images.normalise(data, data.train_images[:16]), data.train_labels[:16]
-    graph, params = nnx.split(build(resnet.Config(stages=(1,), width=16, ticks=ticks)))
+    data = image_loader.load("digits")
+    x, labels = image_loader.normalise(data, data.train_images[:16]), data.train_labels[:16]
+    graph, params = nnx.split(build(resnet.ResNetConfig(stages=(1,), width=16, ticks=ticks)))
     optimizer = optax.adam(2e-2)
 
     def loss(params):
@@ -140,11 +144,11 @@ def test_it_learns_sixteen_digits(ticks):
 )
 def test_configs_that_make_no_network_are_refused(change, message):
     with pytest.raises(UsageError, match=message):
-        resnet.Config(**change)
+        resnet.ResNetConfig(**change)
 
 
 def test_errors():
     with pytest.raises(UsageError, match=r"norm: width=12 is no multiple of 8: use one that is, e\.g\. 16"):
-        build(resnet.Config(width=12))
+        build(resnet.ResNetConfig(width=12))
     with pytest.raises(UsageError, match=r"ResNet.enter: images of shape \(4, 8, 8, 3\), channels=1: make the last"):
         build(ISOTROPIC)(pixels(channels=3))

@@ -50,7 +50,7 @@ def test_recurrence_by_hand():
 
 
 def test_no_token_sees_its_future():
-    model = rwkv.RWKV(rwkv.Config(layers=2, width=16, heads=2, chunk=4), rngs=nnx.Rngs(0))
+    model = rwkv.RWKV(rwkv.RWKVConfig(layers=2, width=16, heads=2, chunk=4), rngs=nnx.Rngs(0))
     # Outputs of the mixes start at zero: give them weight, or nothing would flow along time.
     state = jax.tree.map(lambda p: p + 0.1, nnx.state(model))
     nnx.update(model, state)
@@ -63,6 +63,6 @@ def test_no_token_sees_its_future():
 
 def test_errors():
     with pytest.raises(UsageError, match="heads=3 does not divide width=16"):
-        rwkv.Config(width=16, heads=3)
+        rwkv.RWKVConfig(width=16, heads=3)
     with pytest.raises(UsageError, match="chunk=5 does not divide 32 tokens"):
         rwkv.wkv(*inputs(), 5)

@@ -9,16 +9,16 @@ import optax
 import pytest
 
 from snap_jax import training
-from snap_jax.config import Config, VisionConfig
 from snap_jax.errors import UsageError
-from snap_jax.models import stages
-from snap_jax.tasks.batches import Batch
-from snap_jax.tasks.divided import on_host
-from snap_jax.training import checkpoints, directory, runs, state
-from snap_jax.training.budgets import budget_of
+from snap_jax.models import pipeline_stages
+from snap_jax.training import checkpoints, lifecycle, run_dir, state
+from snap_jax.training.boundary_setup import budget_of
+from snap_jax.training.config import LanguageConfig, VisionConfig
+from snap_jax.training.init_from import inherits, weights_of
 from snap_jax.training.language import _write_raster, network
 from snap_jax.training.optimizers import optimizer
-from snap_jax.training.transfer import inherits, weights_of
+from snap_jax.training.tasks.assemble import on_host
+from snap_jax.training.tasks.losses import Batch
 from tests.training_jobs import save_untrained, write_text
 
 pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
@@ -28,8 +28,8 @@ pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
 def config(tmp_path_factory):
     """Two segments on two dies, from weights as they are made."""
     out = tmp_path_factory.mktemp("runs")
-    dense = Config(
-        data=write_text(out), mode="dense", model="transformer", layers=2, chips=2, width=8, heads=2, window=8,
+    dense = LanguageConfig(
+        data=write_text(out), mode="dense", model="transformer", layers=2, chips=2, width=8, heads=2, seq_len=8,
         batch=4, microbatches=2, steps=10, heldout_bytes=64,
     )  # fmt: skip
     save_untrained(dense, out / "dense")
@@ -37,9 +37,9 @@ def config(tmp_path_factory):
         "mode": "hybrid",
         "link": "count:7+rans",
         "budget": 3.0,
-        "dims": 6,
-        "taps": 1,
-        "segments": 2,
+        "rank": 6,
+        "context_tokens": 1,
+        "token_groups": 2,
         "grad_link": "dense",
     }
     return dataclasses.replace(dense, init_from=str(out / "dense"), **hybrid)
@@ -54,7 +54,7 @@ def test_over_chips_they_are_what_they_are_on_one(job):
     assert job.params["boundary"]["log_threshold"].shape == (2, 2, 6)  # die, segment, dims
     batch = job.batch(0)
     loss = float(jax.jit(job.task.loss)(job.params, batch))
-    model, (boundary, _) = stages.join(job.task.graph, on_host(job.params))
+    model, (boundary, _) = pipeline_stages.join(job.task.graph, on_host(job.params))
     expected = []
     for tokens, labels in zip(*batch, strict=True):  # each microbatch is sorted by itself
         stream = boundary(model.blocks[0](model.enter(tokens)), tokens)
@@ -65,7 +65,7 @@ def test_over_chips_they_are_what_they_are_on_one(job):
 
 def test_a_budget_moves_the_thresholds_of_a_die_not_of_a_segment(job):
     """Two of each, so that one taken for the other would not fail by itself."""
-    raised = stages.raise_thresholds(job.task.graph, job.params, jnp.array([0.5, 0.0]))
+    raised = pipeline_stages.raise_thresholds(job.task.graph, job.params, jnp.array([0.5, 0.0]))
     moved = raised["boundary"]["log_threshold"][...] - job.params["boundary"]["log_threshold"][...]
     np.testing.assert_allclose(moved, np.broadcast_to([[[0.5]], [[0.0]]], (2, 2, 6)), atol=1e-6)
 
@@ -77,7 +77,7 @@ def spikes(job):
 
 
 def test_spikes_are_seen_in_the_order_of_the_text(job, spikes):
-    model, (boundary, _) = stages.join(job.task.graph, on_host(job.params))
+    model, (boundary, _) = pipeline_stages.join(job.task.graph, on_host(job.params))
     tokens = job.batch(0).inputs[0]
     z = np.asarray(boundary.sender(model.blocks[0](model.enter(tokens)), tokens))  # not arranged
     assert spikes.shape == z.shape == (2, 8, 6)
@@ -103,23 +103,23 @@ def test_what_is_frozen_kept_and_handed_on(config, job, spikes, tmp_path):
         assert kept["spikes"].shape == (1, 8, 6)
     logs = np.asarray(job.params["boundary"]["log_threshold"][...])
     assert job.thresholds(job.params)["threshold_mean"] == pytest.approx([np.exp(logs[0]).mean()])  # of one boundary
-    directory.claim(tmp_path / "run", config, job.fingerprint(), overwrite=False)
+    run_dir.claim(tmp_path / "run", config, job.fingerprint(), overwrite=False)
     checkpoints.save_weights(tmp_path / "run" / "checkpoints" / "final", params)
     assert inherits(tmp_path / "run", config, [8])
-    assert not inherits(tmp_path / "run", dataclasses.replace(config, segments=4), [8])
+    assert not inherits(tmp_path / "run", dataclasses.replace(config, token_groups=4), [8])
     ours = weights_of(tmp_path / "run", config, network, job.task.graph, job.params)
     np.testing.assert_array_equal(ours["boundary"]["log_threshold"][...], params["boundary"]["log_threshold"][...])
 
 
 def test_resumed_under_a_budget_it_is_the_same_program(config, job, tmp_path):
     """Its book comes from the weights that the run started from."""
-    directory.claim(tmp_path / "run", config, job.fingerprint(), overwrite=False, origin=job.origin)
+    run_dir.claim(tmp_path / "run", config, job.fingerprint(), overwrite=False, origin=job.origin)
     with checkpoints.Checkpoints(tmp_path / "run" / "checkpoints") as saved:
         saved.save(5, state.start(job, config, job.optimizer(optimizer(config))), 0.0)
         saved.wait()
-    record = directory.record(tmp_path / "run")
+    record = run_dir.record(tmp_path / "run")
     assert record is not None
-    again, _ = runs.take_up(config, tmp_path / "run", record, lambda _: None, lambda _: None)
+    again, _ = lifecycle.take_up(config, tmp_path / "run", record, lambda _: None, lambda _: None)
     assert again.job.task == job.task
     assert len(job.origin) == 64
 
@@ -127,15 +127,18 @@ def test_resumed_under_a_budget_it_is_the_same_program(config, job, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Config(segments=0), "segments=0: use 1 or more"),
-        (lambda: Config(segments=8), "segments=8 without a budget: vectors cross as they are: add --budget"),
+        (lambda: LanguageConfig(token_groups=0), "token_groups=0: use 1 or more"),
         (
-            lambda: Config(segments=7, budget=1.0, init_from="runs/dense"),
-            "segments=7 does not divide window=128: use a divisor, such as 8",
+            lambda: LanguageConfig(token_groups=8),
+            "token_groups=8 without a budget: vectors cross as they are: add --budget",
         ),
         (
-            lambda: VisionConfig(segments=8, budget=1.0, init_from="runs/dense"),
-            "segments=8: vectors are sorted by token, and pictures have none: use 1",
+            lambda: LanguageConfig(token_groups=7, budget=1.0, init_from="runs/dense"),
+            "token_groups=7 does not divide window=128: use a divisor, such as 8",
+        ),
+        (
+            lambda: VisionConfig(token_groups=8, budget=1.0, init_from="runs/dense"),
+            "token_groups=8: vectors are sorted by token, and pictures have none: use 1",
         ),
     ],
 )
@@ -147,8 +150,8 @@ def test_what_cannot_be_is_refused(make, message):
 def test_a_budget_pays_for_the_tokens(config, job):
     """Of a microbatch of 2 x 8, at most as bytes and a head; they are needed to predict, and to sort."""
     assert 0 < job.context_bits <= (8 + 8 * 2 / 16) / 8
-    assert not dataclasses.replace(config, taps=0, segments=1).reads_tokens
-    assert dataclasses.replace(config, taps=0).reads_tokens
+    assert not dataclasses.replace(config, context_tokens=0, token_groups=1).reads_tokens
+    assert dataclasses.replace(config, context_tokens=0).reads_tokens
     assert budget_of(config, job.context_bits).bits_per_element == 3 - job.context_bits
     with pytest.raises(UsageError, match=r"budget=3.0 does not pay for the tokens that both sides hold, 3.5 bits an"):
         budget_of(config, 3.5)

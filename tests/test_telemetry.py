@@ -9,15 +9,15 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax import mesh
-from snap_jax.telemetry import Telemetry, observe
+from snap_jax.boundary.telemetry import Telemetry, observe
+from snap_jax.parallel import mesh
 
 CODES = {
     "ternary": snap.Codec(snap.Ternary(0.5)),
     "count:3": snap.Codec(snap.Count(3, 0.4)),
     "unsigned": snap.Codec(snap.Rate(4, signed=False)),
-    "int4": snap.Codec(snap.Integer(bits=4, threshold=0.3)),
-    "int8": snap.Codec(snap.Integer(bits=8)),
+    "int4": snap.Codec(snap.Int(bits=4, threshold=0.3)),
+    "int8": snap.Codec(snap.Int(bits=8)),
 }
 
 
@@ -65,7 +65,7 @@ def test_it_adds_up():
 
 def test_floats_have_bytes_but_no_spikes():
     x = sample(8, 4).astype(jnp.bfloat16)
-    for codec, nbytes in ((None, 64), (snap.Codec(snap.Float("bfloat16")), 65)):
+    for codec, nbytes in ((None, 64), (snap.Codec(snap.Cast("bfloat16")), 65)):
         seen = observe(codec, x)
         assert (seen.sent_bytes, seen.elements, seen.counts.shape) == (nbytes, 32, (0,))
         assert seen.firing_rate is None

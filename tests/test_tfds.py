@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from snap_jax.data import images
-from snap_jax.data.records import Records
+from snap_jax.data import image_loader
+from snap_jax.data.indexed_records import Records
 from snap_jax.data.tfds import middle
 from snap_jax.errors import UsageError
 
@@ -64,7 +64,7 @@ def check(data, shape):
     assert sorted(data.train_images[:][:, 0, 0, 0]) == list(range(9))
     assert sorted(data.heldout_images[:][:, 0, 0, 0]) == list(range(20, 24))
     for pixels, labels in (
-        images.batch(data, step=3, seed=0, batch=5),
+        image_loader.batch(data, step=3, seed=0, batch=5),
         (data.heldout_images[:], data.heldout_labels[:]),
     ):
         assert pixels.shape[1:] == shape
@@ -78,7 +78,7 @@ def check(data, shape):
 def test_a_prepared_data_set_is_read_without_tensorflow(prepared, tmp_path, monkeypatch, name, shape):
     (tmp_path / "tensorflow.py").write_text("raise AssertionError('this must not be imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    data = images.load(name, data_dir=prepared)
+    data = image_loader.load(name, data_dir=prepared)
     check(data, shape)
     assert isinstance(data.train_images, np.ndarray)
     assert "tensorflow" not in sys.modules
@@ -86,7 +86,7 @@ def test_a_prepared_data_set_is_read_without_tensorflow(prepared, tmp_path, monk
 
 
 def test_imagenet_stays_on_disk_and_is_cut_to_size(prepared):
-    data = images.load("imagenet2012", data_dir=prepared, imagenet_size=16)
+    data = image_loader.load("imagenet2012", data_dir=prepared, imagenet_size=16)
     assert isinstance(data.train_images, Records)
     check(data, (16, 16, 3))
     mean, _ = data.statistics
@@ -95,13 +95,13 @@ def test_imagenet_stays_on_disk_and_is_cut_to_size(prepared):
 
 def test_the_folder_of_the_environment_is_the_default(prepared, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
-    assert len(images.load("cifar10").train_images) == 9
+    assert len(image_loader.load("cifar10").train_images) == 9
 
 
 def test_the_newest_version_is_read(tmp_path):
     for version in ("3.0.2", "3.0.10"):
         prepare(tmp_path, "cifar10", "test", (32, 32, 3), version=version)
-    assert "cifar10/3.0.10" in images.load("cifar10", data_dir=tmp_path).notes[0]
+    assert "cifar10/3.0.10" in image_loader.load("cifar10", data_dir=tmp_path).notes[0]
 
 
 def test_the_middle_is_what_is_cut():
@@ -116,13 +116,13 @@ def test_a_data_set_that_is_not_there_says_how_to_prepare_it(tmp_path, name):
     pytest.importorskip("tensorflow_datasets")
     command = f"with TensorFlow installed, `tfds build {name} --file_format=array_record --data_dir={tmp_path}`"
     with pytest.raises(UsageError, match=f"data='{name}': nothing prepared in {tmp_path}/{name}: .*{command}"):
-        images.load(name, data_dir=tmp_path)
+        image_loader.load(name, data_dir=tmp_path)
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(UsageError, match=r"data='cifar100' needs an extra .*: pip install 'snap-jax\[data\]'"):
-        images.load("cifar100")
+        image_loader.load("cifar100")
 
 
 def test_torn_data_sets_are_named(prepared, tmp_path):
@@ -130,24 +130,24 @@ def test_torn_data_sets_are_named(prepared, tmp_path):
     (shards,) = folder.glob("*train*")
     shards.write_bytes(shards.read_bytes()[:200])
     with pytest.raises(UsageError, match=r"cannot read record \d+ .*: prepare the data set again") as error:
-        images.load("cifar10", data_dir=tmp_path / "torn")
+        image_loader.load("cifar10", data_dir=tmp_path / "torn")
     assert "\n" not in str(error.value)
     shards.unlink()
     with pytest.raises(UsageError, match=r"cannot read record 0 .*No such file"):
-        images.load("cifar10", data_dir=tmp_path / "torn")
+        image_loader.load("cifar10", data_dir=tmp_path / "torn")
     (folder / "dataset_info.json").write_text("{")
     with pytest.raises(UsageError, match=rf"data='cifar10': cannot read {folder} .*JSON.*: prepare it once"):
-        images.load("cifar10", data_dir=tmp_path / "torn")
+        image_loader.load("cifar10", data_dir=tmp_path / "torn")
 
 
 def test_another_format_or_split_says_which_is_wanted(tmp_path):
     prepare(tmp_path, "cifar10", "validation", (32, 32, 3))
     with pytest.raises(UsageError, match=r"no random access to split 'test' in .*--file_format=array_record"):
-        images.load("cifar10", data_dir=tmp_path)
+        image_loader.load("cifar10", data_dir=tmp_path)
     info = tmp_path / "cifar10" / "3.0.2" / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(UsageError, match=r"no random access to split 'train' in .*--file_format=array_record"):
-        images.load("cifar10", data_dir=tmp_path)
+        image_loader.load("cifar10", data_dir=tmp_path)
 
 
 def test_records_read_what_is_asked_for_and_nothing_else():

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from snap_jax.data import images
+from snap_jax.data import image_loader
 from snap_jax.data.tfds import HELDOUT, middle
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
@@ -74,7 +74,7 @@ def test_what_is_loaded_is_what_tfds_made_up(tmp_path, name, shape, classes):
         return records(builder, split)
 
     with mocked(folder, as_data_source_fn=source):
-        data = images.load(name, data_dir=tmp_path, imagenet_size=16)
+        data = image_loader.load(name, data_dir=tmp_path, imagenet_size=16)
         builder = tfds.builder_from_directory(folder)
         # Pictures are asked for decoded, labels without decoding the pictures beside them.
         assert asked == [(split, decoded) for split in ("train", HELDOUT[name]) for decoded in (set(), {"image"})]
@@ -85,7 +85,7 @@ def test_what_is_loaded_is_what_tfds_made_up(tmp_path, name, shape, classes):
             made = records(builder, split)
             np.testing.assert_array_equal(pixels[:], np.stack(pictures(name, made)))
             assert labels[:].tolist() == [int(one["label"]) for one in made]
-        pixels, _ = images.batch(data, step=0, seed=0, batch=COUNT)  # an epoch: each once, in some order
+        pixels, _ = image_loader.batch(data, step=0, seed=0, batch=COUNT)  # an epoch: each once, in some order
         made = pictures(name, records(builder, "train"))
         assert sorted(map(np.ndarray.tobytes, pixels)) == sorted(map(np.ndarray.tobytes, made))
     assert pixels.shape == (COUNT, *shape)
@@ -100,7 +100,7 @@ def test_pictures_are_read_where_tfds_mocks_the_files_below(tmp_path):
     """Nothing of ours stands in, and no label is asked for; the mock makes up one set for all splits."""
     folder = described("imagenet2012", tmp_path)
     with mocked(folder):
-        data = images.load("imagenet2012", data_dir=tmp_path, imagenet_size=16)
+        data = image_loader.load("imagenet2012", data_dir=tmp_path, imagenet_size=16)
         features = tfds.builder_from_directory(folder).info.features
         made = tfds.testing.mocking.RandomFakeGenerator(features, COUNT)
         expected = np.stack(pictures("imagenet2012", [made[i] for i in range(COUNT)]))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import over_chips
-from snap_jax.tokens import token_bits, token_wire
+from snap_jax.boundary.side_information import token_bits, token_wire
 
 BYTES = range(256)
 

@@ -1,4 +1,4 @@
-"""`assert_wire`: what it lets pass, what it finds, and what it says."""
+"""`assert_no_float_collectives`: what it lets pass, what it finds, and what it says."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic import WireError, assert_wire
+from snap_jax.traffic import FloatCollectiveError, assert_no_float_collectives
 
 ROWS = P("x")
 X = jnp.ones((8, 16))
@@ -52,20 +52,20 @@ def loss_of(f):
 
 
 def failure(fn, *args, **how):
-    with pytest.raises(WireError) as caught:
-        assert_wire(fn, *args, **how)
+    with pytest.raises(FloatCollectiveError) as caught:
+        assert_no_float_collectives(fn, *args, **how)
     return str(caught.value)
 
 
 def test_coded_both_ways_passes_and_scalars_are_exempt():
-    assert_wire(loss_of(coded_both_ways), X)
+    assert_no_float_collectives(loss_of(coded_both_ways), X)
 
 
 def test_dense_gradient_is_found_and_the_fix_is_grad_codec():
     message = failure(loss_of(coded), X)
     asked, sent = message.split("and on this backend it sends")
     lines = asked.splitlines()
-    assert lines[0] == "assert_wire(<lambda>): float tensors cross between devices uncoded."
+    assert lines[0] == "assert_no_float_collectives(<lambda>): float tensors cross between devices uncoded."
     # reduce-scatter of the gathered cotangent: 8 rows of 16 floats
     expected = ["psum_scatter", "x", "(8)", "float32[8,16]", "512", "x", "1", "backward", "net"]
     assert lines[3].split() == [*expected, "give", "it", "grad_codec="]
@@ -74,7 +74,7 @@ def test_dense_gradient_is_found_and_the_fix_is_grad_codec():
 
 
 def test_dense_gradient_may_be_allowed():
-    assert_wire(loss_of(coded), X, directions=("forward",))
+    assert_no_float_collectives(loss_of(coded), X, directions=("forward",))
 
 
 def test_dense_forward_is_found_and_the_fix_is_codec():
@@ -101,7 +101,7 @@ def test_every_float_is_found(dtype):
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "uint32", "int32", "bool"])
 def test_every_integer_passes(dtype):
-    assert_wire(sharded(lambda v: lax.ppermute(v, "x", [(0, 1)])), X.astype(dtype))
+    assert_no_float_collectives(sharded(lambda v: lax.ppermute(v, "x", [(0, 1)])), X.astype(dtype))
 
 
 def test_one_element_is_not_a_scalar():
@@ -110,12 +110,12 @@ def test_one_element_is_not_a_scalar():
 
 
 def test_gathered_scalar_is_a_scalar_though_xla_sends_an_array_of_one():
-    assert_wire(sharded(lambda v: coded(v) + lax.all_gather(v.sum(), "x").sum()), X)
+    assert_no_float_collectives(sharded(lambda v: coded(v) + lax.all_gather(v.sum(), "x").sum()), X)
 
 
 def test_scalars_combined_with_tensors_by_xla_are_told_apart():
     f = sharded(lambda v: coded(v) + sum(lax.psum((v.sum(), v.astype(jnp.int32), (v * v).sum()), "x")))
-    assert_wire(f, X)
+    assert_no_float_collectives(f, X)
 
 
 def test_floats_in_a_branch_not_counted_are_found():
@@ -166,7 +166,7 @@ def test_bytes_of_a_bfloat16_are_passed_as_integers_only():
     cast = lambda v: lax.bitcast_convert_type(
         send(lax.bitcast_convert_type(v.astype(jnp.bfloat16), jnp.uint16)), jnp.bfloat16
     )
-    assert_wire(sharded(cast), X)
+    assert_no_float_collectives(sharded(cast), X)
     widened = failure(sharded(lambda v: send(v.astype(jnp.bfloat16))), X)
     assert "bfloat16[1,16]         32 x 1" in widened
     assert "float32[1,16]         64 x 1" in widened
@@ -199,12 +199,12 @@ def test_nothing_crosses_backward():
 
 def test_unknown_direction_raises():
     with pytest.raises(UsageError, match=r"directions=\('up',\) holds \['up'\]: use 'forward' and 'backward'"):
-        assert_wire(sharded(coded), X, directions=("up",))
+        assert_no_float_collectives(sharded(coded), X, directions=("up",))
 
 
 def test_static_arguments_of_a_jitted_function():
     f = jax.jit(lambda v, how: sharded(how)(v), static_argnums=1)
-    assert_wire(f, X, coded)
+    assert_no_float_collectives(f, X, coded)
 
 
 def test_long_lists_are_cut():

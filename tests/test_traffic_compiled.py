@@ -1,4 +1,4 @@
-"""Programs compiled for 8 emulated devices: `trace_compiled` counts what `trace` does."""
+"""Programs compiled for 8 emulated devices: `compiled_traffic` counts what `collective_traffic` does."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic import trace, trace_compiled
+from snap_jax.traffic import collective_traffic, compiled_traffic
 from tests.traffic_meshes import ROWS, mesh_of, sharded
 
 SHIFT = ((0, 1), (1, 2), (2, 3), (3, 0))
@@ -81,7 +81,7 @@ def comparable(traffic):
 def test_jaxpr_and_hlo_agree(name, dtype):
     mesh, x = mesh_of(), jnp.ones((8, 16), dtype)
     f = sharded(PROGRAMS[name], mesh)
-    asked, sent = trace(f)(x), trace_compiled(compiled(f, x), mesh)
+    asked, sent = collective_traffic(f)(x), compiled_traffic(compiled(f, x), mesh)
     assert len(asked) > 0
     if name == "ppermute over both":
         # Devices 0 and 7 differ along both axes.
@@ -111,7 +111,7 @@ def test_jaxpr_and_hlo_agree_on_gradients(name):
         return g(v)
 
     f = jax.value_and_grad(loss)
-    asked, sent = trace(f)(x), trace_compiled(compiled(f, x), mesh)
+    asked, sent = collective_traffic(f)(x), compiled_traffic(compiled(f, x), mesh)
     assert {t.direction for t in asked} == {"forward", "backward"}
     assert comparable(asked) == comparable(sent)
 
@@ -119,7 +119,7 @@ def test_jaxpr_and_hlo_agree_on_gradients(name):
 def test_remat_asks_for_a_second_gather_which_the_compiler_may_merge_into_the_first():
     mesh, x = mesh_of(), jnp.ones((8, 16))
     f = jax.grad(lambda v: (sharded(jax.checkpoint(lambda u: jnp.sin(gathered(u))), mesh)(v) ** 2).sum())
-    asked, sent = comparable(trace(f)(x)), comparable(trace_compiled(compiled(f, x), mesh))
+    asked, sent = comparable(collective_traffic(f)(x)), comparable(compiled_traffic(compiled(f, x), mesh))
     assert [t.op for t in asked] == ["all_gather", "all_gather", "psum_scatter"]
     assert set(sent) <= set(asked)
     assert {t.op for t in sent} == {"all_gather", "psum_scatter"}
@@ -128,7 +128,7 @@ def test_remat_asks_for_a_second_gather_which_the_compiler_may_merge_into_the_fi
 def test_bfloat16_is_sent_as_float32_on_this_backend():
     x = jnp.ones((8, 16), jnp.bfloat16)
     f = sharded(gathered, mesh_of())
-    [asked], [sent] = trace(f)(x), trace_compiled(compiled(f, x))
+    [asked], [sent] = collective_traffic(f)(x), compiled_traffic(compiled(f, x))
     assert (asked.dtype, asked.bytes) == ("bfloat16", 32)
     assert (sent.dtype, sent.bytes) == ("float32", 64)
 
@@ -138,22 +138,22 @@ def test_axes_whatever_the_order_of_devices(order):
     mesh, x = mesh_of(order=order), jnp.ones((8, 16))
     for axis in ("y", "x"):
         f = sharded(lambda v, axis=axis: lax.psum(v, axis) + v, mesh)
-        assert [t.axes for t in trace_compiled(compiled(f, x), mesh)] == [(axis,)]
+        assert [t.axes for t in compiled_traffic(compiled(f, x), mesh)] == [(axis,)]
 
 
 def test_axes_of_three_dimensional_meshes():
     mesh, x = mesh_of((2, 2, 2), ("a", "b", "c")), jnp.ones((8, 16))
     spec = P(("a", "b", "c"))
     f = jax.shard_map(lambda v: lax.psum(v, ("a", "c")) + v, mesh=mesh, in_specs=spec, out_specs=spec)
-    assert trace_compiled(compiled(f, x), mesh) == trace(f)(x)
-    assert trace(f)(x)[0].axes == ("a", "c")
+    assert compiled_traffic(compiled(f, x), mesh) == collective_traffic(f)(x)
+    assert collective_traffic(f)(x)[0].axes == ("a", "c")
 
 
 def test_without_a_mesh_bytes_are_the_same_and_axes_unknown():
     mesh, x = mesh_of(), jnp.ones((8, 16))
     for f in (gathered, shifted):
         program = compiled(sharded(f, mesh), x)
-        [bare], [named] = trace_compiled(program), trace_compiled(program.as_text(), mesh)
+        [bare], [named] = compiled_traffic(program), compiled_traffic(program.as_text(), mesh)
         assert (bare.axes, named.axes) == ((), ("x",))
         assert bare.sent_bytes == named.sent_bytes
 
@@ -161,7 +161,7 @@ def test_without_a_mesh_bytes_are_the_same_and_axes_unknown():
 def test_mesh_of_another_size_raises():
     program = compiled(sharded(gathered, mesh_of()), jnp.ones((8, 16)))
     with pytest.raises(UsageError, match=r"the mesh has 4 devices, the program 8: pass the mesh"):
-        trace_compiled(program, mesh_of((2, 2), order=slice(4)))
+        compiled_traffic(program, mesh_of((2, 2), order=slice(4)))
 
 
 def test_what_the_compiler_adds_outside_shard_map():
@@ -169,10 +169,10 @@ def test_what_the_compiler_adds_outside_shard_map():
     put = lambda *spec: NamedSharding(mesh, P(*spec))
     f = jax.jit(lambda a, b: a @ b, in_shardings=(put(None, "x"), put("x", None)), out_shardings=put())
     a, b = jnp.ones((6, 8)), jnp.ones((8, 10))
-    [t] = trace_compiled(f.lower(a, b).compile(), mesh)
+    [t] = compiled_traffic(f.lower(a, b).compile(), mesh)
     assert (t.op, t.axes, t.shape, t.group_size, t.groups) == ("psum", ("x",), (6, 10), 4, 2)
-    assert not trace(f)(a, b)
+    assert not collective_traffic(f)(a, b)
 
 
 def test_program_on_one_device_moves_nothing():
-    assert not trace_compiled(compiled(lambda v: v @ v.T, jnp.ones((8, 16))))
+    assert not compiled_traffic(compiled(lambda v: v @ v.T, jnp.ones((8, 16))))

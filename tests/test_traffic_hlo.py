@@ -1,4 +1,4 @@
-"""`trace_compiled` on HLO that is written out here."""
+"""`compiled_traffic` on HLO that is written out here."""
 
 # ruff: noqa: E501
 # HLO has one instruction a line, however long.
@@ -8,9 +8,9 @@ import textwrap
 import pytest
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic import Transfer, trace_compiled
-from snap_jax.traffic.groups import axes_of, replica_groups
+from snap_jax.traffic import Transfer, compiled_traffic
 from snap_jax.traffic.hlo_text import parse_array, parse_instruction
+from snap_jax.traffic.replica_groups import axes_of, replica_groups
 from tests.traffic_meshes import mesh_of
 
 REDUCERS = """
@@ -34,7 +34,7 @@ def test_sync_collectives_with_path_and_direction():
         %g = u8[8,16]{1,0} all-gather(%q), channel_id=1, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}, use_global_device_ids=true, metadata={op_name="jit(f)/jvp(net)/shard_map/up/all_gather" stack_frame_id=4}
         ROOT %s = f32[2,4]{0,1} reduce-scatter(%p), replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={1}, to_apply=%sum, metadata={op_name="jit(f)/transpose(jvp(net))/shard_map/up/reduce_scatter"}
     """)
-    gather, scatter = trace_compiled(text)
+    gather, scatter = compiled_traffic(text)
     assert gather == Transfer("all_gather", (), 4, "uint8", 32, 1, "net/up", "forward", (2, 16), 2)
     assert scatter == Transfer("psum_scatter", (), 4, "float32", 128, 1, "net/up", "backward", (2, 16), 2)
 
@@ -45,7 +45,7 @@ def test_tuple_all_reduce_is_one_transfer_each():
         %c = f32[] constant(1)
         ROOT %all-reduce = (f32[], f32[2,16]{1,0}) all-reduce(%c, /*index=1*/%p), replica_groups={}, to_apply=%sum
     """)
-    assert [(t.op, t.shape, t.bytes, t.group_size) for t in trace_compiled(text)] == [
+    assert [(t.op, t.shape, t.bytes, t.group_size) for t in compiled_traffic(text)] == [
         ("psum", (), 4, 8),
         ("psum", (2, 16), 128, 8),
     ]
@@ -57,7 +57,7 @@ def test_all_reduces_that_xla_combined_keep_their_names():
         %c = f32[] constant(1)
         ROOT %all-reduce = (f32[2,16]{1,0}, f32[]) all-reduce(%p, /*index=1*/%c), replica_groups={}, to_apply=%sum, metadata={op_name="jit(f)/shard_map/(gradients/psum:transpose(jvp(net))/psum)"}
     """)
-    assert [(t.path, t.direction, t.shape) for t in trace_compiled(text)] == [
+    assert [(t.path, t.direction, t.shape) for t in compiled_traffic(text)] == [
         ("gradients", "forward", (2, 16)),
         ("net", "backward", ()),
     ]
@@ -69,7 +69,7 @@ def test_the_reducer_names_the_op(root, op):
         %p = f32[2,16]{1,0} parameter(0)
         ROOT %r = f32[2,16]{1,0} all-reduce(%p), replica_groups={}, to_apply=%sum
     """)
-    assert [t.op for t in trace_compiled(text.replace(" add(", f" {root}("))] == [op]
+    assert [t.op for t in compiled_traffic(text.replace(" add(", f" {root}("))] == [op]
 
 
 def test_a_product_has_no_namesake():
@@ -78,7 +78,7 @@ def test_a_product_has_no_namesake():
         ROOT %r = f32[2,16]{1,0} all-reduce(%p), replica_groups={}, to_apply=%sum
     """)
     with pytest.raises(UsageError, match=r"all-reduce named %r reduces by .*multiply"):
-        trace_compiled(text.replace(" add(", " multiply("))
+        compiled_traffic(text.replace(" add(", " multiply("))
 
 
 def test_start_and_done_count_once():
@@ -91,7 +91,7 @@ def test_start_and_done_count_once():
         %ard = f32[2,16]{1,0} all-reduce-done(%ars)
         ROOT %cpd = f32[2,16]{1,0} collective-permute-done(%cps)
     """)
-    assert [(t.op, t.bytes) for t in trace_compiled(text)] == [
+    assert [(t.op, t.bytes) for t in compiled_traffic(text)] == [
         ("all_gather", 128),
         ("psum", 128),
         ("ppermute", 128),
@@ -116,7 +116,7 @@ def test_async_wrappers_count_once():
     """,
         wrapped,
     )
-    assert [(t.op, t.bytes) for t in trace_compiled(text)] == [("psum_scatter", 128), ("psum_scatter", 128)]
+    assert [(t.op, t.bytes) for t in compiled_traffic(text)] == [("psum_scatter", 128), ("psum_scatter", 128)]
 
 
 LOOP = """
@@ -151,7 +151,7 @@ ENTRY = """
 
 
 def test_loops_multiply_and_conditions_run_once_more():
-    found = [(t.op, t.times, t.pairs, t.path) for t in trace_compiled(module(ENTRY, LOOP))]
+    found = [(t.op, t.times, t.pairs, t.path) for t in compiled_traffic(module(ENTRY, LOOP))]
     assert found == [("psum", 5 * (3 + 1), 0, ""), ("ppermute", 5 * 3, 2, "net/up")]
 
 
@@ -161,18 +161,18 @@ def test_quoted_backend_config_of_older_compilers():
         '"{\\"known_trip_count\\":{\\"n\\":\\"3\\"}}"',
     )
     assert quoted != LOOP
-    assert trace_compiled(module(ENTRY, quoted)) == trace_compiled(module(ENTRY, LOOP))
+    assert compiled_traffic(module(ENTRY, quoted)) == compiled_traffic(module(ENTRY, LOOP))
 
 
 def test_unknown_trip_count_raises():
     entry = ENTRY.replace('"known_trip_count":{"n":"5"}', "")
     with pytest.raises(UsageError, match=r"while loop at 'net' holds collectives .*use lax\.scan"):
-        trace_compiled(module(entry, LOOP))
+        compiled_traffic(module(entry, LOOP))
 
 
 def test_unknown_trip_count_without_collectives_is_fine():
     entry = ENTRY.replace("body=%outer", "body=%true").replace('"known_trip_count":{"n":"5"}', "")
-    assert not trace_compiled(module(entry, LOOP))
+    assert not compiled_traffic(module(entry, LOOP))
 
 
 BRANCHES = """
@@ -207,7 +207,7 @@ def test_conditional_counts_the_costliest_branch(branches):
     """,
         BRANCHES,
     )
-    traffic = trace_compiled(text)
+    traffic = compiled_traffic(text)
     assert [t.op for t in traffic] == ["psum"]
     [choice] = traffic.choices
     assert choice.path == "net"
@@ -223,7 +223,7 @@ def test_calls_are_followed():
     """,
         BRANCHES,
     )
-    assert [t.op for t in trace_compiled(text)] == ["psum"]
+    assert [t.op for t in compiled_traffic(text)] == ["psum"]
 
 
 def test_unknown_caller_of_a_collective_raises():
@@ -235,7 +235,7 @@ def test_unknown_caller_of_a_collective_raises():
         BRANCHES,
     )
     with pytest.raises(UsageError, match="custom-call named %c calls a computation with a collective"):
-        trace_compiled(text)
+        compiled_traffic(text)
 
 
 RAGGED = "ROOT %r = f32[2,16]{1,0} ragged-all-to-all(%p, %p, %p, %p, %p, %p), replica_groups={}"
@@ -256,12 +256,12 @@ DYNAMIC = "%d = f32[<=4]{0} bitcast(%p)\nROOT %r = f32[<=4]{0} all-reduce(%d), r
 def test_what_cannot_be_counted_raises(line, message):
     text = module("%p = f32[2,16]{1,0} parameter(0)\n" + line)
     with pytest.raises(UsageError, match=message):
-        trace_compiled(text)
+        compiled_traffic(text)
 
 
 def test_transfer_to_the_host_does_not_cross_devices():
     text = module("%p = f32[2,16]{1,0} parameter(0)\n" + SEND + ", is_host_transfer=true")
-    assert not trace_compiled(text)
+    assert not compiled_traffic(text)
 
 
 def test_collective_broadcast():
@@ -271,7 +271,7 @@ def test_collective_broadcast():
         %b = f32[2,16]{1,0} collective-broadcast(%p), replica_groups={{1,0},{2,3}}
         ROOT %d = f32[2,16]{1,0} collective-broadcast(%p, %s), replica_groups={{0,1,2}}, has_dynamic_root=true
     """)
-    found = [(t.op, t.bytes, t.group_size, t.groups, t.sent_bytes) for t in trace_compiled(text)]
+    found = [(t.op, t.bytes, t.group_size, t.groups, t.sent_bytes) for t in compiled_traffic(text)]
     assert found == [("pbroadcast", 128, 2, 2, 2 * 128), ("pbroadcast", 128, 3, 1, 2 * 128)]
 
 
@@ -281,7 +281,7 @@ def test_permute_that_differs_between_groups_counts_as_one_group():
         %a = f32[2,16]{1,0} collective-permute(%p), source_target_pairs={{0,1},{4,5},{2,2}}
         ROOT %b = f32[2,16]{1,0} collective-permute(%p), source_target_pairs={{0,1},{1,2},{5,4}}
     """)
-    found = [(t.axes, t.group_size, t.groups, t.perm, t.sent_bytes) for t in trace_compiled(text, mesh_of())]
+    found = [(t.axes, t.group_size, t.groups, t.perm, t.sent_bytes) for t in compiled_traffic(text, mesh_of())]
     uneven = ((0, 1), (1, 2), (5, 4))
     assert found == [(("x",), 4, 2, ((0, 1),), 2 * 128), (("y", "x"), 8, 1, uneven, 3 * 128)]
 
@@ -292,7 +292,7 @@ def test_permute_along_the_slow_axis_names_places_in_its_group():
         %p = f32[2,16]{1,0} parameter(0)
         ROOT %a = f32[2,16]{1,0} collective-permute(%p), source_target_pairs={{4,0},{5,1},{6,2},{7,3}}
     """)
-    [t] = trace_compiled(text, mesh_of())
+    [t] = compiled_traffic(text, mesh_of())
     assert (t.axes, t.group_size, t.groups, t.perm) == (("y",), 2, 4, ((1, 0),))
 
 
@@ -301,7 +301,7 @@ def test_groups_of_several_sizes():
         %p = f32[2,16]{1,0} parameter(0)
         ROOT %r = f32[2,16]{1,0} all-reduce(%p), replica_groups={{0,1},{2,3},{4,5,6},{7}}, to_apply=%sum
     """)
-    assert [(t.group_size, t.groups) for t in trace_compiled(text)] == [(2, 2), (3, 1)]
+    assert [(t.group_size, t.groups) for t in compiled_traffic(text)] == [(2, 2), (3, 1)]
 
 
 def test_replicas_are_devices_too():
@@ -312,12 +312,12 @@ def test_replicas_are_devices_too():
     """,
         header="replica_count=4",
     )
-    assert [t.group_size for t in trace_compiled(text)] == [4]
+    assert [t.group_size for t in compiled_traffic(text)] == [4]
 
 
 def test_not_hlo():
     with pytest.raises(UsageError, match=r"no HloModule with an ENTRY in 'module @jit_f'.*as_text"):
-        trace_compiled("module @jit_f")
+        compiled_traffic("module @jit_f")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`trace`: expected numbers are derived in each test from shapes, mesh and loop lengths."""
+"""`collective_traffic`: expected numbers are derived in each test from shapes, mesh and loop lengths."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic import Traffic, Transfer, trace, trace_compiled
+from snap_jax.traffic import Traffic, Transfer, collective_traffic, compiled_traffic
 from snap_jax.traffic.jaxpr import traffic_of
 
 X = jnp.ones((8, 16), jnp.float32)  # one row on each of 8 devices: float32[1,16], 64 bytes
@@ -54,7 +54,7 @@ ONE = {
 @pytest.mark.parametrize("op", ONE)
 def test_every_collective_is_counted(op):
     f, sent_in_one_group = ONE[op]
-    [t] = trace(sharded(f))(X)
+    [t] = collective_traffic(sharded(f))(X)
     perm = ((0, 1), (1, 2), (2, 3), (3, 0)) if op == "ppermute" else ()
     path = "up" * (op == "all_gather")
     size = len(perm)
@@ -67,13 +67,13 @@ def test_every_collective_is_counted(op):
     [("uint8", "uint8", 1), ("bfloat16", "bfloat16", 2), ("bool", "bool", 1), ("complex64", "complex64", 8)],
 )
 def test_dtype_and_bytes(dtype, name, size):
-    [t] = trace(sharded(gathered))(X.astype(dtype))
+    [t] = collective_traffic(sharded(gathered))(X.astype(dtype))
     assert (t.dtype, t.bytes) == (name, 16 * size)
 
 
 def test_result_that_does_not_vary_is_a_gather_all_the_same():
     f = sharded(lambda v: lax.all_gather(v, ("y", "x"), axis=0, tiled=True, to="invarying"), out=P())
-    [t] = trace(f)(X)
+    [t] = collective_traffic(f)(X)
     assert (t.op, t.axes, t.group_size, t.groups, t.sent_bytes) == (
         "all_gather",
         ("y", "x"),
@@ -87,8 +87,8 @@ def test_without_check_vma_psum_is_another_primitive():
     f = lambda v: lax.psum(v, "x")
     old = jax.shard_map(f, mesh=mesh_of(), in_specs=P("x"), out_specs=P(), check_vma=False)
     new = jax.shard_map(f, mesh=mesh_of(), in_specs=P("x"), out_specs=P())
-    assert trace(old)(X) == trace(new)(X)
-    assert len(trace(old)(X)) == 1
+    assert collective_traffic(old)(X) == collective_traffic(new)(X)
+    assert len(collective_traffic(old)(X)) == 1
 
 
 def test_each_operand_is_one_transfer():
@@ -96,36 +96,36 @@ def test_each_operand_is_one_transfer():
         a, b, c = lax.psum((v, v.astype(jnp.uint8), v.sum()), "x")
         return a + b + c + v
 
-    found = [(t.dtype, t.shape, t.bytes) for t in trace(sharded(f))(X)]
+    found = [(t.dtype, t.shape, t.bytes) for t in collective_traffic(sharded(f))(X)]
     assert found == [("float32", (1, 16), 64), ("uint8", (1, 16), 16), ("float32", (), 4)]
 
 
 def test_axis_index_groups():
     f = lambda v: lax.all_gather(v, "x", axis=0, axis_index_groups=[[0, 1], [2, 3]], tiled=True)[:1]
-    [t] = trace(sharded(f))(X)
+    [t] = collective_traffic(sharded(f))(X)
     assert (t.group_size, t.groups, t.sent_bytes) == (2, 4, 4 * 2 * ROW)
 
 
 def test_ppermute_to_oneself_moves_nothing():
-    [t] = trace(sharded(lambda v: lax.ppermute(v, "x", [(0, 1), (2, 2)])))(X)
+    [t] = collective_traffic(sharded(lambda v: lax.ppermute(v, "x", [(0, 1), (2, 2)])))(X)
     assert (t.perm, t.pairs, t.sent_bytes) == (((0, 1),), 1, 2 * ROW)
-    assert not trace(sharded(lambda v: lax.ppermute(v, "x", [(2, 2)])))(X)
+    assert not collective_traffic(sharded(lambda v: lax.ppermute(v, "x", [(2, 2)])))(X)
 
 
 def test_casts_and_indices_move_nothing():
     f = lambda v: v + lax.pcast(jnp.ones(16), ("y", "x"), to="varying") * lax.axis_index("x")
-    assert trace(sharded(f))(X) == Traffic()
+    assert collective_traffic(sharded(f))(X) == Traffic()
 
 
 def test_axis_of_one_device_moves_nothing():
     mesh = mesh_of((8, 1))
-    assert not trace(sharded(gathered, mesh=mesh))(X)
-    [t] = trace(sharded(lambda v: lax.psum(v, ("y", "x")) + v, mesh=mesh))(X)
+    assert not collective_traffic(sharded(gathered, mesh=mesh))(X)
+    [t] = collective_traffic(sharded(lambda v: lax.psum(v, ("y", "x")) + v, mesh=mesh))(X)
     assert (t.axes, t.group_size) == (("y", "x"), 8)
 
 
 def test_empty_array_moves_nothing():
-    assert not trace(sharded(gathered))(X[:, :0])
+    assert not collective_traffic(sharded(gathered))(X[:, :0])
 
 
 def test_scans_multiply():
@@ -134,24 +134,24 @@ def test_scans_multiply():
         outer = lambda c, _: (lax.scan(inner, shifted(c), None, length=3)[0], None)
         return lax.scan(outer, v, None, length=5)[0]
 
-    assert [(t.op, t.times) for t in trace(sharded(f))(X)] == [("ppermute", 5), ("all_gather", 15)]
+    assert [(t.op, t.times) for t in collective_traffic(sharded(f))(X)] == [("ppermute", 5), ("all_gather", 15)]
 
 
 def test_static_fori_loop_multiplies():
-    [t] = trace(sharded(lambda v: lax.fori_loop(2, 9, lambda i, c: shifted(c), v)))(X)
+    [t] = collective_traffic(sharded(lambda v: lax.fori_loop(2, 9, lambda i, c: shifted(c), v)))(X)
     assert t.times == 7
 
 
 @pytest.mark.parametrize(("limit", "step", "rounds"), [(5, 1, 5), (5, 2, 3), (6, 2, 3), (1, 1, 1)])
 def test_while_that_counts_to_a_literal(limit, step, rounds):
     f = lambda v: lax.while_loop(lambda c: c[0] < limit, lambda c: (c[0] + step, shifted(c[1])), (0, v))[1]
-    [t] = trace(sharded(f))(X)
+    [t] = collective_traffic(sharded(f))(X)
     assert t.times == rounds
 
 
 def test_while_that_never_turns():
     f = lambda v: lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, shifted(c[1])), (3, v))[1]
-    assert not trace(sharded(f))(X)
+    assert not collective_traffic(sharded(f))(X)
 
 
 @pytest.mark.parametrize(
@@ -175,12 +175,12 @@ def test_while_of_unknown_length_raises(name, condition, update):
             return lax.while_loop(condition, update, (0, v))[1]
 
     with pytest.raises(UsageError, match=r"while loop at 'decode' holds collectives .*use lax\.scan"):
-        trace(sharded(f))(X)
+        collective_traffic(sharded(f))(X)
 
 
 def test_while_of_unknown_length_without_collectives_is_fine():
     f = lambda v: shifted(lax.while_loop(lambda c: c.sum() < 50, lambda c: c * 2, v))
-    assert len(trace(sharded(f))(X)) == 1
+    assert len(collective_traffic(sharded(f))(X)) == 1
 
 
 def switch(v):
@@ -190,7 +190,7 @@ def switch(v):
 
 
 def test_switch_counts_the_costliest_branch_and_reports_all():
-    traffic = trace(sharded(switch))(X)
+    traffic = collective_traffic(sharded(switch))(X)
     assert [t.op for t in traffic] == ["pmax", "all_gather"]
     [choice] = traffic.choices
     assert [b.sent_bytes for b in choice.branches] == [2 * 4 * ROW, 2 * 12 * ROW, 0]
@@ -207,7 +207,7 @@ def test_cond_in_cond_in_scan():
         step = lambda c, _: (lax.cond(lax.pmax(c.sum(), ("y", "x")) > 0, deep, lambda u: u, c), None)
         return lax.scan(step, v, None, length=5)[0]
 
-    traffic = trace(sharded(f))(X)
+    traffic = collective_traffic(sharded(f))(X)
     one_pmax = 2 * 7 * 4
     assert traffic.sent_bytes == 5 * (one_pmax + one_pmax + 2 * 12 * ROW)
     assert traffic.least_sent_bytes == 5 * one_pmax
@@ -219,7 +219,7 @@ def test_cond_in_cond_in_scan():
 
 def test_cond_without_collectives_is_no_choice():
     f = lambda v: shifted(lax.cond(lax.axis_index("x") > 0, lambda u: u + 1, lambda u: u, v))
-    assert trace(sharded(f))(X).choices == ()
+    assert collective_traffic(sharded(f))(X).choices == ()
 
 
 def loss(f):
@@ -230,14 +230,14 @@ def test_gradient_has_both_directions_and_paths():
     net = jax.named_call(
         sharded(lambda v: lax.scan(lambda c, _: (gathered(c), None), v, None, length=5)[0]), name="net"
     )
-    forward, backward = trace(jax.jit(jax.grad(loss(net))))(X)
+    forward, backward = collective_traffic(jax.jit(jax.grad(loss(net))))(X)
     assert forward == Transfer("all_gather", ("x",), 4, "float32", ROW, 5, "net/up", "forward", (1, 16), 2)
     assert backward == Transfer("psum_scatter", ("x",), 4, "float32", 4 * ROW, 5, "net/up", "backward", (4, 16), 2)
 
 
 def test_gradient_inside_shard_map():
     f = lambda v: jax.grad(lambda u: (gathered(u) ** 2).sum())(v)
-    assert [(t.op, t.direction) for t in trace(sharded(f))(X)] == [
+    assert [(t.op, t.direction) for t in collective_traffic(sharded(f))(X)] == [
         ("all_gather", "forward"),
         ("psum_scatter", "backward"),
     ]
@@ -248,13 +248,13 @@ def test_gradient_of_a_replicated_parameter_is_a_psum():
         f = jax.shard_map(lambda w, u: w * u, mesh=mesh_of(), in_specs=(P(), P(("y", "x"))), out_specs=P(("y", "x")))
         return (f(theta, v) ** 2).sum()
 
-    [t] = trace(jax.grad(step))(jnp.ones((1, 16)), X)
+    [t] = collective_traffic(jax.grad(step))(jnp.ones((1, 16)), X)
     assert (t.op, t.axes, t.shape, t.direction) == ("psum", ("y", "x"), (1, 16), "backward")
 
 
 def test_remat_gathers_again_in_the_backward_pass():
     f = jax.checkpoint(lambda v: jnp.sin(gathered(jnp.sin(v))))
-    found = [(t.op, t.direction, t.path) for t in trace(jax.grad(loss(sharded(f))))(X)]
+    found = [(t.op, t.direction, t.path) for t in collective_traffic(jax.grad(loss(sharded(f))))(X)]
     assert found == [
         ("all_gather", "forward", "up"),
         ("all_gather", "backward", "rematted_computation/up"),
@@ -272,7 +272,7 @@ def test_custom_vjp_is_walked_in_both_directions():
             return (lax.ppermute(ct.astype(jnp.bfloat16), "x", SHIFT).astype(ct.dtype),)
 
     coded.defvjp(lambda v: (coded(v), None), backward)
-    found = [(t.op, t.dtype, t.direction, t.path) for t in trace(jax.grad(loss(sharded(coded))))(X)]
+    found = [(t.op, t.dtype, t.direction, t.path) for t in collective_traffic(jax.grad(loss(sharded(coded))))(X)]
     assert found == [("all_gather", "uint8", "forward", "up"), ("ppermute", "bfloat16", "backward", "down")]
 
 
@@ -282,8 +282,8 @@ def test_custom_jvp_is_walked():
         return gathered(v.astype(jnp.uint8)).astype(v.dtype)
 
     coded.defjvp(lambda p, t: (coded(*p), gathered(*t)))
-    assert [t.dtype for t in trace(sharded(coded))(X)] == ["uint8"]
-    found = [(t.op, t.dtype) for t in trace(jax.grad(loss(sharded(coded))))(X)]
+    assert [t.dtype for t in collective_traffic(sharded(coded))(X)] == ["uint8"]
+    found = [(t.op, t.dtype) for t in collective_traffic(jax.grad(loss(sharded(coded))))(X)]
     assert found == [("all_gather", "uint8"), ("psum_scatter", "float32")]
 
 
@@ -294,46 +294,46 @@ def test_nested_jit_and_scopes_join():
         with jax.named_scope("net"):
             return inner(v)
 
-    [t] = trace(jax.jit(sharded(jax.jit(f))))(X)
+    [t] = collective_traffic(jax.jit(sharded(jax.jit(f))))(X)
     assert t.path == "net/up"
 
 
 def test_vmap_keeps_the_mesh_axis():
-    [t] = trace(sharded(lambda v: jax.vmap(gathered)(v[None])[0]))(X)
+    [t] = collective_traffic(sharded(lambda v: jax.vmap(gathered)(v[None])[0]))(X)
     assert (t.axes, t.bytes) == (("x",), ROW)
 
 
 def test_vmapped_axes_are_reduced_on_the_device_before_sending():
     f = lambda v: jax.vmap(lambda u: lax.psum(u, ("x", "k")), axis_name="k")(v.reshape(4, 4))
     whole = jax.shard_map(f, mesh=mesh_of(), in_specs=ROWS, out_specs=P("y"), check_vma=False)
-    [t] = trace(whole)(X)
+    [t] = collective_traffic(whole)(X)
     assert (t.axes, t.shape, t.bytes) == (("x",), (4,), 16)
-    [sent] = trace_compiled(jax.jit(whole).lower(X).compile(), mesh_of())
+    [sent] = compiled_traffic(jax.jit(whole).lower(X).compile(), mesh_of())
     assert (sent.axes, sent.shape, sent.bytes) == (("x",), (4,), 16)
 
 
 def test_source_of_a_dynamic_broadcast_is_not_sent():
     broadcast = jax.extend.core.Primitive("pbroadcast_dynamic")
     broadcast.def_abstract_eval(lambda a, source, **_: a)
-    [t] = trace(sharded(lambda v: broadcast.bind(v, 1, axis_name=("x",))))(X)
+    [t] = collective_traffic(sharded(lambda v: broadcast.bind(v, 1, axis_name=("x",))))(X)
     assert (t.op, t.bytes, t.sent_bytes) == ("pbroadcast", ROW, 2 * 3 * ROW)
 
 
 def test_unused_results_do_not_count():
     f = lambda v: (gathered(v), v)[1]
-    assert not trace(sharded(f))(X)
+    assert not collective_traffic(sharded(f))(X)
     turning = lambda c: (lax.pmax(c[1].sum(), ("y", "x")), c[0] < 5)[1]
     f = lambda v: lax.while_loop(turning, lambda c: (c[0] + 1, shifted(c[1])), (0, v))[1]
-    assert [t.op for t in trace(sharded(f))(X)] == ["ppermute"]
+    assert [t.op for t in collective_traffic(sharded(f))(X)] == ["ppermute"]
 
 
 def test_static_arguments_of_a_jitted_function_and_keywords():
     f = jax.jit(lambda v, how, *, scale: how(v) * scale, static_argnames=("how",))
-    assert len(trace(f)(X, how=sharded(gathered), scale=2.0)) == 1
+    assert len(collective_traffic(f)(X, how=sharded(gathered), scale=2.0)) == 1
 
 
 def test_pmap_is_a_shard_map():
-    [t] = trace(jax.pmap(lambda v: lax.psum(v, "i"), axis_name="i"))(X)
+    [t] = collective_traffic(jax.pmap(lambda v: lax.psum(v, "i"), axis_name="i"))(X)
     assert (t.op, t.axes, t.group_size, t.bytes) == ("psum", ("i",), 8, ROW)
 
 
@@ -343,7 +343,7 @@ def test_explicit_axes_divide_the_operand_of_a_partly_manual_shard_map():
     f = lambda v: jax.shard_map(
         lambda u: lax.psum(u, "x"), mesh=mesh, in_specs=P("x", None), out_specs=P(), axis_names={"x"}
     )(v)
-    [t] = trace(jax.jit(f))(x)
+    [t] = collective_traffic(jax.jit(f))(x)
     assert (t.shape, t.groups, t.axes) == ((2, 8), 2, ("x",))
 
 
@@ -351,7 +351,7 @@ def test_auto_axes_of_a_partly_manual_shard_map_count_whole():
     f = lambda v: jax.shard_map(
         lambda u: lax.psum(u, "x"), mesh=mesh_of(), in_specs=P("x"), out_specs=P(), axis_names={"x"}
     )(v)
-    [t] = trace(jax.jit(f))(X)
+    [t] = collective_traffic(jax.jit(f))(X)
     assert (t.shape, t.groups) == ((2, 16), 2)
 
 
@@ -361,7 +361,7 @@ def test_ragged_all_to_all_raises():
         return lax.ragged_all_to_all(v[0], v[0], i, i, i, i, axis_name="x")[None]
 
     with pytest.raises(UsageError, match=r"ragged_all_to_all .*use lax\.all_to_all"):
-        trace(sharded(f))(X)
+        collective_traffic(sharded(f))(X)
 
 
 def without_mesh(f):
@@ -383,12 +383,12 @@ def unknown_primitive(name, params):
 def test_unknown_primitive_on_a_mesh_axis_raises():
     f = unknown_primitive("teleport", {"axis_name": ("x",)})
     with pytest.raises(UsageError, match=r"primitive 'teleport' .* names mesh axes \['x'\].*trace_compiled"):
-        trace(sharded(f))(X)
+        collective_traffic(sharded(f))(X)
 
 
 def test_unknown_primitive_off_the_mesh_is_local():
     f = unknown_primitive("polish", {"axis": "channel", "axes": (0, 1)})
-    assert len(trace(sharded(lambda v: shifted(f(v))))(X)) == 1
+    assert len(collective_traffic(sharded(lambda v: shifted(f(v))))(X)) == 1
 
 
 def test_unknown_primitive_that_holds_a_collective_raises():
@@ -396,7 +396,7 @@ def test_unknown_primitive_that_holds_a_collective_raises():
         return unknown_primitive("deferred", {"jaxpr": without_mesh(shifted)})(v)
 
     with pytest.raises(UsageError, match=r"primitive 'deferred' .* holds collectives \['ppermute'\]"):
-        trace(sharded(f))(X)
+        collective_traffic(sharded(f))(X)
 
 
 def test_start_is_counted_and_done_is_free():
@@ -404,22 +404,22 @@ def test_start_is_counted_and_done_is_free():
         unknown_primitive("ppermute_start", {"axis_name": ("x",), "perm": SHIFT}),
         unknown_primitive("ppermute_done", {"axis_name": ("x",)}),
     )
-    assert trace(sharded(lambda v: done(start(v))))(X) == trace(sharded(shifted))(X)
+    assert collective_traffic(sharded(lambda v: done(start(v))))(X) == collective_traffic(sharded(shifted))(X)
 
 
 def test_json_keeps_choices():
-    traffic = trace(sharded(switch))(X)
+    traffic = collective_traffic(sharded(switch))(X)
     assert Traffic.from_json(traffic.to_json()) == traffic
 
 
 def test_where_filters_the_branches_too():
-    kept = trace(sharded(switch))(X).where(lambda t: t.op != "all_gather")
+    kept = collective_traffic(sharded(switch))(X).where(lambda t: t.op != "all_gather")
     assert [t.op for t in kept] == ["pmax"]
     assert [len(b) for b in kept.choices[0].branches] == [1, 0, 0]
 
 
 def test_prints_as_a_table():
-    lines = str(trace(sharded(switch))(X)).splitlines()
+    lines = str(collective_traffic(sharded(switch))(X)).splitlines()
     assert lines[0].split() == ["op", "over", "operand", "times", "sent", "bytes", "direction", "path"]
     assert lines[2].split() == [
         "all_gather",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic import Meter, interface_bytes, meter
+from snap_jax.traffic import Meter, interface, interface_bytes
 
 COUNTERS = """\
 Inter-|   Receive                            |  Transmit
@@ -21,7 +21,7 @@ veth1:1 2 0 0 0 0 0 0 3 4 0 0 0 0 0 0
 def counters(tmp_path, monkeypatch):
     file = tmp_path / "dev"
     file.write_text(COUNTERS)
-    monkeypatch.setattr(meter, "_COUNTERS", file)
+    monkeypatch.setattr(interface, "_COUNTERS", file)
     return file
 
 
@@ -47,7 +47,7 @@ def test_unknown_interface_raises(counters):
 
 
 def test_without_linux_counters_raises(tmp_path, monkeypatch):
-    monkeypatch.setattr(meter, "_COUNTERS", tmp_path / "none")
+    monkeypatch.setattr(interface, "_COUNTERS", tmp_path / "none")
     with pytest.raises(UsageError, match=r"interface_bytes: cannot read .*none on '.*trace_compiled"):
         interface_bytes()
 

@@ -10,12 +10,12 @@ import orbax.checkpoint as ocp
 import pytest
 
 from snap_jax import training
-from snap_jax.config import Config
-from snap_jax.data import text
+from snap_jax.codecs.link_spec import parse_link
+from snap_jax.data import text_loader
 from snap_jax.errors import UsageError
-from snap_jax.results import spike_statistics
-from snap_jax.specs import parse_link
 from snap_jax.traffic import Traffic
+from snap_jax.training.config import LanguageConfig
+from snap_jax.training.result_json import spike_statistics
 from tests.training_jobs import write_text
 
 
@@ -25,8 +25,8 @@ def data(tmp_path_factory):
 
 
 def tiny(data, **changes):
-    small = Config(
-        data=str(data), link="count:2", layers=4, width=16, heads=2, window=32, batch=4, microbatches=2, steps=30
+    small = LanguageConfig(
+        data=str(data), link="count:2", layers=4, width=16, heads=2, seq_len=32, batch=4, microbatches=2, steps=30
     )
     return dataclasses.replace(small, **changes)
 
@@ -80,7 +80,7 @@ def test_the_raster_shows_heldout_text(run, data):
     out, _, _ = run
     with np.load(out / "spikes.npz") as arrays:
         shown, spikes = arrays["text"], arrays["spikes"]
-    assert shown.tobytes() in text.load(str(data)).heldout.tobytes()
+    assert shown.tobytes() in text_loader.load(str(data)).heldout.tobytes()
     assert spikes.shape == (3, 32, 16)
     assert set(np.unique(spikes)) <= set(range(-2, 3))
 
@@ -92,8 +92,8 @@ def test_prices_baselines_versions_and_command_are_there(run, data):
     assert 0 < ucie["energy_j_per_step"][0] <= ucie["energy_j_per_step"][1]
     assert ethernet["energy_j_per_step"] is None
     assert "no source" in ethernet["energy_note"]
-    heldout = text.load(str(data)).heldout
-    assert result["baselines"]["gzip_bits_per_byte"] == text.gzip_bits(heldout)
+    heldout = text_loader.load(str(data)).heldout
+    assert result["baselines"]["gzip_bits_per_byte"] == text_loader.gzip_bits(heldout)
     assert result["versions"]["jax"]
     assert result["command"].startswith(f"snap-jax train language --data {data} --link count:2 --width 16")
     assert result["seconds"] > 0
@@ -145,8 +145,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
         ({"chips": 3}, "chips=3 does not divide layers=4: use 1, 2, 4"),
         ({"microbatches": 3}, "microbatches=3 does not divide batch=4"),
         ({"steps": 0}, "steps=0: use 1 or more"),
-        ({"link": "int44"}, "Integer: bits=44"),
-        ({"window": 100_000}, "window=100000|length=100000"),
+        ({"link": "int44"}, "Int: bits=44"),
+        ({"seq_len": 100_000}, "window=100000|length=100000"),
         ({"heads": 3}, "heads=3 does not divide width=16"),
     ],
 )

@@ -15,10 +15,10 @@ import orbax.checkpoint as ocp
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from snap_jax.config import Config
 from snap_jax.errors import UsageError
 from snap_jax.training import Stopped, checkpoints
-from snap_jax.training.files import full_disk_explained
+from snap_jax.training.atomic_io import full_disk_explained
+from snap_jax.training.config import LanguageConfig
 from snap_jax.training.job import Job
 from snap_jax.training.loop import fit
 from snap_jax.training.metrics import lines
@@ -27,7 +27,7 @@ from snap_jax.training.signals import Signals
 from snap_jax.training.state import averaged, batches_of, compile_step, start
 from tests.training_jobs import Parabola, run_of
 
-CONFIG = Config(steps=40, learning_rate=0.1, layers=2, chips=2)
+CONFIG = LanguageConfig(steps=40, learning_rate=0.1, layers=2, chips=2)
 
 
 def changed(**changes):

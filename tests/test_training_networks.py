@@ -11,11 +11,11 @@ import optax
 import pytest
 from flax import nnx
 
-from snap_jax import cli, results, training
-from snap_jax.config import VisionConfig, read_settings
-from snap_jax.models import efficientnet, resnet, stages
-from snap_jax.traffic import trace
-from snap_jax.training import checkpoints, directory
+from snap_jax import cli, training
+from snap_jax.models import efficientnet, pipeline_stages, resnet
+from snap_jax.traffic import collective_traffic
+from snap_jax.training import checkpoints, result_json, run_dir
+from snap_jax.training.config import VisionConfig, read_settings
 from tests.idx_files import write_idx
 from tests.small_networks import STAGES
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
 def two_blocks():
     """All models with two blocks that differ, which compile in a quarter of the time and less."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resnet, "resnet18", lambda **sizes: resnet.Config(stages=(1, 1), **sizes))
+        patch.setattr(resnet, "resnet18", lambda **sizes: resnet.ResNetConfig(stages=(1, 1), **sizes))
         patch.setattr(efficientnet, "B0", STAGES)
         yield
 
@@ -98,8 +98,8 @@ def test_two_dies_of_two_chips_say_what_crosses_and_hand_their_weights_on(config
     """
     wide = dataclasses.replace(config, mode="hybrid", width=32, chips=4, layout="pipeline:2+tensor")
     job = training.prepare(wide)
-    traffic = trace(job.loss_and_gradient)(job.params, job.batch(0), job.extra())
-    wire = results.wire_section(traffic, job.mesh.shape, job.crossing_elements)
+    traffic = collective_traffic(job.loss_and_gradient)(job.params, job.batch(0), job.extra())
+    wire = result_json.wire_section(traffic, job.mesh.shape, job.crossing_elements)
     streams = [2 * 4 * 4 * 32, 2 * 2 * 2 * 64]
     hop = 2 * (3 * (streams[0] * 3 // 8 + 1) + 4 * 32)
     sums = 2 * sum(2 * (size // 2 * 3 // 8 + 1 + size // 2 * 4 // 8 + 1) for size in streams)
@@ -108,7 +108,7 @@ def test_two_dies_of_two_chips_say_what_crosses_and_hand_their_weights_on(config
         ("sums of tensor regions", sums),
     ]
     assert wire["bits_per_element"] == 8 * (hop + sums) / (2 * 3 * streams[0] + 2 * 2 * sum(streams))
-    directory.claim(tmp_path, wide, job.fingerprint(), overwrite=False)
+    run_dir.claim(tmp_path, wide, job.fingerprint(), overwrite=False)
     other = jax.tree.map(lambda p: p + 1, job.params)
     checkpoints.save_weights(tmp_path / "checkpoints" / "final", other)
     again = dataclasses.replace(wide, init_from=str(tmp_path))
@@ -122,7 +122,9 @@ def test_two_dies_of_two_chips_say_what_crosses_and_hand_their_weights_on(config
 
 def joined(job, params=None):
     """All that a model and its boundaries learn, on the host."""
-    model, boundaries = stages.join(job.task.graph, jax.tree.map(np.asarray, job.params if params is None else params))
+    model, boundaries = pipeline_stages.join(
+        job.task.graph, jax.tree.map(np.asarray, job.params if params is None else params)
+    )
     return {"model": nnx.state(model), "boundaries": [nnx.state(boundary) for boundary in boundaries]}
 
 
@@ -139,7 +141,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(two_dies, tmp_path):
 def test_weights_move_between_one_chip_and_dies(config, whole, two_dies):
     def start(source, **changes):
         job = training.prepare(dataclasses.replace(config, init_from=str(source), **changes))
-        return stages.join(job.task.graph, jax.tree.map(np.asarray, job.params))
+        return pipeline_stages.join(job.task.graph, jax.tree.map(np.asarray, job.params))
 
     here, _ = start(whole)
     there, fresh = start(whole, chips=2, mode="hybrid")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from snap_jax import training
-from snap_jax.config import VisionConfig
-from snap_jax.data import images
-from snap_jax.nn import Boundary
-from snap_jax.specs import parse_link
+from snap_jax.boundary.boundary import Boundary
+from snap_jax.codecs.link_spec import parse_link
+from snap_jax.data import image_loader
 from snap_jax.training import vision
-from snap_jax.training.rasters import sends_spikes, spikes_of
+from snap_jax.training.config import VisionConfig
+from snap_jax.training.spike_rasters import sends_spikes, spikes_of
 
 TINY = VisionConfig(data="digits", layers=2, width=8, batch=4, microbatches=2, chips=4, layout="data:2+pipeline:2")
 
@@ -28,18 +28,18 @@ def conclusion(config, out):
 @pytest.mark.parametrize(("mode", "ticks"), [("hybrid", 4), ("spiking", 3)])
 def test_spikes_of_one_picture_over_chips_are_those_of_one_chip(tmp_path, mode, ticks):
     """Two replicas of two dies: what leaves the first die is what stands behind block one; ticks on their own axis."""
-    link = "count:3" if mode == "hybrid" else "ternary+ticks"
+    link = "count:3" if mode == "hybrid" else "ternary+bitplanes"
     config = dataclasses.replace(TINY, mode=mode, ticks=ticks, link=link, heldout_images=3)
     job, seen = conclusion(config, tmp_path)
     assert sends_spikes(job, seen)
     with np.load(tmp_path / "spikes.npz") as kept:
         image, label, spikes = kept["image"], kept["label"], kept["spikes"]
-    pictures = images.load("digits")
+    pictures = image_loader.load("digits")
     place = round((len(pictures.heldout_images) - 1) / 2)  # the second of three, evenly spread
     np.testing.assert_array_equal(image, pictures.heldout_images[place])
     assert label == pictures.heldout_labels[place]
     model, boundary = vision.network(pictures, config), Boundary(parse_link(link), 8)
-    pixels = jnp.asarray(images.normalise(pictures, image[None]))
+    pixels = jnp.asarray(image_loader.normalise(pictures, image[None]))
     stream = model.blocks[0](model.enter(pixels))
     expected = np.asarray(boundary.codec.spikes(stream)).reshape(1, ticks if mode == "spiking" else 1, 8, 8, 8)
     assert (spikes != 0).any()

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from snap_jax import cli, training
-from snap_jax.config import Config
 from snap_jax.errors import UsageError
-from snap_jax.training import Stopped, checkpoints, directory, manifest, runs
+from snap_jax.training import Stopped, checkpoints, checksums, lifecycle, run_dir
+from snap_jax.training.config import LanguageConfig
 from tests.training_jobs import write_text
 
 pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    return Config(
+    return LanguageConfig(
         data=write_text(tmp_path_factory.mktemp("data")),
-        link="count:2", layers=2, chips=2, width=8, heads=2, window=8, batch=2, microbatches=2,
+        link="count:2", layers=2, chips=2, width=8, heads=2, seq_len=8, batch=2, microbatches=2,
         steps=40, ema=0.9, accumulate=2, heldout_bytes=256,
     )  # fmt: skip
 
@@ -68,7 +68,7 @@ def assert_same_run(out, other):
     jax.tree.map(np.testing.assert_array_equal, last_arrays(out), last_arrays(other))
     assert {"step", "best", "ema.boundary.log_threshold.value"} <= last_arrays(out).keys()
     assert logged(out) == logged(other)
-    results = [directory.finished(folder) for folder in (out, other)]
+    results = [run_dir.finished(folder) for folder in (out, other)]
     for name in ("quality", "wire", "cost", "baselines", "config"):
         assert results[0][name] == results[1][name]
 
@@ -88,12 +88,12 @@ def test_with_its_last_checkpoint_damaged_it_goes_on_from_the_one_before(config,
     shutil.copytree(stopped, out)
     largest = max((out / "checkpoints" / "21").rglob("d/*"), key=lambda path: path.stat().st_size)
     largest.write_bytes(bytes(largest.stat().st_size))
-    run, state = runs.take_up(config, out, directory.record(out), lambda _: None, notes.append)
+    run, state = lifecycle.take_up(config, out, run_dir.record(out), lambda _: None, notes.append)
     assert int(state.step) == 20
-    assert run.seconds > manifest.facts(out / "checkpoints" / "20")["seconds"]
+    assert run.seconds > checksums.facts(out / "checkpoints" / "20")["seconds"]
     assert notes[0].startswith("checkpoint 21 is not used: ")
     assert notes[1:] == ["resumed at step 20 of 40"]
-    assert directory.record(out) == run.record
+    assert run_dir.record(out) == run.record
     assert (run.record.notes, run.record.resumed_at) == (tuple(notes), (20,))
     assert not (out / "checkpoints" / "21").exists()
 
@@ -113,9 +113,9 @@ def test_a_run_is_resumed_only_as_what_it_was(config, stopped, tmp_path):
     ):
         with pytest.raises(UsageError, match=message):
             training.train(dataclasses.replace(config, **changes), stopped, resume=True)
-    directory.check_config(stopped, directory.record(stopped), dataclasses.replace(config, save_every=7))
+    run_dir.check_config(stopped, run_dir.record(stopped), dataclasses.replace(config, save_every=7))
     with pytest.raises(UsageError, match=r"data=.* has changed since the run in .*/x began"):
-        directory.check_sources(tmp_path / "x", directory.record(stopped), config, "other", "")
+        run_dir.check_sources(tmp_path / "x", run_dir.record(stopped), config, "other", "")
 
 
 def test_a_stopped_run_is_not_lost_by_accident(config, stopped):
@@ -128,7 +128,7 @@ def test_a_stopped_run_is_not_lost_by_accident(config, stopped):
 def test_a_damaged_record_is_said_to_be(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(UsageError, match=r"cannot read .*run.json .*: start again with --overwrite"):
-        directory.record(tmp_path)
+        run_dir.record(tmp_path)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -144,6 +144,6 @@ def test_the_command_line_says_how_to_go_on(monkeypatch, capsys, number, code, t
 
 
 def test_how_to_resume_is_the_command_line(config):
-    line = directory.how_to_resume(dataclasses.replace(config, data="a text"), Path("my runs"))
+    line = run_dir.how_to_resume(dataclasses.replace(config, data="a text"), Path("my runs"))
     assert line.startswith("snap-jax train language --data 'a text' --link count:2 --chips 2")
     assert line.endswith("--out 'my runs' --resume")

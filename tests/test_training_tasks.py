@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from snap_jax import cli, training
-from snap_jax.config import Config, VisionConfig, command, read_settings, written_settings
 from snap_jax.errors import UsageError
-from snap_jax.training import directory
+from snap_jax.training import run_dir
+from snap_jax.training.config import LanguageConfig, VisionConfig, command, read_settings, written_settings
 from tests.idx_files import write_idx
 from tests.training_jobs import write_text
 
@@ -28,8 +28,8 @@ def tiny(tmp_path_factory):
     write_idx(folder, "train", rng, 60)
     write_idx(folder, "t10k", rng, 20)
     common = {"layers": 2, "chips": 1, "batch": 4, "microbatches": 2, "steps": 3, "learning_rate": 0.01}
-    language = Config(
-        data=write_text(folder, lines=99), model="transformer", width=8, heads=2, window=8, heldout_bytes=64, **common
+    language = LanguageConfig(
+        data=write_text(folder, lines=99), model="transformer", width=8, heads=2, seq_len=8, heldout_bytes=64, **common
     )
     return {"language": language, "vision": VisionConfig(data=str(folder), width=32, **common)}
 
@@ -60,7 +60,7 @@ def test_dense_results_do_not_depend_on_the_layout(tiny, whole, tmp_path, task, 
     expected, found = last_line(whole / task), last_line(tmp_path / "run")
     for name in ("loss_bits", "heldout_bits", "gradient_norm"):
         assert found[name] == pytest.approx(expected[name], rel=2e-4), name
-    one_chip = directory.finished(whole / task)
+    one_chip = run_dir.finished(whole / task)
     assert one_chip is not None
     assert (one_chip["wire"]["forward_bytes_per_step"], one_chip["cost"]) == (0, {})  # one chip moves nothing
     assert result["quality"]["value"] == pytest.approx(one_chip["quality"]["value"], rel=2e-4)
@@ -137,17 +137,17 @@ def test_a_spiking_model_learns_pictures_from_the_command_line(tiny, tmp_path, c
 def test_what_a_run_is_comes_back_from_its_record(tmp_path):
     config = VisionConfig(mode="spiking", ticks=2, layout="data:2+pipeline")
     assert read_settings(json.loads(json.dumps(written_settings(config)))) == config
-    assert read_settings({"data": "enwik8", "window": 64}) == Config(
-        data="enwik8", window=64
+    assert read_settings({"data": "enwik8", "seq_len": 64}) == LanguageConfig(
+        data="enwik8", seq_len=64
     )  # of before there were two
-    directory.claim(tmp_path / "run", config, "data", overwrite=False)
-    record = directory.record(tmp_path / "run")
+    run_dir.claim(tmp_path / "run", config, "data", overwrite=False)
+    record = run_dir.record(tmp_path / "run")
     assert record is not None
-    directory.check_config(tmp_path / "run", record, config)
+    run_dir.check_config(tmp_path / "run", record, config)
     with pytest.raises(UsageError, match=r"the run in .* is `train vision`, not language: give another --out"):
-        directory.check_config(tmp_path / "run", record, Config())
+        run_dir.check_config(tmp_path / "run", record, LanguageConfig())
     assert command(config) == "snap-jax train vision --mode spiking --ticks 2 --layout data:2+pipeline"
-    assert directory.how_to_resume(config, tmp_path).startswith("snap-jax train vision --mode spiking")
+    assert run_dir.how_to_resume(config, tmp_path).startswith("snap-jax train vision --mode spiking")
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import pytest
 from flax import nnx
 
 from snap_jax import training
-from snap_jax.config import Config
 from snap_jax.errors import UsageError
-from snap_jax.models import stages
-from snap_jax.training import checkpoints, directory
+from snap_jax.models import pipeline_stages
+from snap_jax.training import checkpoints, run_dir
+from snap_jax.training.config import LanguageConfig
 from snap_jax.training.optimizers import optimizer
 from snap_jax.training.state import start
 from tests.training_jobs import write_text
@@ -26,9 +26,9 @@ def compiled_fast():
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    return Config(
+    return LanguageConfig(
         data=write_text(tmp_path_factory.mktemp("data")),
-        link="dense", layers=4, chips=4, width=8, heads=2, window=8, batch=2, microbatches=2,
+        link="dense", layers=4, chips=4, width=8, heads=2, seq_len=8, batch=2, microbatches=2,
         heldout_bytes=256,
     )  # fmt: skip
 
@@ -38,12 +38,14 @@ def saved(config, out, finished=True):
     job = training.prepare(config)
     draw = np.random.default_rng(0)
     params = jax.tree.map(lambda a: np.asarray(a + 0.1 * draw.normal(size=a.shape), np.float32), job.params)
-    model, boundaries = stages.join(job.task.graph, params)
+    model, boundaries = pipeline_stages.join(job.task.graph, params)
     for i, boundary in enumerate(boundaries):
         if boundary.codec is not None:
             boundary.log_threshold = nnx.Param(np.full(config.width, np.log(i + 2.0), np.float32))
-    _, params = stages.split(model, boundaries)  # as a run keeps it: all dies hold the same copies of the two ends
-    directory.claim(out, config, job.fingerprint(), overwrite=False)
+    _, params = pipeline_stages.split(
+        model, boundaries
+    )  # as a run keeps it: all dies hold the same copies of the two ends
+    run_dir.claim(out, config, job.fingerprint(), overwrite=False)
     if finished:
         checkpoints.save_weights(out / "checkpoints" / "final", params)
         return
@@ -121,6 +123,6 @@ def test_weights_that_do_not_fit(config, spiking, tmp_path):
         training.prepare(dataclasses.replace(config, width=16, init_from=spiking))
     with pytest.raises(UsageError, match=r"that is no run directory \(.*\): give the --out of a run"):
         training.prepare(dataclasses.replace(config, init_from=str(tmp_path)))
-    directory.claim(tmp_path / "empty", config, "data", overwrite=False)
+    run_dir.claim(tmp_path / "empty", config, "data", overwrite=False)
     with pytest.raises(UsageError, match=r"no checkpoint is there: give the --out of a run that has saved one"):
         training.prepare(dataclasses.replace(config, init_from=str(tmp_path / "empty")))

@@ -7,10 +7,10 @@ import pytest
 from flax import nnx
 
 import snap_jax as snap
-from snap_jax.models import stages, transformer
+from snap_jax.boundary.boundary import Boundary
+from snap_jax.codecs.link_spec import unit_normal_threshold
+from snap_jax.models import pipeline_stages, transformer
 from snap_jax.models.neurons import LEAK, RateNeurons
-from snap_jax.nn import Boundary
-from snap_jax.specs import unit_normal_threshold
 from tests.small_models import WIDTH, build, cross_entropy, run, tokens
 
 
@@ -28,7 +28,7 @@ def test_rotary_positions_see_distances_only():
 
 def test_attention_by_hand():
     """One head, q = k = 0 but for position: with no query all weigh the same, so token t sees the mean of v up to t."""
-    attention = transformer.Attention(transformer.Config(width=2, heads=1), nnx.Rngs(0))
+    attention = transformer.Attention(transformer.TransformerConfig(width=2, heads=1), nnx.Rngs(0))
     attention.query.kernel[...] = jnp.zeros((2, 1, 2))
     attention.value.kernel[...] = jnp.eye(2).reshape(2, 1, 2)
     attention.output.kernel[...] = jnp.eye(2).reshape(1, 2, 2)
@@ -38,7 +38,7 @@ def test_attention_by_hand():
 
 def test_squared_relu_by_hand():
     """`down(relu(up x)^2)` with x = 3: up gives 3, -3, 0, ... and 9 comes back."""
-    mlp = transformer.MLP(transformer.Config(width=2, heads=1), nnx.Rngs(0))
+    mlp = transformer.MLP(transformer.TransformerConfig(width=2, heads=1), nnx.Rngs(0))
     mlp.up.kernel[...] = jnp.zeros((2, 8)).at[0, :2].set(jnp.asarray([1.0, -1.0]))
     mlp.down.kernel[...] = jnp.ones((8, 2))
     np.testing.assert_allclose(mlp(jnp.asarray([[[3.0, 5.0]]]))[0, 0], [9, 9])
@@ -57,8 +57,8 @@ def test_no_token_sees_its_future(name, ticks):
 def test_stages_hold_a_transformer():
     """The law of `stages`: split and joined again, the very parameters."""
     model = build("transformer", layers=2)
-    graph, stacked = stages.split(model, [Boundary(None, WIDTH) for _ in range(2)])
-    joined, _ = stages.join(graph, stacked)
+    graph, stacked = pipeline_stages.split(model, [Boundary(None, WIDTH) for _ in range(2)])
+    joined, _ = pipeline_stages.join(graph, stacked)
     jax.tree.map(np.testing.assert_array_equal, nnx.state(joined), nnx.state(model))
 
 
@@ -92,4 +92,4 @@ def test_a_spiking_model_fires_and_learns_its_thresholds(name):
 
 def test_mistakes_are_named():
     with pytest.raises(snap.UsageError, match="heads=16 of even size do not divide width=16: use a divisor of"):
-        transformer.Config(width=16, heads=16)
+        transformer.TransformerConfig(width=16, heads=16)

@@ -9,9 +9,9 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax._jax import as_varying
-from snap_jax.traffic import Transfer, trace, trace_compiled, turns
-from snap_jax.turns import each_its_own, while_busy
+from snap_jax._compat import as_varying
+from snap_jax.parallel.stage_branches import each_its_own, while_busy
+from snap_jax.traffic import Transfer, branch_scopes, collective_traffic, compiled_traffic
 
 DIES, SIZES = 2, (8, 24)  # numbers that each die sums, over two chips, in two replicas of all
 
@@ -55,7 +55,7 @@ def test_a_sum_counts_once_a_microbatch_in_the_groups_of_its_die(works, sizes, m
     mesh = snap.mesh.make({"data": 2, "die": DIES, "x": 2})
     run, args = program(microbatches, works, mesh), (jnp.arange(32.0), jnp.ones((2, 2, 2, 32)))
     expected = {"forward": microbatches * 2 * 2 * 4 * sum(sizes), "backward": microbatches * 2 * 2 * 4 * 32 * DIES}
-    for traffic in (trace(run)(*args), trace_compiled(run.lower(*args).compile(), mesh)):
+    for traffic in (collective_traffic(run)(*args), compiled_traffic(run.lower(*args).compile(), mesh)):
         sums = traffic.where(lambda t: t.axes == ("x",))
         for direction, nbytes in expected.items():
             assert sums.where(lambda t, d=direction: t.direction == d).sent_bytes == nbytes
@@ -67,6 +67,6 @@ def test_a_sum_counts_once_a_microbatch_in_the_groups_of_its_die(works, sizes, m
 
 def test_of_unrolled_ticks_all_are_left():
     once = Transfer("psum", ("x",), 2, "float32", 32, groups=2)
-    assert list(turns.taken(once, [turns.busy(3, 2)])) == [once]
+    assert list(branch_scopes.taken(once, [branch_scopes.busy(3, 2)])) == [once]
     inside = dataclasses.replace(once, times=4)
-    assert sum(t.sent_bytes for t in turns.taken(inside, [turns.busy(3, 2)])) == 3 * once.sent_bytes
+    assert sum(t.sent_bytes for t in branch_scopes.taken(inside, [branch_scopes.busy(3, 2)])) == 3 * once.sent_bytes

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snap_jax import Bitmap, Codec, Events, Packed, Ternary, Ticks, UsageError
-from snap_jax.wires import Ladder, Rans, Wire, bits, spike_dtype
-from snap_jax.wires.stepped import Stepped
+from snap_jax import Bitmap, Bitplanes, Codec, Events, Packed, Ternary, UsageError
+from snap_jax.wires import Ladder, Rans, Wire, bitstring, spike_dtype
+from snap_jax.wires.multi_size import Stepped
 
 TERNARY = range(-1, 2)
 SYMBOLS = (range(0, 2), range(-3, 4), range(-200, 200), range(0, 2**32))
 MORE_SYMBOLS = (range(0, 1), range(0, 6), range(-128, 128), range(0, 2**16))
-DENSE = (Packed(), Packed(radix=True), Ticks())
+DENSE = (Packed(), Packed(radix=True), Bitplanes())
 SPARSE = (Bitmap(), Events(1.0), Ladder())
 CODED = (Rans(),)
 
@@ -69,7 +69,7 @@ def wires_and_symbols():
     for wire in DENSE + SPARSE + CODED:
         for symbols in SYMBOLS if wire in SPARSE else SYMBOLS + MORE_SYMBOLS:
             slow_to_compile = isinstance(wire, Ladder) and len(symbols) > 2**16
-            if not slow_to_compile and not (isinstance(wire, Ticks) and len(symbols) > 20):
+            if not slow_to_compile and not (isinstance(wire, Bitplanes) and len(symbols) > 20):
                 yield pytest.param(wire, symbols, id=f"{wire}-{symbols}")
 
 
@@ -109,7 +109,7 @@ def test_sizes_are_the_equations():
     assert Bitmap(0.05).nbytes(1000, range(-3, 4)) == 125 + math.ceil(50 * 3 / 8)
     assert Packed().nbytes(1000, range(-3, 4)) == 250 + 125  # 2 bits and 1 bit
     assert Packed(radix=True).nbytes(1000, TERNARY) == 4 * 50  # 20 digits a word
-    assert Ticks().nbytes(1000, range(-3, 4)) == 6 * 125
+    assert Bitplanes().nbytes(1000, range(-3, 4)) == 6 * 125
 
 
 @pytest.mark.parametrize("density", [0.01, 0.02, 0.05, 0.1, 0.2])
@@ -143,19 +143,19 @@ def test_symbols_without_silence(wire):
 def test_bit_strings_against_python(words, rank):
     string = sum(word << (32 * i) for i, word in enumerate(words))
     ones = [i for i in range(96) if string >> i & 1]
-    index = bits.index_ones(jnp.asarray(words, jnp.uint32), 96)
+    index = bitstring.index_ones(jnp.asarray(words, jnp.uint32), 96)
     assert int(index.total) == len(ones)
-    found, _ = bits.find_ones(index, 0, 96, jnp.int32(0))
+    found, _ = bitstring.find_ones(index, 0, 96, jnp.int32(0))
     assert found[: len(ones)].tolist() == ones
-    field = bits.take(jnp.asarray(words, jnp.uint32), jnp.asarray([rank]), jnp.uint32(2**13 - 1))
+    field = bitstring.take(jnp.asarray(words, jnp.uint32), jnp.asarray([rank]), jnp.uint32(2**13 - 1))
     assert int(field[0]) == string >> rank & (2**13 - 1)
 
 
 @pytest.mark.parametrize("size", [1, 33, 40_000])
 def test_running_sums_against_numpy(size):
     x = np.random.default_rng(size).integers(0, 9, size).astype(np.int32)
-    np.testing.assert_array_equal(bits.running(jnp.sum, jnp.asarray(x)), np.cumsum(x))
-    np.testing.assert_array_equal(bits.running(jnp.max, jnp.asarray(x)), np.maximum.accumulate(x))
+    np.testing.assert_array_equal(bitstring.running(jnp.sum, jnp.asarray(x)), np.cumsum(x))
+    np.testing.assert_array_equal(bitstring.running(jnp.max, jnp.asarray(x)), np.maximum.accumulate(x))
 
 
 @pytest.mark.parametrize("size", [0, 1, 513, 20_000])

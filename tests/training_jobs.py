@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from snap_jax import mesh, training
+from snap_jax import training
+from snap_jax.boundary.telemetry import observe
 from snap_jax.codecs import Codec
-from snap_jax.config import Config
 from snap_jax.encodings import Ternary
-from snap_jax.telemetry import observe
-from snap_jax.training import checkpoints, directory
+from snap_jax.parallel import mesh
+from snap_jax.training import checkpoints, run_dir
+from snap_jax.training.config import LanguageConfig
+from snap_jax.training.lifecycle import Run
 from snap_jax.training.optimizers import optimizer
-from snap_jax.training.runs import Run
 
 CODEC = Codec(Ternary(threshold=1.0))
 
@@ -76,7 +77,7 @@ class Parabola:
     def follow(self, extra, seen, progress) -> dict:
         return extra
 
-    def steer(self, params, seen, progress):
+    def threshold_step(self, params, seen, progress):
         return params
 
     def loss_and_gradient(self, params, batch, extra):
@@ -98,10 +99,10 @@ class Parabola:
         raise NotImplementedError
 
 
-def run_of(config: Config, out: Path, job=None, on_progress=lambda _: None) -> Run:
+def run_of(config: LanguageConfig, out: Path, job=None, on_progress=lambda _: None) -> Run:
     """A run of that job in a directory of its own."""
     job = job or Parabola()
-    record = directory.claim(out, config, job.fingerprint(), overwrite=True)
+    record = run_dir.claim(out, config, job.fingerprint(), overwrite=True)
     return Run(config, out, job, optimizer(config), record, time.monotonic(), on_progress)
 
 
@@ -112,9 +113,9 @@ def write_text(folder: Path, lines: int = 400) -> str:
     return str(path)
 
 
-def save_untrained(config: Config, out: Path, moved: float = 0.0) -> None:
+def save_untrained(config: LanguageConfig, out: Path, moved: float = 0.0) -> None:
     """A run to start from, of weights as they are made, or `moved` by noise of that size."""
     job, draw = training.prepare(config), np.random.default_rng(0)
     params = jax.tree.map(lambda a: np.asarray(a + moved * draw.normal(size=a.shape), np.float32), job.params)
-    directory.claim(out, config, job.fingerprint(), overwrite=False)
+    run_dir.claim(out, config, job.fingerprint(), overwrite=False)
     checkpoints.save_weights(out / "checkpoints" / "final", params)

@@ -14,8 +14,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax.specs import parse_link
-from snap_jax.traffic.meter import Meter
+from snap_jax.codecs.link_spec import parse_link
+from snap_jax.traffic.interface import Meter
 
 SIZE, TIMES = 2**20, 4
 
@@ -42,7 +42,7 @@ def main(number: int, port: str, spec: str) -> None:
     rows = [jnp.asarray(row(i)) for i in range(2)]
     quantized = rows if codec is None else [codec.quantize(r) for r in rows]
     payload = rows[0].nbytes if codec is None else max(int(codec.sent_bytes(r)) for r in rows)
-    traffic = snap.trace_compiled(program, mesh)
+    traffic = snap.compiled_traffic(program, mesh)
     claims = {"taken": 2 * payload, "least": traffic.least_sent_bytes, "most": traffic.sent_bytes}
     same = bool((y == np.stack(quantized)).all())
     print(json.dumps({"same": same, "crossed": meter.rx_bytes} | {k: TIMES * n for k, n in claims.items()}))

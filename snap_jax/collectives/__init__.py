@@ -9,7 +9,7 @@ Law 7: the cotangent travels dense unless `grad_codec=` is given.
 
 from snap_jax.collectives.gather import all_gather as all_gather
 from snap_jax.collectives.gather import psum_scatter as psum_scatter
-from snap_jax.collectives.move import all_to_all as all_to_all
-from snap_jax.collectives.move import ppermute as ppermute
-from snap_jax.collectives.sums import pmean as pmean
-from snap_jax.collectives.sums import psum as psum
+from snap_jax.collectives.permute import all_to_all as all_to_all
+from snap_jax.collectives.permute import ppermute as ppermute
+from snap_jax.collectives.reduce import pmean as pmean
+from snap_jax.collectives.reduce import psum as psum

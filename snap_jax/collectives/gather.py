@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from snap_jax.codecs import Codec
-from snap_jax.collectives.core import Codecs, Groups, T, coded
-from snap_jax.collectives.parcels import arrivals, deal_out, group_size, post, put_together, read_each, receive
+from snap_jax.codecs.codec import Codec
+from snap_jax.collectives.autodiff import Codecs, Groups, T, coded
+from snap_jax.collectives.payload import arrivals, deal_out, group_size, post, put_together, read_each, receive
+from snap_jax.collectives.scale_exchange import AxisName
+from snap_jax.collectives.size_agreement import agreed_rung, ship
 from snap_jax.encodings import saturate
-from snap_jax.rungs import agreed_rung, ship
-from snap_jax.thresholds import AxisName
 
 
 def all_gather(

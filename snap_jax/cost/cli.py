@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from snap_jax.cost import links, toml
+from snap_jax.cost import links, toml_systems
 from snap_jax.cost.errors import CostError
 from snap_jax.cost.links import Link
+from snap_jax.cost.presets import NAMED, named
 from snap_jax.cost.pricing import price
-from snap_jax.cost.quantities import Range
 from snap_jax.cost.system import System
-from snap_jax.cost.systems import NAMED, named
+from snap_jax.cost.units import Range
 from snap_jax.traffic.transfer import Traffic
 
 
@@ -55,7 +55,7 @@ def read_traffic(source: str) -> Traffic:
 
 def find_system(system: str, traffic: Traffic) -> System:
     """Return a named system, sized for the traffic, or the one a TOML file describes."""
-    return toml.load(system) if system.endswith(".toml") else named(system, traffic)
+    return toml_systems.load(system) if system.endswith(".toml") else named(system, traffic)
 
 
 def link_table() -> Table:

@@ -18,13 +18,13 @@ S_total/2/bisection on a torus, as in the jax roofline. A ppermute takes hops a 
 from typing import Literal
 
 from snap_jax.cost.errors import CostError
-from snap_jax.cost.graphs import Graph
-from snap_jax.cost.grids import Mesh, Torus
-from snap_jax.cost.lines import Chain, Ring
-from snap_jax.cost.quantities import Number
 from snap_jax.cost.rounds import Phase, Plan
-from snap_jax.cost.stars import Switch
-from snap_jax.cost.topology import Topology
+from snap_jax.cost.topologies.base import Topology
+from snap_jax.cost.topologies.chain_ring import Chain, Ring
+from snap_jax.cost.topologies.graph import Graph
+from snap_jax.cost.topologies.mesh_torus import Mesh, Torus
+from snap_jax.cost.topologies.switch import Switch
+from snap_jax.cost.units import Number
 
 Algorithm = Literal["ring", "axes", "flood", "direct", "two_shot", "halving_doubling"]
 Choice = Algorithm | Literal["default", "fastest", "least_energy"]

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from snap_jax.cost.errors import CostError
-from snap_jax.cost.quantities import Joules, Range, Seconds
 from snap_jax.cost.report import Report
+from snap_jax.cost.units import Joules, Range, Seconds
 
 
 @final

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import final
 
 from snap_jax.cost.errors import CostError
-from snap_jax.cost.operations import Kind, Operations
-from snap_jax.cost.quantities import Joules, Number, Range, Seconds
+from snap_jax.cost.units import Joules, Number, Range, Seconds
+from snap_jax.traffic.operations import Kind, Operations
 
 Figures = Mapping[tuple[Kind, str], Range]
 
@@ -28,7 +28,7 @@ class ComputeUnit:
       pj_per_byte: energy of a byte read from or written to memory; None leaves memory out, and the report
         says so.
 
-    >>> from snap_jax.cost.operations import Count
+    >>> from snap_jax.traffic.operations import Count
     >>> print(HOROWITZ_45NM.energy(Operations((Count("mac", "float32", 1e6),))))
     4.6 µJ
     """

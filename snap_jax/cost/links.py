@@ -12,7 +12,7 @@ import math
 from typing import final
 
 from snap_jax.cost.errors import CostError
-from snap_jax.cost.quantities import Joules, Number, Range, Seconds
+from snap_jax.cost.units import Joules, Number, Range, Seconds
 
 
 @final

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from snap_jax.cost.errors import CostError
-from snap_jax.cost.quantities import Joules, Range, Seconds
 from snap_jax.cost.report import Report
 from snap_jax.cost.sweep import Point, Sweep
+from snap_jax.cost.units import Joules, Range, Seconds
 from snap_jax.cost.workload import VARIANTS, Variant
 
 

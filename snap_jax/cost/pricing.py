@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from snap_jax.cost.collectives import ALGORITHMS, REDUCTIONS, Choice, Pairs, applies, default_algorithm, plan
 from snap_jax.cost.errors import CostError
-from snap_jax.cost.operations import Operations
-from snap_jax.cost.quantities import Joules, Number, Seconds
 from snap_jax.cost.report import Leg, Report, Work
 from snap_jax.cost.rounds import Plan
 from snap_jax.cost.system import System
-from snap_jax.cost.topology import Topology
+from snap_jax.cost.topologies.base import Topology
+from snap_jax.cost.units import Joules, Number, Seconds
+from snap_jax.traffic.operations import Operations
 from snap_jax.traffic.transfer import Traffic, Transfer
 
 Stage = tuple[int, Plan]
@@ -23,7 +23,7 @@ def price(traffic: Traffic, system: System, operations: Operations | None = None
     """Price what a program moves and, if given, what it computes.
 
     Args:
-      traffic: what `trace` found; bytes are per chip, times are per run of the program.
+      traffic: what `collective_traffic` found; bytes are per chip, times are per run of the program.
       system: a topology for each mesh axis.
       operations: what the program computes, all chips together; needs `system.compute`.
 

@@ -15,14 +15,14 @@ from typing import final
 
 from rich.console import Console, ConsoleOptions, RenderableType
 
-from snap_jax.cost import show
+from snap_jax.cost import report_format
+from snap_jax.cost.axis_cost import Leg
 from snap_jax.cost.compute import ComputeUnit
 from snap_jax.cost.errors import CostError
-from snap_jax.cost.legs import Leg
 from snap_jax.cost.links import Link
-from snap_jax.cost.operations import Operations
-from snap_jax.cost.quantities import Joules, Number, Range, Seconds
 from snap_jax.cost.system import System
+from snap_jax.cost.units import Joules, Number, Range, Seconds
+from snap_jax.traffic.operations import Operations
 from snap_jax.traffic.transfer import Direction, Transfer
 
 
@@ -208,7 +208,7 @@ class Report:
 
     def to_json(self) -> str:
         """JSON text: see `show.to_json`."""
-        return show.to_json(self)
+        return report_format.to_json(self)
 
     def save(self, path: Path | str) -> None:
         """Write `to_json` to a file."""
@@ -216,10 +216,10 @@ class Report:
 
     def explain(self) -> str:
         """Spell out the formula of every transfer with its numbers put in: see `show.explain`."""
-        return show.explain(self)
+        return report_format.explain(self)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        yield from show.tables(self)
+        yield from report_format.tables(self)
 
     def __str__(self) -> str:
         console = Console(width=110, file=io.StringIO())

@@ -9,7 +9,7 @@ import dataclasses
 from typing import final
 
 from snap_jax.cost.links import Link
-from snap_jax.cost.quantities import Joules, Number, Seconds
+from snap_jax.cost.units import Joules, Number, Seconds
 
 
 @final

@@ -18,10 +18,10 @@ from snap_jax.cost.compare import ratio, span
 from snap_jax.cost.compute import ComputeUnit
 from snap_jax.cost.errors import CostError
 from snap_jax.cost.pricing import price
-from snap_jax.cost.quantities import Number, Range
 from snap_jax.cost.report import Report
 from snap_jax.cost.system import Coding, System
-from snap_jax.cost.topology import Topology
+from snap_jax.cost.topologies.base import Topology
+from snap_jax.cost.units import Number, Range
 from snap_jax.cost.workload import VARIANTS, Variant, Workload
 
 Value = int | float | str

@@ -12,8 +12,8 @@ from typing import final
 from snap_jax.cost.collectives import Choice
 from snap_jax.cost.compute import ComputeUnit
 from snap_jax.cost.errors import CostError
-from snap_jax.cost.quantities import Range, Seconds
-from snap_jax.cost.topology import Topology
+from snap_jax.cost.topologies.base import Topology
+from snap_jax.cost.units import Range, Seconds
 from snap_jax.traffic.transfer import Transfer
 
 

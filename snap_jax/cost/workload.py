@@ -16,8 +16,8 @@ import math
 from typing import Literal, final
 
 from snap_jax.cost.errors import CostError
-from snap_jax.cost.operations import Count, Operations
-from snap_jax.cost.quantities import Number
+from snap_jax.cost.units import Number
+from snap_jax.traffic.operations import Count, Operations
 from snap_jax.traffic.transfer import Traffic, Transfer
 
 Layout = Literal["tensor", "pipeline"]

@@ -1,1 +1,1 @@
-"""Data for training: byte corpora in `snap_jax.data.text`, pictures in `snap_jax.data.images`."""
+"""Data for training: byte corpora in `snap_jax.data.text_loader`, pictures in `snap_jax.data.image_loader`."""

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from snap_jax.data.imageset import Images
+from snap_jax.data.image_dataset import Images
 
 _FULL = 16  # the largest pixel: how many of 4 x 4 scanned dots were ink (UCI "optdigits", Alpaydin & Kaynak 1998)
 _SHARE = 5  # one in five is held out

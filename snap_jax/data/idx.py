@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from snap_jax.data.imageset import Images
+from snap_jax.data.image_dataset import Images
 from snap_jax.errors import UsageError
 
 _BYTES = 0x08  # third byte of the magic number: unsigned bytes; the fourth is the number of dimensions

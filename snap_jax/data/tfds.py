@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from snap_jax.data.imageset import Images
-from snap_jax.data.records import Records
+from snap_jax.data.image_dataset import Images
+from snap_jax.data.indexed_records import Records
 from snap_jax.errors import UsageError
 
 HELDOUT = {"cifar10": "test", "cifar100": "test", "fashion_mnist": "test", "imagenet2012": "validation"}

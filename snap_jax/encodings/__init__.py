@@ -5,10 +5,10 @@ from snap_jax.encodings.base import Side as Side
 from snap_jax.encodings.base import Threshold as Threshold
 from snap_jax.encodings.base import all_finite as all_finite
 from snap_jax.encodings.base import saturate as saturate
-from snap_jax.encodings.counts import Count as Count
-from snap_jax.encodings.counts import Ternary as Ternary
-from snap_jax.encodings.floats import Float as Float
-from snap_jax.encodings.integers import Integer as Integer
+from snap_jax.encodings.cast import Cast as Cast
+from snap_jax.encodings.count import Count as Count
+from snap_jax.encodings.count import Ternary as Ternary
+from snap_jax.encodings.integer import Int as Int
 from snap_jax.encodings.latency import Latency as Latency
 from snap_jax.encodings.latency import simulate_latency as simulate_latency
 from snap_jax.encodings.phase import Phase as Phase

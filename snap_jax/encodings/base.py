@@ -17,9 +17,9 @@ from jaxtyping import Array, Bool
 from jaxtyping import Float as Floats
 from jaxtyping import Integer as Integers
 
-from snap_jax._jax import pytree
+from snap_jax._compat import pytree
 from snap_jax.wires import Shape, spike_dtype
-from snap_jax.wires.bits import any_set
+from snap_jax.wires.bitstring import any_set
 
 Threshold = float | Array
 # Fields that hold one are typed Any: JAX puts placeholders there when it takes codecs apart.

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from snap_jax.encodings.base import Encoding, encoding, in_thresholds
+from snap_jax.encodings.surrogates import StraightThrough, Surrogate
 from snap_jax.errors import UsageError
-from snap_jax.surrogates import StraightThrough, Surrogate
 
 
 @encoding

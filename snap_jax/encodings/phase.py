@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from snap_jax.encodings.base import Shared, encoding, in_thresholds
+from snap_jax.encodings.surrogates import StraightThrough, Surrogate, staircase
 from snap_jax.errors import UsageError
-from snap_jax.surrogates import StraightThrough, Surrogate, staircase
 
 
 @encoding
@@ -45,7 +45,7 @@ class Phase(Shared):
 
     def __post_init__(self):
         if not 1 <= self.ticks <= 16:
-            raise UsageError(f"Phase: ticks={self.ticks}: use 1 to 16, or Float() for more")
+            raise UsageError(f"Phase: ticks={self.ticks}: use 1 to 16, or Cast() for more")
 
     @property
     def symbols(self):

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from snap_jax.encodings.base import Shared, encoding, in_thresholds
+from snap_jax.encodings.surrogates import StraightThrough, Surrogate, staircase
 from snap_jax.errors import UsageError
-from snap_jax.surrogates import StraightThrough, Surrogate, staircase
 
 
 @encoding

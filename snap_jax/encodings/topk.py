@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Integer
 
-from snap_jax._jax import as_varying, varying_axes
+from snap_jax._compat import as_varying, varying_axes
 from snap_jax.encodings.base import Encoding, encoding, in_thresholds
-from snap_jax.encodings.integers import absmax_step
+from snap_jax.encodings.integer import absmax_step
+from snap_jax.encodings.surrogates import round_clip
 from snap_jax.errors import UsageError
-from snap_jax.surrogates import round_clip
-from snap_jax.wires import bits as bit_strings
+from snap_jax.wires import bitstring as bit_strings
 from snap_jax.wires import slots_for
 
 

@@ -15,7 +15,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array
 
-from snap_jax._jax import as_varying, varying_axes
+from snap_jax._compat import as_varying, varying_axes
 from snap_jax.errors import UsageError
 
 Padding = str | Sequence[tuple[int, int]]

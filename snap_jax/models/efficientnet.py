@@ -20,10 +20,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from snap_jax.errors import UsageError
+from snap_jax.models.base import VisionNetwork
 from snap_jax.models.convolution import conv, norm
-from snap_jax.models.networks import VisionNetwork
 from snap_jax.models.neurons import fired
-from snap_jax.tensor_parallel import Region, Whole
+from snap_jax.parallel.tensor import Region, Whole
 
 _PARTS = 8  # chips that may divide the channels inside a block: their norms have so many groups, or a multiple
 
@@ -78,7 +78,7 @@ SCALINGS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class EfficientNetConfig:
     """The size of the model; the default is B0.
 
     Attributes:
@@ -108,10 +108,12 @@ class Config:
         if not numbers or min(*numbers, self.stem, self.stem_stride, self.features, self.classes, self.channels) < 1:
             raise UsageError(f"efficientnet.{self}: use 1 or more of everything, in one stage or more")
         if self.ticks < 0:
-            raise UsageError(f"efficientnet.Config: ticks={self.ticks}: use 0 for dense activations, or more")
+            raise UsageError(
+                f"efficientnet.EfficientNetConfig: ticks={self.ticks}: use 0 for dense activations, or more"
+            )
 
 
-def efficientnet(variant: str, *, classes: int = 1000, channels: int = 3, ticks: int = 0) -> Config:
+def efficientnet(variant: str, *, classes: int = 1000, channels: int = 3, ticks: int = 0) -> EfficientNetConfig:
     """B0 to B4: B0 with its widths and depths scaled; images should have `SCALINGS[variant].pixels` a side.
 
     Raises:
@@ -128,7 +130,7 @@ def efficientnet(variant: str, *, classes: int = 1000, channels: int = 3, ticks:
         for s in B0
     )
     stem, features = scaled(32, scaling.width), scaled(1280, scaling.width)
-    return Config(stages, stem, features=features, classes=classes, channels=channels, ticks=ticks)
+    return EfficientNetConfig(stages, stem, features=features, classes=classes, channels=channels, ticks=ticks)
 
 
 def scaled(width: int, factor: float) -> int:
@@ -207,13 +209,13 @@ class Block(nnx.Module):
 class EfficientNet(VisionNetwork):
     """The whole model, or with `blocks` the part of it that one die holds.
 
-    >>> config = Config(stages=(Stage(3, 4, 16, 1, 2),), stem=16, stem_stride=1, features=32, classes=10, channels=1)
+    >>> config = EfficientNetConfig(stages=(Stage(3, 4, 16, 1, 2),), stem=16, stem_stride=1, features=32, classes=10, channels=1)
     >>> model = EfficientNet(config, rngs=nnx.Rngs(0))
     >>> jax.eval_shape(model, jnp.zeros((2, 8, 8, 1))).shape
     (2, 10)
     """
 
-    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+    def __init__(self, config: EfficientNetConfig, *, rngs: nnx.Rngs):
         self.ticks, self.channels = config.ticks, config.channels
         self.act = fired(config.ticks, jax.nn.silu)
         self.stem = ConvNorm(config.channels, config.stem, 3, rngs, stride=config.stem_stride)
@@ -226,7 +228,7 @@ class EfficientNet(VisionNetwork):
         return self.act(super().enter(inputs))
 
 
-def _blocks(config: Config, rngs: nnx.Rngs) -> list[Block]:
+def _blocks(config: EfficientNetConfig, rngs: nnx.Rngs) -> list[Block]:
     blocks, inputs = [], config.stem
     for stage in config.stages:
         for i in range(stage.blocks):

@@ -18,10 +18,10 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
+from snap_jax.codecs.link_spec import unit_normal_threshold
 from snap_jax.encodings import Rate
+from snap_jax.encodings.surrogates import ATan, Surrogate, staircase
 from snap_jax.errors import UsageError
-from snap_jax.specs import unit_normal_threshold
-from snap_jax.surrogates import ATan, Surrogate, staircase
 
 Activation = Callable[[Array], Array]
 LEAK = 0.5  # of the membrane is left after a tick: 1 - 1 / tau, tau = 2 as in SpikingJelly (Fang et al. 2023)

@@ -12,14 +12,14 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from snap_jax.errors import UsageError
+from snap_jax.models.base import VisionNetwork
 from snap_jax.models.convolution import conv, norm
-from snap_jax.models.networks import VisionNetwork
 from snap_jax.models.neurons import fired
-from snap_jax.tensor_parallel import Region, Whole
+from snap_jax.parallel.tensor import Region, Whole
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class ResNetConfig:
     """The size of the model.
 
     Attributes:
@@ -48,9 +48,9 @@ class Config:
         if not self.stages or min(*self.stages, self.width, self.classes, self.channels) < 1:
             raise UsageError(f"{self}: use 1 or more of everything, in one stage or more")
         if self.stem not in ("small", "large"):
-            raise UsageError(f"resnet.Config: stem={self.stem!r}: use 'small' or 'large'")
+            raise UsageError(f"resnet.ResNetConfig: stem={self.stem!r}: use 'small' or 'large'")
         if self.ticks < 0:
-            raise UsageError(f"resnet.Config: ticks={self.ticks}: use 0 for dense activations, or more")
+            raise UsageError(f"resnet.ResNetConfig: ticks={self.ticks}: use 0 for dense activations, or more")
 
 
 def resnet18(
@@ -60,19 +60,19 @@ def resnet18(
     channels: int = 3,
     stem: str = "large",
     ticks: int = 0,
-) -> Config:
+) -> ResNetConfig:
     """MS-ResNet-18: eight blocks in four stages.
 
     >>> resnet18(classes=10).stages
     (2, 2, 2, 2)
     """
-    return Config((2, 2, 2, 2), width, classes, channels, stem, ticks=ticks)
+    return ResNetConfig((2, 2, 2, 2), width, classes, channels, stem, ticks=ticks)
 
 
 class Stem(nnx.Module):
     """Image -> stream."""
 
-    def __init__(self, config: Config, rngs: nnx.Rngs):
+    def __init__(self, config: ResNetConfig, rngs: nnx.Rngs):
         self.large = config.stem == "large"
         size, stride = (7, 2) if self.large else (3, 1)
         self.conv = conv(config.channels, config.width, size, stride=stride, rngs=rngs)
@@ -108,12 +108,12 @@ class ResNet(VisionNetwork):
 
     The stream is `[batch, h, w, width]`, with ticks `[ticks * batch, h, w, width]`.
 
-    >>> model = ResNet(Config(stages=(1, 1), width=16), rngs=nnx.Rngs(0))
+    >>> model = ResNet(ResNetConfig(stages=(1, 1), width=16), rngs=nnx.Rngs(0))
     >>> model.enter(jnp.zeros((2, 8, 8, 1))).shape, model(jnp.zeros((2, 8, 8, 1))).shape
     ((2, 8, 8, 16), (2, 10))
     """
 
-    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+    def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
         self.ticks, self.channels = config.ticks, config.channels
         self.act = fired(config.ticks)
         self.stem = Stem(config, rngs)
@@ -123,7 +123,7 @@ class ResNet(VisionNetwork):
         self.head = nnx.Linear(width, config.classes, rngs=rngs)
 
 
-def _blocks(config: Config, rngs: nnx.Rngs) -> list[Block]:
+def _blocks(config: ResNetConfig, rngs: nnx.Rngs) -> list[Block]:
     blocks, inputs = [], config.width
     for stage, count in enumerate(config.stages):
         outputs = config.width * 2**stage if config.downsample else config.width

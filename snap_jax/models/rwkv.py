@@ -13,13 +13,13 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from snap_jax.errors import UsageError
-from snap_jax.models.networks import LanguageNetwork
+from snap_jax.models.base import LanguageNetwork
 from snap_jax.models.neurons import feed, hidden
-from snap_jax.tensor_parallel import Region, Whole
+from snap_jax.parallel.tensor import Region, Whole
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class RWKVConfig:
     """The size of the model.
 
     Attributes:
@@ -40,7 +40,7 @@ class Config:
 
     def __post_init__(self):
         if self.width % self.heads:
-            raise UsageError(f"rwkv.Config: heads={self.heads} does not divide width={self.width}: use a divisor")
+            raise UsageError(f"rwkv.RWKVConfig: heads={self.heads} does not divide width={self.width}: use a divisor")
 
 
 def shift(x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
@@ -105,7 +105,7 @@ def wkv_recurrent(r: Array, k: Array, v: Array, rate: Array, bonus: Array) -> Ar
 class TimeMix(nnx.Module):
     """Mixes along time: token shift, WKV, gate."""
 
-    def __init__(self, config: Config, depth: float, rngs: nnx.Rngs):
+    def __init__(self, config: RWKVConfig, depth: float, rngs: nnx.Rngs):
         width, heads = config.width, config.heads
         self.feed = feed(width, config.ticks)
         place = jnp.arange(width) / width
@@ -138,7 +138,7 @@ class TimeMix(nnx.Module):
 class ChannelMix(nnx.Module):
     """Mixes channels: token shift, squared ReLU, gate."""
 
-    def __init__(self, config: Config, depth: float, rngs: nnx.Rngs):
+    def __init__(self, config: RWKVConfig, depth: float, rngs: nnx.Rngs):
         width, wide = config.width, config.width * 7 // 2
         self.feed = feed(width, config.ticks)
         self.mix = nnx.Param(jnp.tile((jnp.arange(width) / width) ** (1 - depth), (2, 1)))
@@ -160,7 +160,7 @@ class ChannelMix(nnx.Module):
 class Block(nnx.Module):
     """`x + time_mix(ln(x))`, then `x + channel_mix(ln(x))`."""
 
-    def __init__(self, config: Config, depth: float, rngs: nnx.Rngs):
+    def __init__(self, config: RWKVConfig, depth: float, rngs: nnx.Rngs):
         self.norm1, self.norm2 = (nnx.LayerNorm(config.width, rngs=rngs) for _ in range(2))
         self.time_mix = TimeMix(config, depth, rngs)
         self.channel_mix = ChannelMix(config, depth, rngs)
@@ -174,12 +174,12 @@ class Block(nnx.Module):
 class RWKV(LanguageNetwork):
     """The whole model, or with `blocks` the part of it that one die holds.
 
-    >>> model = RWKV(Config(layers=2, width=16, heads=2, chunk=4), rngs=nnx.Rngs(0))
+    >>> model = RWKV(RWKVConfig(layers=2, width=16, heads=2, chunk=4), rngs=nnx.Rngs(0))
     >>> model(jnp.zeros((1, 8), jnp.int32)).shape
     (1, 8, 256)
     """
 
-    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+    def __init__(self, config: RWKVConfig, *, rngs: nnx.Rngs):
         self.embed = nnx.Embed(config.vocabulary, config.width, rngs=rngs)
         self.norm_in = nnx.LayerNorm(config.width, rngs=rngs)
         self.blocks = nnx.List([Block(config, i / config.layers, rngs) for i in range(config.layers)])

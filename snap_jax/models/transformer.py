@@ -12,13 +12,13 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from snap_jax.errors import UsageError
-from snap_jax.models.networks import LanguageNetwork
+from snap_jax.models.base import LanguageNetwork
 from snap_jax.models.neurons import feed, hidden
-from snap_jax.tensor_parallel import Region, Whole
+from snap_jax.parallel.tensor import Region, Whole
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class TransformerConfig:
     """The size of the model.
 
     Attributes:
@@ -40,7 +40,7 @@ class Config:
     def __post_init__(self):
         if self.width % (2 * self.heads):
             raise UsageError(
-                f"transformer.Config: heads={self.heads} of even size do not divide width={self.width}: "
+                f"transformer.TransformerConfig: heads={self.heads} of even size do not divide width={self.width}: "
                 "use a divisor of width / 2"
             )
 
@@ -62,7 +62,7 @@ def rotate(x: Float[Array, "batch time heads size"], base: float = 10_000.0) -> 
 class Attention(nnx.Module):
     """Mixes along time: causal attention of several heads."""
 
-    def __init__(self, config: Config, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
         width, heads = config.width, (config.heads, config.width // config.heads)
         self.feed = feed(width, config.ticks)
         self.query, self.key, self.value = (
@@ -83,7 +83,7 @@ class Attention(nnx.Module):
 class MLP(nnx.Module):
     """Mixes channels: squared ReLU, or neurons that spike."""
 
-    def __init__(self, config: Config, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
         width, wide = config.width, config.width * config.expansion
         self.feed = feed(width, config.ticks)
         self.up = nnx.Linear(width, wide, use_bias=False, rngs=rngs)
@@ -100,7 +100,7 @@ class MLP(nnx.Module):
 class Block(nnx.Module):
     """`x + attention(norm(x))`, then `x + mlp(norm(x))`."""
 
-    def __init__(self, config: Config, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
         self.norm1, self.norm2 = (nnx.RMSNorm(config.width, rngs=rngs) for _ in range(2))
         self.attention = Attention(config, rngs)
         self.mlp = MLP(config, rngs)
@@ -114,12 +114,12 @@ class Block(nnx.Module):
 class Transformer(LanguageNetwork):
     """The whole model, or with `blocks` the part of it that one die holds.
 
-    >>> model = Transformer(Config(layers=2, width=16, heads=2), rngs=nnx.Rngs(0))
+    >>> model = Transformer(TransformerConfig(layers=2, width=16, heads=2), rngs=nnx.Rngs(0))
     >>> model(jnp.zeros((1, 8), jnp.int32)).shape
     (1, 8, 256)
     """
 
-    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
         self.embed = nnx.Embed(config.vocabulary, config.width, rngs=rngs)
         # The stream starts at unit size, which is what links between dies expect.
         self.norm_in = nnx.RMSNorm(config.width, rngs=rngs)

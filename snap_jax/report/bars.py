@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from snap_jax.report import formats, svg
-from snap_jax.report.run import Boundary, Run
-from snap_jax.report.scales import Scale
+from snap_jax.report import number_format, svg
+from snap_jax.report.axes import Scale
+from snap_jax.report.run_data import Boundary, Run
 
 _WIDTH, _TOP, _BAR, _GAP, _HEAD, _END = 410.0, 36.0, 11.0, 4.0, 20.0, 64.0
 
@@ -35,10 +35,10 @@ def _bar(boundary: Boundary, scale: Scale, y: float) -> str:
     return (
         svg.box(0.0, y, ahead, _BAR, "forward")
         + svg.box(ahead, y, end - ahead, _BAR, "backward")
-        + svg.text(end + 6, y + _BAR - 1.0, formats.span((both, both), "B"), "tick")
+        + svg.text(end + 6, y + _BAR - 1.0, number_format.span((both, both), "B"), "tick")
     )
 
 
 def _said(run: Run) -> str:
     total = sum(b.forward_bytes for b in run.boundaries), sum(b.backward_bytes for b in run.boundaries)
-    return f"{run.label}: {formats.whole(total[0])} forward, {formats.whole(total[1])} backward"
+    return f"{run.label}: {number_format.whole(total[0])} forward, {number_format.whole(total[1])} backward"

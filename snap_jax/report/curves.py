@@ -5,9 +5,9 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
-from snap_jax.report import formats, svg
-from snap_jax.report.run import Log, Run
-from snap_jax.report.scales import Axis, Scale, axis, octaves
+from snap_jax.report import number_format, svg
+from snap_jax.report.axes import Axis, Scale, axis, octaves
+from snap_jax.report.run_data import Log, Run
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 48.0, 392.0, 36.0, 232.0, 410.0, 274.0
 _MOST = 120  # points of a curve
@@ -61,7 +61,7 @@ def bits(runs: Sequence[Run]) -> str:
 def firing(runs: Sequence[Run]) -> str:
     """Draw the share of elements that fire over steps; "" if nothing fires."""
     curves = [Curve(i, _points(run, lambda log: log.firing_rate)) for i, run in enumerate(runs)]
-    return _from_zero("Firing rate over training steps", curves, "elements that fire", formats.share)
+    return _from_zero("Firing rate over training steps", curves, "elements that fire", number_format.share)
 
 
 def thresholds(runs: Sequence[Run]) -> str:
@@ -87,7 +87,7 @@ def _points(run: Run, pick: Callable[[Log], float | None]) -> Points:
 
 
 def _unit(runs: Sequence[Run]) -> str:
-    units = {"bits per image" if run.metric == formats.ACCURACY else "bits per byte" for run in runs}
+    units = {"bits per image" if run.metric == number_format.ACCURACY else "bits per byte" for run in runs}
     return units.pop() if len(units) == 1 else "bits"
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from snap_jax.report import formats, svg
+from snap_jax.report import number_format, svg
 from snap_jax.report.png import Colour, data_uri
-from snap_jax.report.run import Run, TextSpikes
+from snap_jax.report.run_data import Run, TextSpikes
 
 MOST = 104  # bytes of text shown: as wide as the page
 _POSITIVE, _NEGATIVE = (
@@ -37,7 +37,7 @@ def raster(run: Run) -> str:
 
 def title(n: int, values: NDArray[np.integer]) -> str:
     """Name a boundary, and say how busy it is; values are `[..., channels]`."""
-    return f"boundary {n + 1}: {formats.percent(float(np.mean(values != 0)))} of {values.shape[-1]} channels fire"
+    return f"boundary {n + 1}: {number_format.percent(float(np.mean(values != 0)))} of {values.shape[-1]} channels fire"
 
 
 def panel(cells: NDArray[np.uint8], top: float, width: float, height: float) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snap_jax.errors import UsageError
-from snap_jax.report.run import PictureSpikes, TextSpikes
+from snap_jax.report.run_data import PictureSpikes, TextSpikes
 
 
 def read_spikes(file: Path) -> TextSpikes | PictureSpikes | None:

@@ -4,22 +4,22 @@ from collections.abc import Sequence
 from html import escape
 from itertools import groupby
 
-from snap_jax.report import formats, svg
+from snap_jax.report import number_format, svg
 from snap_jax.report.bars import bars
+from snap_jax.report.comparison_table import Row, rows
+from snap_jax.report.config_diff import command, differing, shared
 from snap_jax.report.curves import accuracy, bits, firing, thresholds, training
-from snap_jax.report.pictures import picture, rasters
+from snap_jax.report.image_raster import picture, rasters
 from snap_jax.report.raster import raster
-from snap_jax.report.rows import Row, rows
-from snap_jax.report.run import Run
-from snap_jax.report.sentences import both_ways, densest, headline, notes
-from snap_jax.report.setup import command, differing, shared
+from snap_jax.report.run_data import Run
+from snap_jax.report.summary import both_ways, densest, headline, notes
 from snap_jax.report.tradeoff import tradeoff
 
 
 def header(runs: Sequence[Run]) -> str:
     """Say it in one sentence, and what the runs have in common."""
     parts = [f"<em>{escape(part)}</em>" if n % 2 else escape(part) for n, part in enumerate(headline(runs))]
-    alike = ", ".join(f"{formats.words(k)} {v}" for k, v in shared(runs).items() if v not in (None, "", 0, False))
+    alike = ", ".join(f"{number_format.words(k)} {v}" for k, v in shared(runs).items() if v not in (None, "", 0, False))
     common = f"{'All with' if len(runs) > 1 else 'With'} {alike}." if alike else ""
     lead = escape(f"{both_ways(runs)} {common}".strip())
     title = f"<p class=kicker>snap_jax report</p><h1>{''.join(parts)}</h1>"
@@ -38,7 +38,7 @@ def comparison(runs: Sequence[Run]) -> str:
 
 def crossing(runs: Sequence[Run]) -> str:
     """Draw what crosses, and what it costs in quality."""
-    rises = densest(runs).metric == formats.ACCURACY
+    rises = densest(runs).metric == number_format.ACCURACY
     within, better = ("half a point", "Up") if rises else ("3 %", "Down")
     close = f" Shaded: within {within} of {densest(runs).label}." if len(runs) > 1 else ""
     floor = f"{better} and left is better. Hollow: entropy, the floor for wires that code each element alone."
@@ -93,7 +93,7 @@ def _pictured(run: Run) -> str:
 
 def remaking(runs: Sequence[Run]) -> str:
     """Give the commands and versions that make the runs again."""
-    apart = ", ".join(formats.words(key) for key in differing(runs))
+    apart = ", ".join(number_format.words(key) for key in differing(runs))
     note = f"<p>The runs differ in {escape(apart)}.</p>" if apart else ""
     commands = escape("\n".join(command(run) for run in runs))
     keys = dict.fromkeys(key for run in runs for key in run.versions)
@@ -138,5 +138,5 @@ def _sign(index: int) -> str:
 
 
 def _version(key: str, runs: Sequence[Run]) -> str:
-    values = dict.fromkeys(str(run.versions.get(key, formats.NONE)) for run in runs)
+    values = dict.fromkeys(str(run.versions.get(key, number_format.NONE)) for run in runs)
     return f"<div><dt>{escape(key)}</dt><dd>{escape(' / '.join(values))}</dd></div>"

@@ -6,7 +6,7 @@ Figures are about 400 wide and their words 12.5 high, so a phone shows them at n
 from collections.abc import Sequence
 from html import escape
 
-from snap_jax.report.scales import Axis
+from snap_jax.report.axes import Axis
 
 _COLOURS = 7  # the classes r0 .. r6 of style.css
 _SHAPES = ("circle", "square", "diamond", "up", "down")

@@ -7,9 +7,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from snap_jax.report.read import read_runs
-from snap_jax.report.rows import rows
-from snap_jax.report.sentences import notes
+from snap_jax.report.comparison_table import rows
+from snap_jax.report.load_run import read_runs
+from snap_jax.report.summary import notes
 
 
 def table(runs: Sequence[Path]) -> Table:

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from snap_jax.report import formats, svg
-from snap_jax.report.run import Run
-from snap_jax.report.scales import Axis, Scale, axis, octaves
-from snap_jax.report.sentences import CLOSE, CLOSE_POINTS, densest
+from snap_jax.report import number_format, svg
+from snap_jax.report.axes import Axis, Scale, axis, octaves
+from snap_jax.report.run_data import Run
+from snap_jax.report.summary import CLOSE, CLOSE_POINTS, densest
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 48.0, 392.0, 36.0, 232.0, 410.0, 274.0
 _LETTER = 7.2  # width of one, on average
@@ -22,8 +22,10 @@ def tradeoff(runs: Sequence[Run]) -> str:
         return ""
     x, y = _x(list(at.values())), _y(list(at.values()), reference)
     points = [svg.group(i, _point(i, run, x, y)) for i, run in at.items()]
-    said = [f"{r.label}: {formats.short(r.bits or 0)} bits, {formats.quality(r.value)}" for r in at.values()]
-    label = f"{formats.words(reference.metric)} against bits per element. {'; '.join(said)}"
+    said = [
+        f"{r.label}: {number_format.short(r.bits or 0)} bits, {number_format.quality(r.value)}" for r in at.values()
+    ]
+    label = f"{number_format.words(reference.metric)} against bits per element. {'; '.join(said)}"
     back = [*_band(reference, len(runs), x, y), svg.frame(x, y), *_gzip(reference, x, y)]
     return svg.picture(_WIDTH, _HEIGHT, label, [*back, *points, *_labels(list(at.values()), x, y)])
 
@@ -38,7 +40,7 @@ def _positive(value: float | None) -> bool:
 
 def _close(reference: Run) -> float | None:
     """The quality that is just about as good; `None` where that is not known of the metric."""
-    if reference.metric == formats.ACCURACY:
+    if reference.metric == number_format.ACCURACY:
         return reference.value - CLOSE_POINTS
     return CLOSE * reference.value if _in_bits(reference) else None
 
@@ -60,7 +62,7 @@ def _y(runs: list[Run], reference: Run) -> Axis:
     low, high = min(values) - 0.4 * room, max(values) + 0.4 * room
     if _in_bits(reference) and reference.gzip and low - room < reference.gzip < high + room:
         low, high = min(low, reference.gzip - 0.1 * room), max(high, reference.gzip + 0.1 * room)
-    return axis(Scale(low, high, _BOTTOM, _TOP), f"held-out {formats.words(reference.metric)}")
+    return axis(Scale(low, high, _BOTTOM, _TOP), f"held-out {number_format.words(reference.metric)}")
 
 
 def _band(reference: Run, count: int, x: Axis, y: Axis) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic.hlo import trace_compiled
+from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.traffic.jaxpr import lowerable, traffic_of
 from snap_jax.traffic.text import table
 from snap_jax.traffic.transfer import Transfer
@@ -15,11 +15,11 @@ _FLOATS = ("float", "bfloat", "complex")
 _BOTH = ("forward", "backward")
 
 
-class WireError(AssertionError):
+class FloatCollectiveError(AssertionError):
     """A float tensor crosses between devices uncoded, or nothing crosses at all."""
 
 
-def assert_wire(fn: Callable[..., Any], *args: Any, directions: Sequence[str] = _BOTH) -> None:
+def assert_no_float_collectives(fn: Callable[..., Any], *args: Any, directions: Sequence[str] = _BOTH) -> None:
     """Raise unless all that `fn(*args)` moves between devices is coded.
 
     Reads the program as written and as compiled for this backend, every branch of every `cond`; runs nothing.
@@ -30,27 +30,29 @@ def assert_wire(fn: Callable[..., Any], *args: Any, directions: Sequence[str] = 
         psum  x (4)  float32[8,512]     16,384 x 6  backward   net/up  give it grad_codec=
 
     Raises:
-      WireError: a float tensor crosses, or no tensor crosses in these directions.
-      UsageError: as `trace` and `trace_compiled`.
+      FloatCollectiveError: a float tensor crosses, or no tensor crosses in these directions.
+      UsageError: as `collective_traffic` and `compiled_traffic`.
 
     >>> import jax
-    >>> assert_wire(lambda v: v + 1, jax.numpy.ones(8))
+    >>> assert_no_float_collectives(lambda v: v + 1, jax.numpy.ones(8))
     Traceback (most recent call last):
-    snap_jax.traffic.check.WireError: assert_wire(<lambda>): nothing but scalars crosses between devices...
+    snap_jax.traffic.check.FloatCollectiveError: assert_no_float_collectives(<lambda>): nothing but scalars crosses between devices...
     """
     if unknown := [d for d in directions if d not in _BOTH]:
-        raise UsageError(f"assert_wire: directions={directions!r} holds {unknown}: use 'forward' and 'backward'")
+        raise UsageError(
+            f"assert_no_float_collectives: directions={directions!r} holds {unknown}: use 'forward' and 'backward'"
+        )
     asked, sent = _tensors(fn, args, directions)
     name = getattr(fn, "__name__", repr(fn))
     if not asked and not sent:
-        raise WireError(
-            f"assert_wire({name}): nothing but scalars crosses between devices {' or '.join(directions)}: "
+        raise FloatCollectiveError(
+            f"assert_no_float_collectives({name}): nothing but scalars crosses between devices {' or '.join(directions)}: "
             "pass the function that calls shard_map, on a mesh axis of two devices or more; "
             "a collective whose result nobody uses does not count"
         )
     floats = [[t for t in part if t.dtype.startswith(_FLOATS)] for part in (asked, sent)]
     if any(floats):
-        raise WireError(_message(name, *floats))
+        raise FloatCollectiveError(_message(name, *floats))
 
 
 def _tensors(
@@ -58,7 +60,7 @@ def _tensors(
 ) -> tuple[list[Transfer], list[Transfer]]:
     """List what crosses besides scalars: as the program asks, and as the compiled program sends."""
     traced = lowerable(fn).trace(*args)
-    programs = traffic_of(traced.jaxpr), trace_compiled(traced.lower().compile())
+    programs = traffic_of(traced.jaxpr), compiled_traffic(traced.lower().compile())
     asked, sent = ([t for t in p.possible() if t.direction in directions] for p in programs)
     scalars = {(t.op, t.group_size) for t in asked if not t.shape}
     return [t for t in asked if t.shape], [t for t in sent if not _is_scalar(t, scalars)]
@@ -70,7 +72,7 @@ def _is_scalar(t: Transfer, scalars: Collection[tuple[str, int]]) -> bool:
 
 
 def _message(name: str, asked: list[Transfer], sent: list[Transfer]) -> str:
-    parts = [f"assert_wire({name}): float tensors cross between devices uncoded."]
+    parts = [f"assert_no_float_collectives({name}): float tensors cross between devices uncoded."]
     if asked:
         parts += ["The program asks for", _table((*_HEAD, "fix"), [(*_row(t), _fix(t)) for t in asked])]
     if sent:

@@ -1,6 +1,6 @@
 """What a compiled program moves: the collectives of its HLO, as this backend sends them.
 
-Law 4, second half: these are the bytes on the wire. They differ from what `trace` reports where the backend
+Law 4, second half: these are the bytes on the wire. They differ from what `collective_traffic` reports where the backend
 widens a type (XLA:CPU sends bfloat16 as float32), where the compiler adds collectives for arrays sharded
 outside `shard_map`, or where it merges, splits and drops some.
 """
@@ -14,10 +14,10 @@ from collections.abc import Iterator
 import jax
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic import turns
-from snap_jax.traffic.groups import axes_of, id_lists, place_along, replica_groups
+from snap_jax.traffic import branch_scopes
 from snap_jax.traffic.hlo_text import Array, Instruction, Module, parse_instruction, parse_module
-from snap_jax.traffic.paths import direction, each_name, op_scope, op_scopes
+from snap_jax.traffic.name_stack import direction, each_name, op_scope, op_scopes
+from snap_jax.traffic.replica_groups import axes_of, id_lists, place_along, replica_groups
 from snap_jax.traffic.transfer import Pairs, Traffic, Transfer, choose, join
 
 _OPS = {
@@ -35,7 +35,7 @@ _ONCE = ("call", "fusion", "async-start")
 _WORDS = (*_OPS, "calls=", "to_apply=", "body=", "_computation", "send(", "recv(")
 
 
-def trace_compiled(
+def compiled_traffic(
     compiled: jax.stages.Compiled | str, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh | None = None
 ) -> Traffic:
     """Return what a compiled program, or the text of its HLO, moves between devices.
@@ -52,16 +52,16 @@ def trace_compiled(
     ...   %p = u8[4]{0} parameter(0)
     ...   ROOT %g = u8[8]{0} all-gather(%p), replica_groups={{0,1}}, dimensions={0}
     ... }'''
-    >>> trace_compiled(text).sent_bytes
+    >>> compiled_traffic(text).sent_bytes
     8
     """
     text = compiled if isinstance(compiled, str) else compiled.as_text()
     if text is None:
-        raise UsageError("trace_compiled: this backend gives no HLO text: use trace")
+        raise UsageError("compiled_traffic: this backend gives no HLO text: use trace")
     module = parse_module(text)
     if mesh is not None and mesh.size != module.devices:
         raise UsageError(
-            f"trace_compiled: the mesh has {mesh.size} devices, the program {module.devices}: "
+            f"compiled_traffic: the mesh has {mesh.size} devices, the program {module.devices}: "
             "pass the mesh that it was compiled for"
         )
     return _Program(module, dict(mesh.shape) if mesh is not None else {}).walk(module.entry, 1)
@@ -88,11 +88,11 @@ class _Program:
             return self.loop(i, times)
         called = [self.walk(name, times) for names in i.called.values() for name in names]
         if i.opcode == "conditional":
-            in_turns = op_scopes(i.op_name)[-1:] == [turns.SWITCH]
+            in_turns = op_scopes(i.op_name)[-1:] == [branch_scopes.SWITCH]
             return join(called) if in_turns else choose(op_scope(i.op_name), called)
         if i.opcode not in _ONCE and any(called):
             raise UsageError(
-                f"trace_compiled: {i.opcode} {_place(i)} calls a computation with a collective, how often "
+                f"compiled_traffic: {i.opcode} {_place(i)} calls a computation with a collective, how often "
                 "is not known here: use trace"
             )
         return join(called)
@@ -102,7 +102,7 @@ class _Program:
         [condition], [body] = i.called["condition"], i.called["body"]
         if rounds is None and (self.walk(condition, 1) or self.walk(body, 1)):
             raise UsageError(
-                f"trace_compiled: a while loop {_place(i)} holds collectives and only the run decides how "
+                f"compiled_traffic: a while loop {_place(i)} holds collectives and only the run decides how "
                 "often it turns: use lax.scan or lax.fori_loop with static bounds, or compile its body alone"
             )
         # The condition is evaluated once more than the body.
@@ -134,7 +134,7 @@ class _Program:
                         pairs=len(perm),
                         perm=perm,
                     )
-                    yield from turns.taken(shown, op_scopes(name))
+                    yield from branch_scopes.taken(shown, op_scopes(name))
 
     def op(self, i: Instruction) -> str:
         op = _OPS[i.opcode.removesuffix("-start")]
@@ -145,7 +145,7 @@ class _Program:
         named = [_REDUCERS[code] for code in codes if code in _REDUCERS]
         if len(named) != 1 or (op == "psum_scatter" and named != ["psum"]):
             raise UsageError(
-                f"trace_compiled: {i.opcode} {_place(i)} reduces by {sorted(codes)}: only sum, maximum and "
+                f"compiled_traffic: {i.opcode} {_place(i)} reduces by {sorted(codes)}: only sum, maximum and "
                 "minimum have a namesake in jax.lax"
             )
         return named[0] if op == "psum" else op
@@ -165,7 +165,7 @@ class _Program:
     def permuted(self, i: Instruction) -> tuple[tuple[str, ...], Counter[int], Pairs]:
         """Axes, group size -> groups, pairs of one group. HLO lists the pairs of all groups together."""
         if "slice_sizes" in i.attributes:
-            raise UsageError(f"trace_compiled: {i.opcode} {_place(i)} sends slices in place: use trace")
+            raise UsageError(f"compiled_traffic: {i.opcode} {_place(i)} sends slices in place: use trace")
         listed = id_lists(i.attributes["source_target_pairs"])
         pairs = tuple((source, target) for source, target in listed if source != target)
         axes = axes_of(pairs, self.mesh) if self.mesh else ()
@@ -182,12 +182,12 @@ def _refuse(i: Instruction) -> None:
     """Raise for what moves data in a way that is not counted here."""
     if i.opcode.startswith("ragged-all-to-all"):
         raise UsageError(
-            f"trace_compiled: ragged-all-to-all {_place(i)} moves as many bytes as the run decides: "
+            f"compiled_traffic: ragged-all-to-all {_place(i)} moves as many bytes as the run decides: "
             "pad to a fixed size and use lax.all_to_all"
         )
     if i.opcode in ("send", "recv") and i.attributes.get("is_host_transfer") != "true":
         raise UsageError(
-            f"trace_compiled: {i.opcode} {_place(i)} is half of a transfer that the compiler split: use trace"
+            f"compiled_traffic: {i.opcode} {_place(i)} is half of a transfer that the compiler split: use trace"
         )
 
 

@@ -117,7 +117,7 @@ def parse_module(text: str) -> Module:
         elif current is not None and equals:
             current[_bare(name.removeprefix("ROOT "))] = rest
     if not header or not entry:
-        raise UsageError(f"trace_compiled: no HloModule with an ENTRY in {text[:60]!r}...: pass as_text()")
+        raise UsageError(f"compiled_traffic: no HloModule with an ENTRY in {text[:60]!r}...: pass as_text()")
     return Module(computations, entry, _devices(header))
 
 
@@ -145,7 +145,7 @@ def parse_array(text: str) -> Array:
     dimensions, bracket, layout = rest.partition("]")
     if element not in _DTYPES or not bracket or set(dimensions) - set("0123456789,"):
         raise UsageError(
-            f"trace_compiled: a collective sends {text!r}, of which the size cannot be told: "
+            f"compiled_traffic: a collective sends {text!r}, of which the size cannot be told: "
             "send arrays of static shape and of numpy's or ml_dtypes' types"
         )
     dtype, bits = _DTYPES[element]

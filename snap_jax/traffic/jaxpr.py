@@ -1,10 +1,10 @@
 """What a program asks to move: the collectives of its jaxpr, forward and backward.
 
-Law 4, first half: every collective is counted, or `trace` raises.
+Law 4, first half: every collective is counted, or `collective_traffic` raises.
 Nothing that names a mesh axis is passed over.
 
 Seen: what code inside `shard_map` asks for. Not seen: what the compiler adds for arrays sharded outside it
-(`trace_compiled` sees that), and remote copies inside Pallas kernels. Collectives whose result nobody uses
+(`compiled_traffic` sees that), and remote copies inside Pallas kernels. Collectives whose result nobody uses
 are left out, as JAX leaves them out. An operand that Auto axes divide further, in a partly manual
 `shard_map`, counts whole.
 """
@@ -18,10 +18,10 @@ from jax.extend import core
 from jax.interpreters import partial_eval
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic.loops import open_jaxpr, trip_count
-from snap_jax.traffic.paths import scope
+from snap_jax.traffic.name_stack import scope
 from snap_jax.traffic.primitives import FREE, OPS, At, as_tuple, transfers
 from snap_jax.traffic.transfer import Traffic, choose, join
+from snap_jax.traffic.trip_count import open_jaxpr, trip_count
 
 # They run each jaxpr they hold exactly once.
 _ONCE = {
@@ -36,8 +36,8 @@ _ONCE = {
 }
 
 
-def trace(fn: Callable[..., Any]) -> Callable[..., Traffic]:
-    """Make `trace(fn)(*args)` return what `fn(*args)` asks to move between devices.
+def collective_traffic(fn: Callable[..., Any]) -> Callable[..., Traffic]:
+    """Make `collective_traffic(fn)(*args)` return what `fn(*args)` asks to move between devices.
 
     `fn` may be jitted, hold `shard_map`s, be a gradient; it is traced, not run. Arguments are arrays, or
     anything static where `fn` is already jitted with static arguments.
@@ -50,7 +50,7 @@ def trace(fn: Callable[..., Any]) -> Callable[..., Traffic]:
     >>> spec = jax.sharding.PartitionSpec("x")
     >>> shift = lambda v: jax.lax.ppermute(v, "x", [(0, 1), (1, 0)])
     >>> step = jax.shard_map(shift, mesh=mesh, in_specs=spec, out_specs=spec)
-    >>> traffic = trace(step)(jax.numpy.ones(8))
+    >>> traffic = collective_traffic(step)(jax.numpy.ones(8))
     >>> traffic[0].bytes, traffic.sent_bytes
     (16, 32)
     """
@@ -111,7 +111,7 @@ def _while(eqn: core.JaxprEqn, at: At) -> Traffic:
         return _walk(eqn.params["body_jaxpr"], at.repeated(rounds))
     if inner := join(_walk(held, at) for held in _held(eqn)):
         raise UsageError(
-            f"trace: a while loop {at} holds collectives {sorted({t.op for t in inner})} and only the run "
+            f"collective_traffic: a while loop {at} holds collectives {sorted({t.op for t in inner})} and only the run "
             "decides how often it turns: use lax.scan or lax.fori_loop with static bounds, or trace its body "
             "alone"
         )
@@ -124,12 +124,12 @@ def _refuse_unknown(eqn: core.JaxprEqn, at: At, inner: Traffic) -> None:
     axes = [a for value in named for a in as_tuple(value) if a in at.sizes]
     if name == "ragged_all_to_all":
         raise UsageError(
-            f"trace: ragged_all_to_all {at} moves as many bytes as the run decides: "
+            f"collective_traffic: ragged_all_to_all {at} moves as many bytes as the run decides: "
             "pad to a fixed size and use lax.all_to_all"
         )
     if axes or inner:
         why = f"names mesh axes {axes}" if axes else f"holds collectives {sorted({t.op for t in inner})}"
         raise UsageError(
-            f"trace: primitive {name!r} {at} {why}, and what it moves is not known here: "
+            f"collective_traffic: primitive {name!r} {at} {why}, and what it moves is not known here: "
             "leave it out of fn, or read the compiled program with trace_compiled"
         )

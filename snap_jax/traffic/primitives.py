@@ -9,8 +9,8 @@ from typing import Any
 from jax.extend import core
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic import turns
-from snap_jax.traffic.paths import direction, scope, scopes
+from snap_jax.traffic import branch_scopes
+from snap_jax.traffic.name_stack import direction, scope, scopes
 from snap_jax.traffic.transfer import Transfer
 
 # Primitive -> the `jax.lax` function that users know it by.
@@ -66,7 +66,7 @@ class At:
     @property
     def in_turns(self) -> bool:
         """Whether it is a `cond` each of whose branches is taken (`turns`)."""
-        return scopes(self.stack)[-1:] == [turns.SWITCH]
+        return scopes(self.stack)[-1:] == [branch_scopes.SWITCH]
 
     def __str__(self) -> str:
         """Name the place in a message."""
@@ -104,14 +104,14 @@ def transfers(eqn: core.JaxprEqn, at: At) -> Iterator[Transfer]:
                     pairs=len(perm),
                     perm=perm,
                 )
-                yield from turns.taken(shown, scopes(at.stack))
+                yield from branch_scopes.taken(shown, scopes(at.stack))
 
 
 def _axes(eqn: core.JaxprEqn, at: At) -> tuple[str, ...]:
     axes = tuple(a for a in _named(eqn) if not isinstance(a, int))
     if unknown := [a for a in axes if a not in at.sizes]:
         raise UsageError(
-            f"trace: {eqn.primitive.name} {at} runs over {unknown}, the mesh axes are {list(at.sizes)}: "
+            f"collective_traffic: {eqn.primitive.name} {at} runs over {unknown}, the mesh axes are {list(at.sizes)}: "
             "trace the function that calls shard_map, not the one inside"
         )
     return axes

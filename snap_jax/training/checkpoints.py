@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from snap_jax.errors import UsageError
-from snap_jax.training import manifest
+from snap_jax.training import checksums
 from snap_jax.training.state import TrainState
 
 _KEPT = 3
@@ -63,7 +63,7 @@ class Checkpoints:
         """Waits for what is being written, and writes its manifest."""
         self._manager.wait_until_finished()
         for step, facts in self._unsigned.items():
-            manifest.write(Path(self._manager.directory) / str(step), facts)
+            checksums.write(Path(self._manager.directory) / str(step), facts)
         self._unsigned.clear()
 
 
@@ -75,10 +75,10 @@ def last_good(folder: Path) -> tuple[Path | None, list[str]]:
     """
     faults: dict[Path, str] = {}
     for path in _all(folder):
-        faults[path] = manifest.fault(path)
+        faults[path] = checksums.fault(path)
         if not faults[path]:
             return path, _notes(faults)
-    if faults and list(faults.values()) != [manifest.CUT_SHORT]:  # the very first may be cut short
+    if faults and list(faults.values()) != [checksums.CUT_SHORT]:  # the very first may be cut short
         raise UsageError(
             f"{folder}: no checkpoint is whole ({'; '.join(_notes(faults))}): start again with --overwrite"
         )
@@ -117,7 +117,7 @@ def save_weights(path: Path, params: PyTree) -> None:
     """Saves parameters alone, with their manifest; replaces what is there."""
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(path.resolve(), params, force=True)
-    manifest.write(path, {})
+    checksums.write(path, {})
 
 
 def restore_weights(path: Path, like: PyTree) -> PyTree:

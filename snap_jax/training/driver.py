@@ -1,4 +1,4 @@
-"""From a `Config` to a finished run directory, through whatever stops it on the way.
+"""From a `LanguageConfig` to a finished run directory, through whatever stops it on the way.
 
 Laws: wire bytes in the result are those of the compiled program of the very step that ran. A run that was stopped and
 resumed ends with the very bits of one that was not.
@@ -10,16 +10,16 @@ from pathlib import Path
 
 from jaxtyping import PyTree
 
-from snap_jax.config import Settings, command, written_settings
+from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.errors import UsageError
-from snap_jax.results import as_sent, cost_section, environment, wire_section
-from snap_jax.telemetry import Telemetry
-from snap_jax.traffic import Traffic, trace_compiled
-from snap_jax.training import checkpoints, directory
-from snap_jax.training.directory import how_to_resume
-from snap_jax.training.files import full_disk_explained, write_atomically
+from snap_jax.traffic import Traffic, compiled_traffic
+from snap_jax.training import checkpoints, run_dir
+from snap_jax.training.atomic_io import full_disk_explained, write_atomically
+from snap_jax.training.config import Settings, command, written_settings
+from snap_jax.training.lifecycle import Progress, Run, begin, take_up
 from snap_jax.training.loop import fit
-from snap_jax.training.runs import Progress, Run, begin, take_up
+from snap_jax.training.result_json import as_sent, cost_section, environment, wire_section
+from snap_jax.training.run_dir import how_to_resume
 from snap_jax.training.state import TrainState, averaged, compile_step
 
 
@@ -51,11 +51,11 @@ def train(
     if resume and overwrite:
         raise UsageError("train: --resume goes on, --overwrite starts again: give one of them")
     with full_disk_explained(out, how_to_resume(config, out)):
-        known = directory.record(out) if resume else None
+        known = run_dir.record(out) if resume else None
         if known is None:
             return _complete(*begin(config, out, overwrite, on_progress))
-        directory.check_config(out, known, config)
-        if done := directory.finished(out):
+        run_dir.check_config(out, known, config)
+        if done := run_dir.finished(out):
             on_note(f"the run in {out} is finished: nothing to resume")
             return done
         return _complete(*take_up(config, out, known, on_progress, on_note))
@@ -64,7 +64,7 @@ def train(
 def _complete(run: Run, state: TrainState) -> dict:
     run.on_progress(Progress(int(state.step), run.config.steps))
     step = compile_step(run.job, run.config, run.optimizer, state)
-    traffic = trace_compiled(step, run.job.mesh)
+    traffic = compiled_traffic(step, run.job.mesh)
     bits = wire_section(traffic, run.job.mesh.shape, run.elements)["bits_per_element"]
     state = fit(run, step, state, bits)
     params, frozen = averaged(state, run.config.ema), {}

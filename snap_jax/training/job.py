@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
-from snap_jax.telemetry import Telemetry
+from snap_jax.boundary.telemetry import Telemetry
 
 
 @runtime_checkable
@@ -81,7 +81,7 @@ class Job(Protocol):
         """Pure: the small state after a step that saw this; `progress` in [0, 1] of the run."""
         ...
 
-    def steer(self, params: PyTree, seen: Telemetry, progress: Array) -> PyTree:
+    def threshold_step(self, params: PyTree, seen: Telemetry, progress: Array) -> PyTree:
         """Pure: the parameters after that step, held to what it saw; thresholds under a budget."""
         ...
 

@@ -14,15 +14,15 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Integer, PyTree
 
-from snap_jax.config import Config, Settings
-from snap_jax.data import text
+from snap_jax.boundary.side_information import mean_token_bits, token_wire
+from snap_jax.boundary.telemetry import Telemetry
+from snap_jax.data import text_loader
 from snap_jax.models import rwkv, transformer
-from snap_jax.models.networks import Network
-from snap_jax.tasks.batches import Batch
-from snap_jax.telemetry import Telemetry
-from snap_jax.tokens import mean_token_bits, token_wire
-from snap_jax.training.divided import Divided, build, by_microbatch, score
-from snap_jax.training.rasters import sends_spikes, spikes_of
+from snap_jax.models.base import Network
+from snap_jax.training.config import LanguageConfig, Settings
+from snap_jax.training.parallel_job import Divided, build, by_microbatch, score
+from snap_jax.training.spike_rasters import sends_spikes, spikes_of
+from snap_jax.training.tasks.losses import Batch
 
 _EVALUATED_AT_ONCE = (4, 8)  # microbatches, windows each
 
@@ -31,8 +31,8 @@ _EVALUATED_AT_ONCE = (4, 8)  # microbatches, windows each
 class Language(Divided):
     """A model, a text and the windows it is measured on; a `Job`."""
 
-    config: Config
-    corpus: text.Corpus
+    config: LanguageConfig
+    corpus: text_loader.Corpus
     heldout: np.ndarray
 
     def fingerprint(self) -> str:
@@ -42,16 +42,18 @@ class Language(Divided):
     def batch(self, index: int) -> Batch:
         """The tokens of one batch, by microbatch; a pure function of the seed and the index."""
         config = self.config
-        rows = text.batch(self.corpus.train, step=index, seed=config.seed, batch=config.batch, window=config.window)
+        rows = text_loader.batch(
+            self.corpus.train, step=index, seed=config.seed, batch=config.batch, seq_len=config.seq_len
+        )
         return by_microbatch(next_token(rows), config.parts)
 
     def batch_name(self, index: int) -> str:
         """Seed, index and the bytes of the training text it was cut from."""
         config = self.config
-        begin = text.starts(
-            self.corpus.train, step=index, seed=config.seed, batch=config.batch, window=config.window
+        begin = text_loader.starts(
+            self.corpus.train, step=index, seed=config.seed, batch=config.batch, seq_len=config.seq_len
         ).tolist()
-        return f"seed {config.seed}, batch {index}: {config.window + 1} bytes of the training text from {begin}"
+        return f"seed {config.seed}, batch {index}: {config.seq_len + 1} bytes of the training text from {begin}"
 
     def watch(self, params: PyTree) -> dict:
         """Bits a byte on windows spread over the held-out text, and the mean threshold of each boundary."""
@@ -67,53 +69,53 @@ class Language(Divided):
         sections = {
             "quality": {"metric": "bits_per_byte", "value": bits, "n": self.heldout[:, 1:].size},
             "baselines": {
-                "order0_bits_per_byte": text.order0_bits(self.corpus.heldout),
-                "gzip_bits_per_byte": text.gzip_bits(self.corpus.heldout),
+                "order0_bits_per_byte": text_loader.order0_bits(self.corpus.heldout),
+                "gzip_bits_per_byte": text_loader.gzip_bits(self.corpus.heldout),
             },
         }
         return sections, seen
 
 
-def prepare(config: Config) -> Language:
+def prepare(config: LanguageConfig) -> Language:
     """Loads the text and builds the task; every mistake of the user is found here.
 
     Raises:
       UsageError: for data, links, chips or sizes that cannot be; the message names the fix.
     """
-    corpus = text.load(config.data)
-    text.windows(corpus.train, config.window)
-    heldout = spread(text.windows(corpus.heldout, config.window), config.heldout_bytes)
+    corpus = text_loader.load(config.data)
+    text_loader.windows(corpus.train, config.seq_len)
+    heldout = spread(text_loader.windows(corpus.heldout, config.seq_len), config.heldout_bytes)
 
     def sample() -> Array:
-        rows = text.batch(corpus.train, step=2**31, seed=config.seed, batch=16, window=config.window)
+        rows = text_loader.batch(corpus.train, step=2**31, seed=config.seed, batch=16, seq_len=config.seq_len)
         return jnp.asarray(next_token(rows).inputs)
 
-    inputs = jax.ShapeDtypeStruct((config.window,), jnp.int32)
+    inputs = jax.ShapeDtypeStruct((config.seq_len,), jnp.int32)
     built = build(config, network, inputs, sample, lambda: token_bits(config, corpus))
     return Language(config, *built, corpus, heldout)
 
 
-def token_bits(config: Config, corpus: text.Corpus) -> float:
+def token_bits(config: LanguageConfig, corpus: text_loader.Corpus) -> float:
     """Bits a token that a microbatch of the training text takes, entropy-coded with how often each byte is in it all.
 
     What it would take to send the tokens along with the spikes. In the program here all chips have read the text.
     """
     rows, sample = config.batch // config.divided.data // config.parts, 8
-    drawn = text.batch(corpus.train, step=2**31, seed=config.seed, batch=sample * rows, window=config.window)
+    drawn = text_loader.batch(corpus.train, step=2**31, seed=config.seed, batch=sample * rows, seq_len=config.seq_len)
     payloads = next_token(drawn).inputs.reshape(sample, -1)
     return mean_token_bits(token_wire(corpus.train), [jnp.asarray(tokens) for tokens in payloads])
 
 
 def network(config: Settings) -> Network:
     """The model on one chip."""
-    assert isinstance(config, Config)
+    assert isinstance(config, LanguageConfig)
     rngs, ticks = nnx.Rngs(config.seed), config.neuron_ticks
     if config.model == "transformer":
         return transformer.Transformer(
-            transformer.Config(config.layers, config.width, config.heads, ticks=ticks), rngs=rngs
+            transformer.TransformerConfig(config.layers, config.width, config.heads, ticks=ticks), rngs=rngs
         )
-    chunk = math.gcd(config.window, 32)
-    return rwkv.RWKV(rwkv.Config(config.layers, config.width, config.heads, chunk=chunk, ticks=ticks), rngs=rngs)
+    chunk = math.gcd(config.seq_len, 32)
+    return rwkv.RWKV(rwkv.RWKVConfig(config.layers, config.width, config.heads, chunk=chunk, ticks=ticks), rngs=rngs)
 
 
 def next_token(rows: Integer[np.ndarray | Array, "*batch time_plus_1"]) -> Batch:

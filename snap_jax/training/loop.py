@@ -10,13 +10,13 @@ import math
 import jax
 import numpy as np
 
-from snap_jax.config import Settings
-from snap_jax.results import spike_statistics
 from snap_jax.training.checkpoints import Checkpoints
-from snap_jax.training.directory import how_to_resume
-from snap_jax.training.failures import failure
+from snap_jax.training.config import Settings
+from snap_jax.training.lifecycle import Progress, Run
 from snap_jax.training.metrics import Metrics
-from snap_jax.training.runs import Progress, Run
+from snap_jax.training.nonfinite import failure
+from snap_jax.training.result_json import spike_statistics
+from snap_jax.training.run_dir import how_to_resume
 from snap_jax.training.signals import Signals, Stopped
 from snap_jax.training.state import Measured, TrainState, averaged, batches_of
 

@@ -13,7 +13,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
-from snap_jax.training.files import sync, write_atomically
+from snap_jax.training.atomic_io import sync, write_atomically
 
 NAME, EVENTS = "metrics.jsonl", "events.out.tfevents.*"
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from snap_jax.config import Settings
+from snap_jax.training.config import Settings
 
 _LAST = 0.05  # of the peak, at the end
 
@@ -32,8 +32,8 @@ def clipped(gradient: PyTree, norm: Float[Array, ""], limit: float = 1.0) -> PyT
 def schedule(config: Settings) -> optax.Schedule:
     """Linear warm-up over 5 % of the steps, then `cosine` or `linear` to 5 % of the peak, or `constant`.
 
-    >>> from snap_jax.config import Config
-    >>> rate = schedule(Config(steps=100, learning_rate=1.0, schedule="linear"))
+    >>> from snap_jax.training.config import LanguageConfig
+    >>> rate = schedule(LanguageConfig(steps=100, learning_rate=1.0, schedule="linear"))
     >>> [round(float(rate(step)), 3) for step in (0, 1, 5, 100)]
     [0.0, 0.2, 1.0, 0.05]
     """

@@ -1,8 +1,8 @@
 """Which job a config asks for."""
 
-from snap_jax.config import Config, Settings, VisionConfig
 from snap_jax.training import language, vision
-from snap_jax.training.divided import Divided
+from snap_jax.training.config import LanguageConfig, Settings, VisionConfig
+from snap_jax.training.parallel_job import Divided
 
 
 def prepare(config: Settings) -> Divided:
@@ -13,5 +13,5 @@ def prepare(config: Settings) -> Divided:
     """
     if isinstance(config, VisionConfig):
         return vision.prepare(config)
-    assert isinstance(config, Config)
+    assert isinstance(config, LanguageConfig)
     return language.prepare(config)

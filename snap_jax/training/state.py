@@ -15,9 +15,9 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from snap_jax._jax import pytree
-from snap_jax.config import Settings
-from snap_jax.telemetry import Telemetry
+from snap_jax._compat import pytree
+from snap_jax.boundary.telemetry import Telemetry
+from snap_jax.training.config import Settings
 from snap_jax.training.job import Job
 from snap_jax.training.optimizers import clipped
 
@@ -110,8 +110,8 @@ def batches_of(job: Job, config: Settings, step: int) -> PyTree:
 def batch_indices(config: Settings, step: int) -> range:
     """The indices of those batches.
 
-    >>> from snap_jax.config import Config
-    >>> batch_indices(Config(accumulate=3), 2)
+    >>> from snap_jax.training.config import LanguageConfig
+    >>> batch_indices(LanguageConfig(accumulate=3), 2)
     range(6, 9)
     """
     return range(step * config.accumulate, (step + 1) * config.accumulate)
@@ -127,7 +127,7 @@ def compile_step(
         norm = _norm(gradient, state.params)
         new = _updated(state, clipped(gradient, norm), optimizer, config.ema)
         progress = state.step / config.steps
-        params, extra = job.steer(new.params, seen, progress), job.follow(state.extra, seen, progress)
+        params, extra = job.threshold_step(new.params, seen, progress), job.follow(state.extra, seen, progress)
         new = dataclasses.replace(new, params=params, extra=extra)
         finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(norm)
         new = jax.tree.map(lambda n, old: jnp.where(finite, n, old), new, state)

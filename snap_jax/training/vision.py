@@ -16,14 +16,14 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, PyTree
 
-from snap_jax.config import Settings, VisionConfig
-from snap_jax.data import images
+from snap_jax.boundary.telemetry import Telemetry
+from snap_jax.data import image_loader
 from snap_jax.models import efficientnet, resnet
-from snap_jax.models.networks import VisionNetwork
-from snap_jax.tasks.batches import Batch
-from snap_jax.telemetry import Telemetry
-from snap_jax.training.divided import Divided, Score, build, by_microbatch, score
-from snap_jax.training.rasters import sends_spikes, spikes_of
+from snap_jax.models.base import VisionNetwork
+from snap_jax.training.config import Settings, VisionConfig
+from snap_jax.training.parallel_job import Divided, Score, build, by_microbatch, score
+from snap_jax.training.spike_rasters import sends_spikes, spikes_of
+from snap_jax.training.tasks.losses import Batch
 
 _EVALUATED_AT_ONCE = (4, 32)  # microbatches, pictures each
 _WATCHED = 512  # pictures of a quick look
@@ -35,7 +35,7 @@ class Vision(Divided):
     """A model, and pictures to learn from and to measure on; a `Job`."""
 
     config: VisionConfig
-    pictures: images.Images
+    pictures: image_loader.Images
 
     def fingerprint(self) -> str:
         """SHA-256 of pictures and labels; of those that stay on disk, of what the data set says of itself."""
@@ -48,7 +48,7 @@ class Vision(Divided):
     def batch(self, index: int) -> Batch:
         """The pictures of one batch, by microbatch; a pure function of the seed and the index."""
         config = self.config
-        pixels, labels = images.batch(self.pictures, step=index, seed=config.seed, batch=config.batch)
+        pixels, labels = image_loader.batch(self.pictures, step=index, seed=config.seed, batch=config.batch)
         return by_microbatch(self._ready(pixels, labels), config.parts)
 
     def batch_name(self, index: int) -> str:
@@ -102,7 +102,7 @@ class Vision(Divided):
         np.savez_compressed(out / "spikes.npz", image=image[0], label=label[0], **boundaries)
 
     def _ready(self, pixels: np.ndarray, labels: np.ndarray) -> Batch:
-        return Batch(images.normalise(self.pictures, pixels), labels)
+        return Batch(image_loader.normalise(self.pictures, pixels), labels)
 
 
 def prepare(config: VisionConfig) -> Vision:
@@ -111,17 +111,17 @@ def prepare(config: VisionConfig) -> Vision:
     Raises:
       UsageError: for data, links, chips or sizes that cannot be; the message names the fix.
     """
-    pictures = images.load(config.data)
+    pictures = image_loader.load(config.data)
 
     def sample() -> Array:
-        pixels, _ = images.batch(pictures, step=2**31, seed=config.seed, batch=64)
-        return jnp.asarray(images.normalise(pictures, pixels))
+        pixels, _ = image_loader.batch(pictures, step=2**31, seed=config.seed, batch=64)
+        return jnp.asarray(image_loader.normalise(pictures, pixels))
 
     row = jax.ShapeDtypeStruct(pictures.train_images.shape[1:], jnp.float32)
     return Vision(config, *build(config, functools.partial(network, pictures), row, sample), pictures)
 
 
-def network(pictures: images.Images, config: Settings) -> VisionNetwork:
+def network(pictures: image_loader.Images, config: Settings) -> VisionNetwork:
     """The model on one chip, for pictures of this size and so many classes."""
     assert isinstance(config, VisionConfig)
     height, width, channels = pictures.train_images.shape[1:]
@@ -137,7 +137,9 @@ def network(pictures: images.Images, config: Settings) -> VisionNetwork:
     if config.model == "resnet18":
         size = resnet.resnet18(classes=classes, width=config.width, channels=channels, stem=stem, ticks=ticks)
     else:
-        size = resnet.Config((config.layers,), config.width, classes, channels, stem, downsample=False, ticks=ticks)
+        size = resnet.ResNetConfig(
+            (config.layers,), config.width, classes, channels, stem, downsample=False, ticks=ticks
+        )
     return resnet.ResNet(size, rngs=rngs)
 
 

@@ -5,8 +5,8 @@ from snap_jax.wires.base import Wire as Wire
 from snap_jax.wires.base import slots_for as slots_for
 from snap_jax.wires.base import spike_dtype as spike_dtype
 from snap_jax.wires.bitmap import Bitmap as Bitmap
+from snap_jax.wires.bitplanes import Bitplanes as Bitplanes
 from snap_jax.wires.events import Events as Events
 from snap_jax.wires.ladder import Ladder as Ladder
 from snap_jax.wires.packed import Packed as Packed
 from snap_jax.wires.rans import Rans as Rans
-from snap_jax.wires.ticks import Ticks as Ticks

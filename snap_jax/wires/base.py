@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Integer, UInt8
 
 from snap_jax.errors import UsageError
-from snap_jax.wires.bits import any_set
+from snap_jax.wires.bitstring import any_set
 
 Shape = tuple[int, ...]
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from snap_jax.errors import UsageError
-from snap_jax.wires import bits
+from snap_jax.wires import bitstring
 from snap_jax.wires.base import Sparse
-from snap_jax.wires.codes import code_dtype, to_fired, to_values, width_of, without_zero
+from snap_jax.wires.symbols import code_dtype, to_fired, to_values, width_of, without_zero
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,30 +50,33 @@ class Bitmap(Sparse):
     def write_any(self, spikes, symbols, settings, chosen, room):
         """Squeezes the planes of each word of 32 elements and writes them one behind the other."""
         flat, width = spikes.reshape(-1), width_of(len(without_zero(symbols)))
-        fired = bits.mask_words(flat != 0)
+        fired = bitstring.mask_words(flat != 0)
         head = jnp.packbits(flat != 0, bitorder="little")
         if not width or not flat.size:
             return jnp.pad(head, (0, room - head.size))
         (slots,) = (jnp.asarray(s)[chosen] for s in zip(*settings, strict=True))
-        before = bits.starts(lax.population_count(fired).astype(jnp.int32))
-        codes, body = to_values(flat, symbols), jnp.zeros(bits.words_for(8 * room) + 1, jnp.uint32)
+        before = bitstring.starts(lax.population_count(fired).astype(jnp.int32))
+        codes, body = to_values(flat, symbols), jnp.zeros(bitstring.words_for(8 * room) + 1, jnp.uint32)
         for plane in range(width):
-            bit = bits.mask_words(((codes >> plane) & 1).astype(bool))
-            body = bits.put(body, plane * slots + before, bits.squeeze(bit, fired))
-        return jnp.concatenate([head, bits.to_bytes(body)[: room - head.size]])
+            bit = bitstring.mask_words(((codes >> plane) & 1).astype(bool))
+            body = bitstring.put(body, plane * slots + before, bitstring.squeeze(bit, fired))
+        return jnp.concatenate([head, bitstring.to_bytes(body)[: room - head.size]])
 
     def read_any(self, payload, shape, symbols, settings, chosen):
         """Each set bit takes the next value."""
         size, width = math.prod(shape), width_of(len(without_zero(symbols)))
         head = math.ceil(size / 8)
-        fired = bits.to_words(payload[:head])
+        fired = bitstring.to_words(payload[:head])
         who = jnp.unpackbits(payload[:head], count=size, bitorder="little").astype(bool)
         codes = jnp.zeros(size, code_dtype(len(symbols) - 1))
         if width and size:
             (slots,) = (jnp.asarray(s)[chosen] for s in zip(*settings, strict=True))
-            before, body = bits.starts(lax.population_count(fired).astype(jnp.int32)), bits.to_words(payload[head:])
+            before, body = (
+                bitstring.starts(lax.population_count(fired).astype(jnp.int32)),
+                bitstring.to_words(payload[head:]),
+            )
             for plane in range(width):
-                squeezed = bits.take(body, plane * slots + before, jnp.uint32(0xFFFFFFFF))
-                codes |= bits.spread(squeezed, fired)[:size].astype(codes.dtype) << plane
+                squeezed = bitstring.take(body, plane * slots + before, jnp.uint32(0xFFFFFFFF))
+                codes |= bitstring.spread(squeezed, fired)[:size].astype(codes.dtype) << plane
         values = to_fired(codes, symbols)
         return jnp.where(who, values, jnp.zeros_like(values)).reshape(shape)

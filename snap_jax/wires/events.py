@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from snap_jax._jax import as_varying, varying_axes
+from snap_jax._compat import as_varying, varying_axes
 from snap_jax.errors import UsageError
-from snap_jax.wires import bits
+from snap_jax.wires import bitstring
 from snap_jax.wires.base import Sparse
-from snap_jax.wires.codes import code_dtype, to_fired, to_values, width_of, without_zero
+from snap_jax.wires.symbols import code_dtype, to_fired, to_values, width_of, without_zero
 
 CHUNK = 2**16  # events found at a time
 
@@ -62,37 +62,37 @@ class Events(Sparse):
         if not flat.size:
             return jnp.zeros(room, jnp.uint8)
         plan = _plan(flat.size, width_of(len(without_zero(symbols))), settings, chosen)
-        ones = bits.index_ones(bits.mask_words(flat != 0), plan.most)
+        ones = bitstring.index_ones(bitstring.mask_words(flat != 0), plan.most)
 
         def step(i: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             row, body = state
-            address, row = bits.find_ones(ones, i * plan.chunk, plan.chunk, row)
+            address, row = bitstring.find_ones(ones, i * plan.chunk, plan.chunk, row)
             number = i * plan.chunk + jnp.arange(plan.chunk, dtype=jnp.int32)
             live = number < jnp.minimum(ones.total, plan.slots)
 
             upper = jnp.where(live, (address >> plan.low) + number, 32 * body.size)
             body = body.at[upper // 32].add(jnp.uint32(1) << (upper % 32).astype(jnp.uint32), mode="drop")
             for offset, field in plan.fields(number, address, to_values(flat[address], symbols)):
-                body = bits.put(body, jnp.where(live, offset, 32 * body.size), field)
+                body = bitstring.put(body, jnp.where(live, offset, 32 * body.size), field)
             return row, body
 
-        body = jnp.zeros(bits.words_for(8 * room) + 1, jnp.uint32)
-        return bits.to_bytes(_loop(plan, step, body, flat))[:room]
+        body = jnp.zeros(bitstring.words_for(8 * room) + 1, jnp.uint32)
+        return bitstring.to_bytes(_loop(plan, step, body, flat))[:room]
 
     def read_any(self, payload, shape, symbols, settings, chosen):
         """Finds `CHUNK` upper bits at a time, reads what belongs to them, and sets the spikes."""
         size = math.prod(shape)
         if not size:
             return to_fired(jnp.zeros(shape, code_dtype(len(symbols))), symbols)
-        plan, words = _plan(size, width_of(len(without_zero(symbols))), settings, chosen), bits.to_words(payload)
+        plan, words = _plan(size, width_of(len(without_zero(symbols))), settings, chosen), bitstring.to_words(payload)
         longest = max(slots + _buckets(size, low) for slots, low in settings)
-        ones = bits.index_ones(bits.ones_before(words[: bits.words_for(longest)], plan.upper), plan.most)
+        ones = bitstring.index_ones(bitstring.ones_before(words[: bitstring.words_for(longest)], plan.upper), plan.most)
 
         def step(i: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             row, spikes = state
-            upper, row = bits.find_ones(ones, i * plan.chunk, plan.chunk, row)
+            upper, row = bitstring.find_ones(ones, i * plan.chunk, plan.chunk, row)
             number = i * plan.chunk + jnp.arange(plan.chunk, dtype=jnp.int32)
-            low, values = plan.split(lambda offset, mask: bits.take(words, offset, mask), number)
+            low, values = plan.split(lambda offset, mask: bitstring.take(words, offset, mask), number)
             address = jnp.where(number < ones.total, ((upper - number) << plan.low) | low, size)
             fired = to_fired(values.astype(code_dtype(len(symbols))), symbols)
             return row, spikes.at[address].set(fired, mode="drop")

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from snap_jax.errors import UsageError
-from snap_jax.wires import bits
+from snap_jax.wires import bitstring
 from snap_jax.wires.base import Sparse, Wire
 from snap_jax.wires.bitmap import Bitmap
-from snap_jax.wires.codes import width_of
 from snap_jax.wires.events import Events
+from snap_jax.wires.multi_size import Stepped
 from snap_jax.wires.packed import Packed
-from snap_jax.wires.stepped import Stepped
+from snap_jax.wires.symbols import width_of
 
 RATIO = 1.2  # of the bytes of neighbouring default rungs
 SPARSEST = 2**-10  # share of events of the smallest default rung
@@ -73,7 +73,7 @@ class Ladder(Stepped):
     def rung(self, spikes, symbols):
         """How many rungs have too few slots for what fired."""
         slots = [wire.slots(spikes.size) for wire in self.steps(spikes.size, symbols)]
-        fired = bits.count_fired(spikes)
+        fired = bitstring.count_fired(spikes)
         return jnp.sum(fired > jnp.asarray(slots[:-1], jnp.int32)).astype(jnp.uint8)
 
     def write(self, spikes, symbols, rung):

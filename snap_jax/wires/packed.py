@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from snap_jax.wires.base import Wire
-from snap_jax.wires.bits import any_set, or_rows
-from snap_jax.wires.codes import code_dtype, to_codes, to_spikes, width_of
+from snap_jax.wires.bitstring import any_set, or_rows
+from snap_jax.wires.symbols import code_dtype, to_codes, to_spikes, width_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,11 +19,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from snap_jax.errors import UsageError
-from snap_jax.wires import bits, frequencies, lanes
+from snap_jax.wires import bitstring, frequency_tables, interleaved_ans
 from snap_jax.wires.base import Shape
-from snap_jax.wires.codes import code_dtype, to_codes, to_spikes
+from snap_jax.wires.multi_size import Stepped
 from snap_jax.wires.packed import Packed
-from snap_jax.wires.stepped import Stepped
+from snap_jax.wires.symbols import code_dtype, to_codes, to_spikes
 
 LANE = 2048  # elements a lane has, at least
 ROWS = 64  # elements that share a table, at least
@@ -57,8 +57,8 @@ class Rans(Stepped):
 
     ratio: float = 1.05
     least: float = 1 / 32
-    learned: frequencies.Rows = ()
-    lists: frequencies.Rows = ()
+    learned: frequency_tables.Rows = ()
+    lists: frequency_tables.Rows = ()
 
     def __post_init__(self):
         if not (self.ratio > 1 and 0 < self.least < 1):
@@ -117,13 +117,13 @@ class _Book(NamedTuple):
     """Tables and lists of them that both sides hold."""
 
     symbols: range
-    learned: frequencies.Rows = ()
-    lists: frequencies.Rows = ()
+    learned: frequency_tables.Rows = ()
+    lists: frequency_tables.Rows = ()
 
     @property
     def edges(self):
         """Of each table, `frequencies.edges`."""
-        return jnp.asarray(frequencies.edges(len(self.symbols), self.symbols.start, self.learned))
+        return jnp.asarray(frequency_tables.edges(len(self.symbols), self.symbols.start, self.learned))
 
     def fitting(self, tables: int):
         """The lists for a tensor of so many tables: int32 `[list, table]`."""
@@ -132,7 +132,7 @@ class _Book(NamedTuple):
 
     def cost(self, counts):
         """Bits of rows of symbol counts under each table: `[row, table]`."""
-        return frequencies.cost(counts, len(self.symbols), self.symbols.start, self.learned)
+        return frequency_tables.cost(counts, len(self.symbols), self.symbols.start, self.learned)
 
 
 class _Plan(NamedTuple):
@@ -148,7 +148,7 @@ class _Plan(NamedTuple):
     """
 
     size: int
-    lanes: int
+    interleaved_ans: int
     steps: int
     channels: int
     together: int
@@ -157,7 +157,7 @@ class _Plan(NamedTuple):
     @property
     def head(self) -> int:
         """Words before the tables of the channels."""
-        return _NAME + lanes.STATE_WORDS * self.lanes
+        return _NAME + interleaved_ans.STATE_WORDS * self.lanes
 
     @property
     def name_words(self) -> int:
@@ -183,7 +183,7 @@ class _Draft(NamedTuple):
     named: jax.Array
     how: jax.Array
     names: jax.Array
-    coded: lanes.Coded
+    coded: interleaved_ans.Coded
     words: jax.Array
 
 
@@ -194,7 +194,7 @@ def _code(spikes, book: _Book) -> _Draft:
     edges = book.edges[names]
     place = codes if plan.tables == 1 else owner * edges.shape[1] + codes
     begin, end = edges.reshape(-1)[place], edges.reshape(-1)[place + 1]
-    coded = lanes.encode(_deal(begin, plan, 0), _deal(end - begin, plan, frequencies.TOTAL))
+    coded = interleaved_ans.encode(_deal(begin, plan, 0), _deal(end - begin, plan, frequency_tables.TOTAL))
     return _Draft(named, how, names, coded, plan.head + jnp.where(how == _OWN, plan.name_words, 0) + coded.total)
 
 
@@ -226,27 +226,27 @@ def _write(spikes, book: _Book, nbytes: int):
     string = string.at[tables].set(jnp.where(draft.how == _OWN, names, string[tables]))
     head = jnp.stack([draft.named, draft.how])
     string = string.at[: plan.head].set(jnp.concatenate([_as_words(head), _as_words(draft.coded.states)]))
-    return bits.to_bytes(string)[:nbytes]
+    return bitstring.to_bytes(string)[:nbytes]
 
 
 def _read(payload, shape: Shape, book: _Book):
     plan = _plan(shape)
     string = _as_words(jnp.pad(payload, (0, max(payload.size % 2, 2 * (plan.head + plan.name_words) - payload.size))))
     (one, how), states = (
-        bits.to_bytes(string[:1]),
+        bitstring.to_bytes(string[:1]),
         lax.bitcast_convert_type(string[1 : plan.head].reshape(-1, 2), "uint32"),
     )
-    own = bits.to_bytes(string[plan.head : plan.head + plan.name_words])[: plan.tables]
+    own = bitstring.to_bytes(string[plan.head : plan.head + plan.name_words])[: plan.tables]
     ways = [jnp.broadcast_to(one, own.shape), own, *book.fitting(plan.tables).astype(jnp.uint8)]
     edges = book.edges[jnp.stack(ways)[jnp.minimum(how, len(ways) - 1)]]
 
     def edges_of(step: jax.Array) -> jax.Array:
         number = step * plan.lanes + jnp.arange(plan.lanes, dtype=jnp.int32)
-        whole = jnp.zeros(len(book.symbols) + 1, jnp.int32).at[1:].set(frequencies.TOTAL)
+        whole = jnp.zeros(len(book.symbols) + 1, jnp.int32).at[1:].set(frequency_tables.TOTAL)
         return jnp.where(number[:, None] < plan.size, edges[plan.owner(number)], whole)
 
     first = plan.head + jnp.where(how == _OWN, plan.name_words, 0)
-    codes = lanes.decode(states, string, first, plan.steps, edges_of).reshape(-1)[: plan.size]
+    codes = interleaved_ans.decode(states, string, first, plan.steps, edges_of).reshape(-1)[: plan.size]
     return to_spikes(codes.astype(code_dtype(len(book.symbols))), book.symbols).reshape(shape)
 
 

@@ -9,9 +9,10 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snap_jax.cost import Chain, CostError, FullyConnected, Mesh, Range, Ring, Switch, System, Torus, astra, links
-from snap_jax.cost.chakra import dimensions, export, network_yaml, system_json
-from snap_jax.cost.protobuf import varint
+from snap_jax.cost import Chain, CostError, FullyConnected, Mesh, Range, Ring, Switch, System, Torus, links
+from snap_jax.cost.export import astra
+from snap_jax.cost.export.chakra import dimensions, export, network_yaml, system_json
+from snap_jax.cost.export.protobuf import varint
 from snap_jax.traffic.transfer import Traffic, Transfer
 
 TYPES = descriptor_pb2.FieldDescriptorProto

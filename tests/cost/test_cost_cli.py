@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-import snap_jax.cost.toml
+import snap_jax.cost.toml_systems
 from snap_jax.cost import (
     Chain,
     Coding,
@@ -23,11 +23,11 @@ from snap_jax.cost import (
     price,
 )
 from snap_jax.cost.cli import run
-from snap_jax.cost.systems import NAMED, axis_sizes
+from snap_jax.cost.presets import NAMED, axis_sizes
 from snap_jax.traffic.transfer import Traffic, Transfer
 
 TRAFFIC = Traffic((Transfer("all_gather", ("die",), 4, "uint8", 64_000),))
-EXAMPLE = snap_jax.cost.toml.__doc__.split("\n\n", 2)[2]
+EXAMPLE = snap_jax.cost.toml_systems.__doc__.split("\n\n", 2)[2]
 
 
 def system(text, tmp_path):

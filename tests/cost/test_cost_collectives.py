@@ -7,7 +7,7 @@ import pytest
 from snap_jax.cost import Chain, CostError, FullyConnected, Graph, Link, Mesh, Range, Ring, Switch, Torus
 from snap_jax.cost.collectives import ALGORITHMS, applies, default_algorithm, plan
 from snap_jax.cost.pricing import chosen_plan
-from snap_jax.cost.quantities import Joules, Seconds
+from snap_jax.cost.units import Joules, Seconds
 
 A, B, PJ = 3e-6, 5e9, 2.0  # seconds, bytes a second, picojoules a bit
 LINK = Link("plain", "for tests", "none", Range(PJ, PJ), Range(B / 1e9, B / 1e9), Range(A * 1e9, A * 1e9))

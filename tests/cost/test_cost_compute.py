@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snap_jax.cost import HOROWITZ_45NM, CostError, Count, Operations, Range
-from snap_jax.cost.operations import KINDS
+from snap_jax.traffic.operations import KINDS
 
 dtypes = st.sampled_from(["int8", "int32", "float16", "float32"])
 counts = st.lists(st.tuples(st.sampled_from(KINDS[:4]), dtypes, st.integers(0, 10**9)), max_size=5)

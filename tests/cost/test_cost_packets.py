@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snap_jax.cost import CostError
-from snap_jax.cost.packets import LOIHI, Flow, met_on_route, price_spikes, weights
+from snap_jax.cost.address_events import LOIHI, Flow, met_on_route, price_spikes, weights
 
 WIDTH, HEIGHT = LOIHI.width, LOIHI.height
 cores = st.tuples(st.integers(0, WIDTH - 1), st.integers(0, HEIGHT - 1))

@@ -49,7 +49,7 @@ def test_a_mebibyte_lies_outside_the_bandwidth_regime():
 
 
 def test_loihi_hops_are_those_of_davies_2018():
-    from snap_jax.cost.packets import LOIHI, Flow
+    from snap_jax.cost.address_events import LOIHI, Flow
 
     far = Flow((0, 0), (7, 3))
     assert LOIHI.hop_delay(far) == LOIHI.hop_delay(Flow((7, 3), (0, 0)))

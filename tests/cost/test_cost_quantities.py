@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snap_jax.cost import CostError, Joules, Range, Seconds
-from snap_jax.cost.quantities import Interval, si
+from snap_jax.cost.units import Interval, si
 
 KINDS = (Range, Joules, Seconds)
 numbers = st.floats(0, 1e12, allow_nan=False)

@@ -3,7 +3,7 @@
 import pytest
 
 from snap_jax.cost import Chain, Coding, CostError, Link, Range, Ring, Switch, System, links, price
-from snap_jax.cost.regimes import break_even_bytes, half_size_bytes
+from snap_jax.cost.break_even import break_even_bytes, half_size_bytes
 from snap_jax.traffic.transfer import Traffic, Transfer
 
 A, B = 2e-6, 10e9

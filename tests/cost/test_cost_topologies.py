@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snap_jax.cost import Chain, CostError, FullyConnected, Graph, Mesh, Ring, Switch, Torus, links
-from snap_jax.cost.topology import Topology
+from snap_jax.cost.topologies.base import Topology
 
 LINK = links.UCIE_STANDARD
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)

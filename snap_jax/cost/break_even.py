@@ -1,0 +1,121 @@
+"""How long a message must be before its bytes, and not its latency, decide; and before coding it pays.
+
+Law: a collective takes L + s S seconds for S operand bytes. Its half size is L / s: there latency and bytes
+weigh the same. Coding to a part r of the bytes pays above
+
+    S* = (L' + A - L) / (s - r (s' + c))
+
+with L', s' of the coded collective, A the time to agree on a rung and c the time to encode and decode a
+payload byte. Where the divisor is not positive it never pays. Packet headers are left out: they grow with S.
+Where latency hides behind the bytes (`axes`) the sum is an upper bound of the time.
+"""
+
+import dataclasses
+from typing import Literal, final
+
+from snap_jax.cost.collectives import REDUCTIONS, Algorithm, default_algorithm, plan
+from snap_jax.cost.errors import CostError
+from snap_jax.cost.rounds import Plan
+from snap_jax.cost.system import Coding
+from snap_jax.cost.topologies.base import Topology
+from snap_jax.cost.units import Number, Range, Seconds
+from snap_jax.traffic.transfer import Transfer
+
+Figures = Literal["best", "worst"]
+_BYTES = 1_000_000
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """Seconds = latency_s + s_per_byte x operand bytes."""
+
+    latency_s: Number
+    s_per_byte: Number
+
+
+def line(op: str, topology: Topology, figures: Figures, algorithm: Algorithm | None = None) -> Line:
+    """Return the line of a collective with the link's best or worst figures; CostError without a source."""
+    shift = tuple((i, (i + 1) % topology.size) for i in range(topology.size))
+    phases = plan(op, _BYTES, topology, algorithm or default_algorithm(topology), shift)
+    return Line(*(_pick(part, figures) for part in _parts(phases, topology)))
+
+
+def half_size_bytes(op: str, topology: Topology, algorithm: Algorithm | None = None) -> Range:
+    """Operand bytes at which latency takes as long as the bytes do: L / s.
+
+    >>> from snap_jax.cost import Ring, links
+    >>> half_size_bytes("all_gather", Ring(4, links.ICI_V5E))
+    Range(low=45000.0, high=45000.0)
+    """
+    found = [line(op, topology, figures, algorithm) for figures in ("best", "worst")]
+    return Range(*sorted(round(one.latency_s / one.s_per_byte, 3) for one in found))
+
+
+def break_even_bytes(
+    op: str, topology: Topology, ratio: Number, coding: Coding | None = None, agreement_bytes: int = 4
+) -> Range:
+    """Dense operand bytes above which the coded collective is the faster one.
+
+    Args:
+      op: its `jax.lax` name; a coded psum is an all_to_all and an all_gather.
+      topology: the wiring.
+      ratio: payload bytes over dense bytes.
+      coding: time to encode and decode; None counts none.
+      agreement_bytes: operand of the pmax by which chips agree on a rung; 0 for a wire of fixed size.
+
+    Raises:
+      CostError: coding never pays, or a figure of the link has no source.
+
+    >>> from snap_jax.cost import Ring, links
+    >>> break_even_bytes("all_gather", Ring(4, links.ICI_V5E), ratio=1 / 16)
+    Range(low=96002.1, high=96002.1)
+    """
+    found = [_break_even(op, topology, ratio, coding, agreement_bytes, figures) for figures in ("best", "worst")]
+    return Range(*sorted(found))
+
+
+def _break_even(
+    op: str, topology: Topology, ratio: Number, coding: Coding | None, agreement_bytes: int, figures: Figures
+) -> Number:
+    dense, coded = line(op, topology, figures), _coded(op, topology, figures)
+    agree = line("pmax", topology, figures)
+    extra = coded.latency_s - dense.latency_s
+    if agreement_bytes:
+        extra += agree.latency_s + agree.s_per_byte * agreement_bytes
+    saved = dense.s_per_byte - ratio * (coded.s_per_byte + _coding_s_per_byte(op, topology, coding, figures))
+    if saved <= 0:
+        raise CostError(
+            f"break_even_bytes: a coded {op} at ratio={ratio:g} never pays with the {figures} figures of "
+            f"{topology.link.name!r}: a dense byte takes {dense.s_per_byte:.3g} s, "
+            f"coded {dense.s_per_byte - saved:.3g} s"
+        )
+    return max(0.0, round(extra / saved, 1))
+
+
+def _coded(op: str, topology: Topology, figures: Figures) -> Line:
+    if op not in REDUCTIONS:
+        return line(op, topology, figures)
+    first, second = line("all_to_all", topology, figures), line("all_gather", topology, figures)
+    slope = first.s_per_byte + second.s_per_byte / topology.size
+    return Line(first.latency_s + second.latency_s, slope)
+
+
+def _coding_s_per_byte(op: str, topology: Topology, coding: Coding | None, figures: Figures) -> Number:
+    if coding is None:
+        return 0.0
+    ops = {"all_to_all": 1.0, "all_gather": 1 / topology.size} if op in REDUCTIONS else {op: 1.0}
+    moved = (
+        Transfer(part, ("x",), topology.size, coding.dtypes[0], round(_BYTES * share)) for part, share in ops.items()
+    )
+    return sum(_pick(coding.seconds(one), figures) for one in moved) / _BYTES
+
+
+def _parts(phases: Plan, topology: Topology) -> tuple[Seconds, Seconds]:
+    bare = dataclasses.replace(topology.link, header_bytes=0, flit_bytes=1)
+    latency = Seconds.total(phase.latency(bare) for phase in phases)
+    return latency, Seconds.total(phase.serialisation(bare) for phase in phases) * (1 / _BYTES)
+
+
+def _pick(time: Seconds, figures: Figures) -> Number:
+    return time.low if figures == "best" else time.high

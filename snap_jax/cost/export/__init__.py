@@ -1,0 +1,1 @@
+"""Traffic in the formats of other simulators."""

@@ -1,0 +1,74 @@
+"""Byte corpora by name or path: `stdlib` (always there), `enwik8` (a local copy), or any text of your own.
+
+Law: the same name on the same machine gives the same bytes in the same order, training and held-out apart.
+"""
+
+import difflib
+import os
+from pathlib import Path
+
+from snap_jax.data.corpus import Corpus as Corpus
+from snap_jax.data.corpus import gzip_bits as gzip_bits
+from snap_jax.data.corpus import order0_bits as order0_bits
+from snap_jax.data.enwik8 import load_enwik8
+from snap_jax.data.python_stdlib import load_stdlib
+from snap_jax.data.text_tree import divide, read_text, read_tree
+from snap_jax.data.windows import batch as batch
+from snap_jax.data.windows import starts as starts
+from snap_jax.data.windows import windows as windows
+from snap_jax.errors import UsageError
+
+NAMES = ("stdlib", "enwik8")
+
+
+def load(name_or_path: str, *, data_dir: Path | None = None) -> Corpus:
+    """Load the corpus of that name, else the text at that path.
+
+    Of a single file the last 10 % are held out. A directory gives all its text files (no NUL byte) but hidden
+    ones, sorted by relative path, and is divided by file, or like a single one where that would be lopsided.
+
+    Args:
+      name_or_path: `stdlib`, `enwik8`, or a path. A name wins over a path: write `./stdlib` for a folder.
+      data_dir: where to look first for a local copy of a dataset.
+
+    Raises:
+      UsageError: no such name or path, or no text in it.
+
+    >>> corpus = load("stdlib")
+    >>> corpus.train.dtype, corpus.train.size > 10 * corpus.heldout.size
+    (dtype('uint8'), True)
+    """
+    if name_or_path == "stdlib":
+        return load_stdlib()
+    if name_or_path == "enwik8":
+        return load_enwik8(data_dir)
+    return load_path(name_or_path)
+
+
+def load_path(name: str) -> Corpus:
+    """Load the text of one file, or of all text files under a directory."""
+    path = Path(os.path.expanduser(name))
+    if not name.strip() or not os.path.exists(path):
+        raise UsageError(_unknown(name))
+    files, notes = _read_directory(path) if path.is_dir() else _read_file(name, path)
+    if not any(files.values()):
+        raise UsageError(f"data={name!r} holds no text: {'; '.join(notes) or 'it is empty'}: give plain text, unpacked")
+    return divide(name, files, notes)
+
+
+def _read_directory(path: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    # Hidden files are tools' own (.git, .venv), never the text somebody means.
+    return read_tree(path, lambda folder: not folder.startswith("."), lambda name: not name.startswith("."))
+
+
+def _read_file(name: str, path: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    if not path.is_file():
+        raise UsageError(f"data={name!r} is neither a regular file nor a directory: give a file of text")
+    data, why = read_text(path)
+    return ({}, (f"the file is {why}",)) if why else ({path.name: data}, ())
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name.lower(), NAMES, n=1)
+    fix = f"did you mean {near[0]!r}?" if near else "give one of these names or a path to text"
+    return f"data={name!r} is neither a dataset ({', '.join(NAMES)}) nor an existing path: {fix}"

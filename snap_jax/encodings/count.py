@@ -1,0 +1,84 @@
+"""Spike counts.
+
+Law: `y = s * threshold`, s a whole number of spikes; the threshold is shared, so spikes of several devices add up.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from snap_jax.encodings.base import Shared, encoding, in_thresholds
+from snap_jax.encodings.surrogates import StraightThrough, Surrogate, staircase
+from snap_jax.errors import UsageError
+
+
+@encoding
+@dataclasses.dataclass(frozen=True)
+class Ternary(Shared):
+    """One signed spike: `s = sign(x) 1(|x| >= dead_zone * threshold)`, `y = s * threshold`.
+
+    Attributes:
+      threshold: the value of one spike.
+      dead_zone: where it fires, in thresholds; 0.5 rounds to nearest, 1 is integrate-and-fire.
+      surrogate: the pseudo-derivative of the spike.
+
+    >>> Ternary(threshold=2.0).quantize(jnp.array([-3.0, 0.9, 1.0])).tolist()
+    [-2.0, 0.0, 2.0]
+    """
+
+    threshold: Any = 1.0
+    dead_zone: float = 0.5
+    surrogate: Surrogate = StraightThrough()
+
+    @property
+    def symbols(self):
+        """{-1, 0, 1}."""
+        return range(-1, 2)
+
+    def fire(self, x):
+        """Spikes as floats with the surrogate's gradient; nothing beside them."""
+        return staircase(in_thresholds(x, self.threshold), 1, self.dead_zone, True, self.surrogate), ()
+
+    def value(self, spikes, side=()):
+        """`spikes * threshold`."""
+        return spikes.astype(jnp.float32) * jnp.asarray(self.threshold, jnp.float32)
+
+
+@encoding
+@dataclasses.dataclass(frozen=True)
+class Count(Shared):
+    """Graded spikes: `s = sign(x) min(floor(|x| / threshold + 1 - dead_zone), limit)`, `y = s * threshold`.
+
+    Attributes:
+      limit: most spikes one value can fire.
+      threshold: the value of one spike.
+      dead_zone: where the first one fires, in thresholds; 0.5 rounds to nearest.
+      surrogate: the pseudo-derivative of each spike.
+
+    >>> Count(limit=3, threshold=0.5).quantize(jnp.array([-9.0, 0.2, 0.6])).tolist()
+    [-1.5, 0.0, 0.5]
+    """
+
+    limit: int
+    threshold: Any = 1.0
+    dead_zone: float = 0.5
+    surrogate: Surrogate = StraightThrough()
+
+    def __post_init__(self):
+        if self.limit < 1:
+            raise UsageError(f"Count: limit={self.limit} fires never: use a limit of 1 or more")
+
+    @property
+    def symbols(self):
+        """{-limit, ..., limit}."""
+        return range(-self.limit, self.limit + 1)
+
+    def fire(self, x):
+        """Spikes as floats with the surrogate's gradient; nothing beside them."""
+        u = in_thresholds(x, self.threshold)
+        return staircase(u, self.limit, self.dead_zone, True, self.surrogate), ()
+
+    def value(self, spikes, side=()):
+        """`spikes * threshold`."""
+        return spikes.astype(jnp.float32) * jnp.asarray(self.threshold, jnp.float32)

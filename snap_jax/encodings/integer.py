@@ -1,0 +1,149 @@
+"""Int: the baseline with evenly spaced values.
+
+Law: `y = s * step`; a step that was taken from the data travels beside the integers: 4 bytes for a whole tensor, 2 for
+a channel or block.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt16
+
+from snap_jax.encodings.base import Encoding, encoding, in_thresholds
+from snap_jax.encodings.surrogates import round_clip
+from snap_jax.errors import UsageError
+
+
+@encoding
+@dataclasses.dataclass(frozen=True)
+class Int(Encoding):
+    """The baseline integer: `s = clip(round(x / step), -2^(bits-1), 2^(bits-1) - 1)`, `y = s * step`.
+
+    Attributes:
+      bits: 2 to 8.
+      threshold: the step, learned like a threshold (LSQ, Esser et al. 2020), for the tensor or per channel; `None`
+        takes `max|x| / (2^(bits-1) - 1)` of the tensor at hand, which then travels beside the integers in 4 bytes.
+      block: with `threshold=None`, whose maximum it is: `None` the tensor's, `"channel"` that of each index of the last
+        axis, a number that of every so many neighbours along the last axis (the last block may be short). Such steps
+        are rounded up to bfloat16, so that nothing saturates, and take 2 bytes each.
+
+    Raises:
+      UsageError: unless `bits` is 2 to 8 and `block` is one of these.
+
+    >>> Int(bits=4, threshold=0.5).quantize(jnp.array([0.7, 9.0, -9.0])).tolist()
+    [0.5, 3.5, -4.0]
+    >>> Int(bits=8).quantize(jnp.array([-1.0, 1.0])).tolist()
+    [-1.0, 1.0]
+    >>> Int(bits=2, block=2).quantize(jnp.array([-1.0, 0.25, 8.0])).tolist()
+    [-1.0, 0.0, 8.0]
+    """
+
+    bits: int
+    threshold: Any = None
+    block: int | str | None = None
+
+    def __post_init__(self):
+        if not 2 <= self.bits <= 8:
+            raise UsageError(f"Int: bits={self.bits}: use 2 to 8, or Cast() for more")
+        if self.block is None:
+            return
+        if self.threshold is not None:
+            raise UsageError(f"Int: block={self.block!r} belongs to steps taken from the data: use threshold=None")
+        if self.block < 1 if isinstance(self.block, int) else self.block != "channel":
+            raise UsageError(f"Int: block={self.block!r}: use None, 'channel' or a number from 1 up")
+
+    @property
+    def symbols(self):
+        """Two's complement of `bits` bits."""
+        return range(-(2 ** (self.bits - 1)), 2 ** (self.bits - 1))
+
+    @property
+    def summable(self):
+        """Only with a shared step."""
+        return self.threshold is not None
+
+    def beside(self, shape):
+        """The steps, where they were taken from the data."""
+        if self.threshold is not None:
+            return ()
+        if self.block is None:
+            return (jax.ShapeDtypeStruct((), jnp.float32),)
+        *rows, size = shape or (1,)
+        grid = (*(1 for _ in rows), size) if isinstance(self.block, str) else (*rows, math.ceil(size / self.block))
+        return (jax.ShapeDtypeStruct(grid, jnp.uint16),)
+
+    def spread(self, side, shape):
+        """The step of each element."""
+        if self.threshold is not None or self.block is None:
+            return side
+        steps = widen(side[0])
+        if isinstance(self.block, str):
+            return (steps.reshape(shape[-1:]),)
+        size = shape[-1] if shape else 1
+        return (jnp.repeat(steps, self.block, axis=-1)[..., :size].reshape(shape),)
+
+    def side_parts(self, shape, dimension, part):
+        """Where the parts have other channels, or no block falls into two of them."""
+        across = dimension < len(shape) - 1
+        if self.threshold is not None or self.block is None or (not across and len(part) < len(shape)):
+            return False
+        if isinstance(self.block, str):
+            return not across
+        return across or part[-1] % self.block == 0
+
+    def fire(self, x):
+        """Integers as floats with the straight-through gradient, and the steps that were taken from the data."""
+        side = () if self.threshold is not None else (self._steps(x),)
+        return round_clip(self._in_steps(x, side), self.symbols.start, self.symbols.stop - 1), side
+
+    def value(self, spikes, side=()):
+        """`spikes * step`."""
+        return spikes.astype(jnp.float32) * jnp.asarray(side[0] if side else self.threshold, jnp.float32)
+
+    def _in_steps(self, x, side):
+        return in_thresholds(x, self.spread(side, x.shape)[0] if side else self.threshold)
+
+    def _steps(self, x):
+        largest = self._largest(jnp.abs(jax.lax.stop_gradient(x).astype(jnp.float32)))
+        steps = absmax_step(largest, self.symbols.stop - 1)
+        return steps if self.block is None else round_up(steps)
+
+    def _largest(self, magnitude):
+        if self.block is None:
+            return jnp.max(magnitude, initial=0)
+        magnitude = magnitude if magnitude.ndim else magnitude[None]
+        if isinstance(self.block, str):
+            return jnp.max(magnitude, axis=range(magnitude.ndim - 1), initial=0, keepdims=True)
+        *rows, size = magnitude.shape
+        short = -size % self.block
+        filled = jnp.pad(magnitude, [(0, 0)] * len(rows) + [(0, short)])
+        return jnp.max(filled.reshape(*rows, (size + short) // self.block, self.block), axis=-1, initial=0)
+
+
+def absmax_step(largest: Float[Array, "..."], limit: int) -> Float[Array, "..."]:
+    """`largest / limit`, at least the smallest normal number.
+
+    >>> absmax_step(jnp.array([14.0]), 7).tolist()
+    [2.0]
+    """
+    return jnp.maximum(largest * (1 / limit), jnp.finfo(jnp.float32).tiny)
+
+
+def round_up(x: Float[Array, "..."]) -> UInt16[Array, "..."]:
+    """The bits of positive numbers rounded up to bfloat16, the largest finite one at most.
+
+    In integers, as XLA may drop a conversion to bfloat16 and back.
+
+    >>> widen(round_up(jnp.array([1.0, 1.001, 3.4e38]))).tolist()
+    [1.0, 1.0078125, 3.3895313892515355e+38]
+    """
+    bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+    return jnp.minimum((bits + 0xFFFF) >> 16, 0x7F7F).astype(jnp.uint16)
+
+
+def widen(bits: UInt16[Array, "..."]) -> Float[Array, "..."]:
+    """The f32 numbers that `round_up` stands for."""
+    return jax.lax.bitcast_convert_type(bits.astype(jnp.uint32) << 16, jnp.float32)

@@ -1,0 +1,1 @@
+"""What devices share: the batch, the layers, or each layer."""

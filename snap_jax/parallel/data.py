@@ -1,0 +1,97 @@
+"""Data parallelism: every replica has its own gradient, and their mean crosses as spikes.
+
+Law: the dense mean of the gradients of equal shares of a batch is the gradient of the whole batch. Coded, nothing is
+lost: the sum of all updates is that of all gradients but for the last membranes (`membranes`).
+
+A step computes one gradient a replica, stacked along a new first axis that lies on the mesh axis `data`; `average` is
+the optax transformation that makes one of them, with membranes as its state.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import PyTree
+from scipy import special
+
+from snap_jax.codecs.codec import Codec
+from snap_jax.encodings import Count, Ternary
+from snap_jax.parallel.error_feedback import ErrorFeedbackState, Sizes, error_feedback
+
+AXIS = "data"
+SCOPE = "gradients"  # of `jax.named_scope`, around what averages them
+
+
+def average(
+    mesh: Mesh, codec: Codec, specs: Callable[[PyTree], PyTree], *, sizes: Sizes | None = None
+) -> optax.GradientTransformation:
+    """The mean over replicas of gradients that each has for itself, sent as spikes, with error feedback.
+
+    Outside of `shard_map`, unlike `error_feedback`: chain it before any optimizer. Membranes start empty.
+
+    Args:
+      mesh: with the axis `data`.
+      codec: `Ternary` or `Count`; its threshold counts in mean sizes of each parameter's gradient.
+      specs: parameters -> how each lies on the mesh, a `PartitionSpec` without `data`.
+      sizes: what the threshold counts in instead, where one array holds several parameters.
+
+    Raises:
+      UsageError: if spikes of the codec do not add up.
+    """
+    feedback = error_feedback(codec, AXIS, sizes=sizes)
+
+    def init(params: PyTree) -> ErrorFeedbackState:
+        alone = specs(params)
+        start = jax.shard_map(feedback.init, mesh=mesh, in_specs=(alone,), out_specs=ErrorFeedbackState(rows(alone)))
+        return jax.jit(start)(params)
+
+    def one(gradients: PyTree, state: ErrorFeedbackState) -> tuple[PyTree, Any]:
+        with jax.named_scope(SCOPE):
+            return feedback.update(jax.tree.map(lambda g: g[0], gradients), state)
+
+    def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, Any]:
+        alone = specs(updates)
+        states = ErrorFeedbackState(rows(alone))
+        mean = jax.shard_map(one, mesh=mesh, in_specs=(rows(alone), states), out_specs=(alone, states))
+        return mean(updates, state)
+
+    return optax.GradientTransformation(init, update)
+
+
+def codec_for(link: Codec | None) -> Codec | None:
+    """How gradients are averaged where `link` is what crosses elsewhere; `None`, floats, if its spikes do not add up.
+
+    The same spikes on the same wire; their threshold counts in mean sizes, and is the best for a Gaussian, 1.53 for
+    `Ternary` and 0.82 for `Count(3)` (Max 1960: 1.224 and 0.651 standard deviations).
+
+    >>> from snap_jax.encodings import Int, Ternary
+    >>> codec = codec_for(Codec(Ternary(threshold=0.1)))
+    >>> round(codec.encoding.threshold, 2), codec_for(Codec(Int(bits=4)))
+    (1.53, None)
+    """
+    if link is None or not isinstance(link.encoding, Ternary | Count):
+        return None
+    limit = link.encoding.symbols.stop - 1
+    return dataclasses.replace(link, encoding=link.encoding.with_threshold(_best_step(limit)))
+
+
+def _best_step(limit: int) -> float:
+    """The step, in mean sizes, at which `clip(round(x / step), -limit, limit) step` is closest to a unit normal x."""
+    x = special.ndtri((np.arange(2000) + 0.5) / 2000)
+    steps = np.geomspace(0.01, 2.0, 1000)
+    spikes = np.clip(np.round(x / steps[:, None]), -limit, limit)
+    squares = np.square(spikes * steps[:, None] - x).mean(1)
+    return float(steps[squares.argmin()] / np.sqrt(2 / np.pi))
+
+
+def rows(specs: PyTree) -> PyTree:
+    """How one row a replica of each parameter lies on the mesh.
+
+    >>> rows({"kernel": PartitionSpec(None, "tensor")})
+    {'kernel': P('data', None, 'tensor')}
+    """
+    return jax.tree.map(lambda spec: PartitionSpec(AXIS, *spec), specs)

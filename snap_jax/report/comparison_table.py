@@ -1,0 +1,129 @@
+"""The comparison itself: the same lines for the terminal and for the page."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from snap_jax.report import number_format
+from snap_jax.report.number_format import shown
+from snap_jax.report.run_data import Cost, Range, Run
+from snap_jax.report.summary import densest
+
+_UNPRICED = Cost(None, None, None, None)
+_AT_MOST = "at most, as compiled"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of the table: a cell for each run; a `minor` one relates the line above to the densest run."""
+
+    group: str
+    name: str
+    cells: tuple[str, ...]
+    minor: bool = False
+
+
+def rows(runs: Sequence[Run]) -> list[Row]:
+    """All lines of the table, in order."""
+    return [*_quality(runs), *_wire(runs), *_costs(runs), *_effort(runs)]
+
+
+def _quality(runs: Sequence[Run]) -> list[Row]:
+    group, found = "Quality on held-out data", []
+    for metric in dict.fromkeys(run.metric for run in runs):
+        values = [run.value if run.metric == metric else None for run in runs]
+        found.append(Row(group, number_format.words(metric), _cells(values, number_format.quality)))
+        found += _qualities_against(group, runs, metric, values)
+    return [*found, Row(group, "predictions measured", _cells([run.n for run in runs], number_format.whole))]
+
+
+def _qualities_against(group: str, runs: Sequence[Run], metric: str, values: Sequence[float | None]) -> list[Row]:
+    if metric != number_format.ACCURACY:
+        return _against(group, runs, values, number_format.change)
+    at = list(runs).index(densest(runs))
+    reference = values[at]
+    if len(runs) < 2 or reference is None:
+        return []
+    points = [None if i == at or v is None else v - reference for i, v in enumerate(values)]
+    return [Row(group, f"against {runs[at].label}, points", _cells(points, "{:+.2f}".format), minor=True)]
+
+
+def _wire(runs: Sequence[Run]) -> list[Row]:
+    group = "On the wire"
+    bits, forward = [run.bits for run in runs], [run.forward_bytes for run in runs]
+    backward = [run.backward_bytes for run in runs]
+    both = [run.forward_bytes + run.backward_bytes for run in runs]
+    return [
+        Row(group, "bits per element", _cells(bits, number_format.short)),
+        *_against(group, runs, bits, number_format.fraction),
+        *_most(group, runs),
+        Row(group, "entropy, bits per element", _cells([run.entropy for run in runs], number_format.short)),
+        Row(group, "firing rate", _cells([run.firing_rate for run in runs], number_format.percent)),
+        Row(group, "forward, bytes per step", _cells(forward, number_format.whole)),
+        *_against(group, runs, forward, number_format.fraction),
+        Row(group, "backward, bytes per step", _cells(backward, number_format.whole)),
+        *_against(group, runs, backward, number_format.fraction),
+        Row(group, "both, bytes per step", _cells(both, number_format.whole)),
+        *_against(group, runs, both, number_format.fraction),
+        *_frozen(group, runs),
+    ]
+
+
+def _most(group: str, runs: Sequence[Run]) -> list[Row]:
+    """Where payloads have several sizes, what the largest would be; bytes below are those of it."""
+    most = [run.most_bits for run in runs]
+    return [Row(group, _AT_MOST, _cells(most, number_format.short))] if most != [r.bits for r in runs] else []
+
+
+def _frozen(group: str, runs: Sequence[Run]) -> list[Row]:
+    """Where a run took channels off the wire for good."""
+    if not any(run.kept for run in runs):
+        return []
+    channels = tuple("{:.0f} → {:.0f}".format(*run.kept.channels) if run.kept else "–" for run in runs)
+    nbytes = tuple("{:,.0f} → {:,.0f}".format(*run.kept.payload_bytes) if run.kept else "–" for run in runs)
+    return [
+        Row(group, "channels on the wire, all and not frozen", channels),
+        Row(group, "bytes of an evaluation, with all and without frozen", nbytes),
+    ]
+
+
+def _costs(runs: Sequence[Run]) -> list[Row]:
+    found = []
+    for system in dict.fromkeys(system for run in runs for system in run.costs):
+        costs = [run.costs.get(system, _UNPRICED) for run in runs]
+        group = f"Links, as {system}"
+        found += _priced(group, "energy per step", [(c.sent_energy_j, c.energy_j) for c in costs], "J")
+        found += _priced(group, "latency per step", [(c.sent_latency_s, c.latency_s) for c in costs], "s")
+    return found
+
+
+def _priced(group: str, name: str, prices: Sequence[tuple[Range | None, Range | None]], unit: str) -> list[Row]:
+    """Of the payloads sent; where a run could have sent larger ones, of these below."""
+
+    def cells(values: Sequence[Range | None]) -> tuple[str, ...]:
+        return tuple(number_format.span(value, unit) if value else "unknown" for value in values)
+
+    rows = [Row(group, name, cells([sent or most for sent, most in prices]))]
+    if any(sent and sent != most for sent, most in prices):
+        rows.append(Row(group, _AT_MOST, cells([most for _, most in prices]), minor=True))
+    return rows
+
+
+def _effort(runs: Sequence[Run]) -> list[Row]:
+    seconds = [run.seconds for run in runs]
+    return [] if not any(seconds) else [Row("Effort", "trained in", _cells(seconds, number_format.duration))]
+
+
+def _cells(values: Sequence[float | None], form: Callable[[float], str]) -> tuple[str, ...]:
+    return tuple(shown(value, form) for value in values)
+
+
+def _against(
+    group: str, runs: Sequence[Run], values: Sequence[float | None], form: Callable[[float], str]
+) -> list[Row]:
+    """Relate values to that of the densest run; nothing to say of a single run or where it has none."""
+    at = list(runs).index(densest(runs))
+    reference = values[at]
+    if len(runs) < 2 or not reference:
+        return []
+    ratios = [None if i == at or v is None else v / reference for i, v in enumerate(values)]
+    return [Row(group, f"against {runs[at].label}", _cells(ratios, form), minor=True)]

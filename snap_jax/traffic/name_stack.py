@@ -1,0 +1,103 @@
+"""Name stacks made readable: `transpose(jvp(net))/up` is scope `net/up`, backward.
+
+JAX wraps the next scope in the name of each transformation; HLO metadata adds the names of calls and loops.
+"""
+
+from snap_jax.traffic.branch_scopes import is_mark
+from snap_jax.traffic.text import split
+from snap_jax.traffic.transfer import Direction
+
+_TRANSFORMS = ("jvp", "transpose", "vmap")
+# Lowering adds these to `op_name`. A user's scope of the same name vanishes from HLO paths only.
+_CALLS = (
+    "shard_map",
+    "closed_call",
+    "eval_jaxpr",
+    "checkpoint",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "while",
+    "cond",
+)
+
+
+def scope(name_stack: str) -> str:
+    """Return the `jax.named_scope` path in a name stack, less marks of `turns`.
+
+    >>> scope("transpose(jvp(net))/up")
+    'net/up'
+    >>> scope("jvp()/in_turns/up")
+    'up'
+    """
+    return _path(scopes(name_stack))
+
+
+def scopes(name_stack: str) -> list[str]:
+    """The same as a list, marks and all.
+
+    >>> scopes("jvp()/in_turns/up")
+    ['in_turns', 'up']
+    """
+    return list(filter(None, map(_unwrapped, split(name_stack, "/"))))
+
+
+def op_scope(op_name: str) -> str:
+    """Return the `jax.named_scope` path in the `op_name` of HLO metadata, less the primitive at its end and marks.
+
+    >>> op_scope("jit(f)/jvp(net)/shard_map/while/body/closed_call/up/all_gather")
+    'net/up'
+    """
+    return _path(op_scopes(op_name))
+
+
+def op_scopes(op_name: str) -> list[str]:
+    """The same as a list, marks and all.
+
+    >>> op_scopes("jit(f)/in_turns/cond/branch_0_fun/up/all_gather")
+    ['in_turns', 'up']
+    """
+    parts = [_unwrapped(p) for p in split(op_name, "/")]
+    kept = [part for before, part in zip(["", *parts], parts[:-1], strict=False) if not _is_call(part, before)]
+    return list(filter(None, kept))
+
+
+def each_name(op_name: str, count: int) -> list[str]:
+    """The `op_name` of each of `count` operands: XLA joins the names of collectives that it combines into one.
+
+    >>> each_name("jit(f)/shard_map/(gradients/psum:psum)", 2)
+    ['jit(f)/shard_map/gradients/psum', 'jit(f)/shard_map/psum']
+    >>> each_name("jit(f)/net/psum", 2)
+    ['jit(f)/net/psum', 'jit(f)/net/psum']
+    """
+    *before, last = split(op_name, "/")
+    joined = split(last[1:-1], ":") if last.startswith("(") and last.endswith(")") else []
+    if len(joined) != count:
+        return [op_name] * count
+    return ["/".join([*before, name]) for name in joined]
+
+
+def direction(name_stack: str) -> Direction:
+    """Return `backward` where the operation stems from transposing a derivative.
+
+    >>> direction("transpose(jvp(net))/up")
+    'backward'
+    """
+    return "backward" if "transpose(" in name_stack else "forward"
+
+
+def _path(scopes: list[str]) -> str:
+    return "/".join(part for part in scopes if not is_mark(part))
+
+
+def _unwrapped(part: str) -> str:
+    head, bracket, rest = part.partition("(")
+    wrapped = bracket and head in _TRANSFORMS and rest.endswith(")")
+    return _unwrapped(rest[:-1]) if wrapped else part
+
+
+def _is_call(part: str, before: str) -> bool:
+    if before == "while":
+        return part in ("body", "cond")
+    if before == "cond":
+        return part.startswith("branch_")
+    return part in _CALLS or part.startswith("jit(")

@@ -1,0 +1,75 @@
+"""Layouts: how many chips share the batch, the layers, and each layer.
+
+Law: the layout does not matter; with dense links loss and gradient are those of one chip.
+"""
+
+import dataclasses
+import math
+
+from jax.sharding import Mesh
+
+from snap_jax.errors import UsageError
+from snap_jax.parallel import data, mesh, tensor
+
+DIE = "die"  # the mesh axis of a pipeline
+WORDS = ("data", "pipeline", "tensor")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Chips by what they share; their product is how many there are.
+
+    Attributes:
+      data: replicas of the model; each takes its part of every microbatch.
+      pipeline: dies in a row, each with its part of the layers.
+      tensor: chips that divide each layer.
+    """
+
+    data: int = 1
+    pipeline: int = 1
+    tensor: int = 1
+
+    def __post_init__(self):
+        for word in WORDS:
+            if getattr(self, word) < 1:
+                raise UsageError(f"Layout: {word}={getattr(self, word)}: use 1 or more")
+
+    @property
+    def chips(self) -> int:
+        """How many there are."""
+        return self.data * self.pipeline * self.tensor
+
+    def make_mesh(self) -> Mesh:
+        """The mesh, `data x die x tensor`, neighbours along the last; an axis of one is left out, but for `die`."""
+        axes = {data.AXIS: self.data, DIE: self.pipeline, tensor.AXIS: self.tensor}
+        return mesh.make({axis: size for axis, size in axes.items() if size > 1 or axis == DIE})
+
+
+def parse_layout(spec: str, chips: int) -> Layout:
+    """The layout of `chips` chips that a spec names: words joined by `+`, each with its share of them.
+
+    One word may go without a number: it takes the chips that the others leave.
+
+    >>> parse_layout("pipeline", 4)
+    Layout(data=1, pipeline=4, tensor=1)
+    >>> parse_layout("data:2+tensor", 8)
+    Layout(data=2, pipeline=1, tensor=4)
+
+    Raises:
+      UsageError: for words that are not known or come twice, and numbers whose product is not `chips`.
+    """
+    sizes: dict[str, int | None] = {}
+    for part in spec.split("+"):
+        word, colon, size = part.partition(":")
+        if word not in WORDS or word in sizes or (colon and not size.isdigit()):
+            raise UsageError(f"layout {spec!r}: {part!r}: use {', '.join(WORDS)}, each once, as in 'data:2+pipeline:4'")
+        sizes[word] = int(size) if colon else None
+    open_words = [word for word, size in sizes.items() if size is None]
+    known = math.prod(size for size in sizes.values() if size is not None)
+    if len(open_words) > 1:
+        raise UsageError(
+            f"layout {spec!r}: give all but one of {', '.join(open_words)} a number, as in 'data:2+tensor'"
+        )
+    if not known or chips % known or (not open_words and known != chips):
+        raise UsageError(f"layout {spec!r}: {known} chips named, {chips} are there: name a product of {chips}")
+    return Layout(**{word: size or chips // known for word, size in sizes.items()})
