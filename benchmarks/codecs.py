@@ -18,7 +18,7 @@ from rich.table import Table
 
 import snap_jax as snap
 from benchmarks.timing import Times, machine, take_turns
-from snap_jax.parallel import mesh
+from snap_jax.parallel.mesh import auto_mesh, emulate_devices
 from snap_jax.wires import Wire, bitstring
 from snap_jax.wires.symbols import to_values
 
@@ -28,7 +28,7 @@ ROUNDS = 9
 
 
 def main() -> None:
-    mesh.emulate(8)
+    emulate_devices(8)
     console = Console(width=110)
     console.print(f"[bold]Codecs[/bold]: {machine()}; median ratio (quartiles) of {ROUNDS} rounds\n")
     for table in (_encode(), _events(), _wires(), _gather()):
@@ -137,7 +137,7 @@ def _pack(spikes: jax.Array, wire: Wire) -> tuple[jax.Array, jax.Array]:
 def _gather() -> Table:
     """All-gather on 8 emulated devices: they share the cores, so a coded one saves only memory traffic."""
     table = Table("all_gather on 8 emulated devices", "time / dense f32", "wanted", "bytes / dense")
-    devices = mesh.make({"die": 8})
+    devices = auto_mesh({"die": 8})
     for size in (2**20, 2**21):
         x = jax.random.normal(jax.random.key(1), (8 * size,))
         codecs = {"dense": None, "2 bits": snap.Codec(snap.Ternary(), snap.Packed())}

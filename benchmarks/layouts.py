@@ -21,6 +21,7 @@ from benchmarks.timing import machine
 from snap_jax.codecs.link_spec import parse_link
 from snap_jax.data import text_loader
 from snap_jax.models import transformer
+from snap_jax.parallel.mesh import emulate_devices
 from snap_jax.training.language import next_token
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout, parse_layout
@@ -34,7 +35,7 @@ CODED = ("count:3", "bf16", snap.Codec(snap.Ternary(threshold=1.53), snap.Packed
 
 
 def main() -> None:
-    snap.mesh.emulate(CHIPS)
+    emulate_devices(CHIPS)
     table = Table("layout", "links", "bytes a step, forward", "backward and gradients", "loss, nats a byte")
     for spec in sys.argv[1:] or LAYOUTS:
         for name, codecs in (("dense", ("dense", "dense", None)), ("coded", CODED)):

@@ -16,7 +16,7 @@ from rich.table import Table
 from benchmarks.timing import machine, take_turns
 from snap_jax import training
 from snap_jax.codecs.link_spec import parse_link
-from snap_jax.parallel import mesh
+from snap_jax.parallel.mesh import auto_mesh, emulate_devices
 from snap_jax.training.config import LanguageConfig
 
 CONFIG = LanguageConfig(steps=1)
@@ -25,7 +25,7 @@ ROUNDS = 9
 
 
 def main() -> None:
-    mesh.emulate(4)
+    emulate_devices(4)
     console = Console()
     console.print(f"[bold]Pipeline[/bold]: {machine()}")
     console.print(f"RWKV {CONFIG.layers} x {CONFIG.width}, {CONFIG.batch} x {CONFIG.seq_len} bytes a step\n")
@@ -73,7 +73,7 @@ def _codecs() -> Table:
 
 
 def _on_dies(function, x):
-    run = jax.jit(jax.shard_map(function, mesh=mesh.make({"die": 4}), in_specs=P("die"), out_specs=P("die")))
+    run = jax.jit(jax.shard_map(function, mesh=auto_mesh({"die": 4}), in_specs=P("die"), out_specs=P("die")))
     return lambda: run(jnp.asarray(x))
 
 

@@ -17,7 +17,7 @@ from snap_jax import training
 from snap_jax.boundary import telemetry
 from snap_jax.codecs.link_spec import parse_link
 from snap_jax.encodings import Count
-from snap_jax.parallel import mesh
+from snap_jax.parallel.mesh import emulate_devices
 from snap_jax.training.config import LanguageConfig
 
 CONFIG = LanguageConfig(steps=1)
@@ -28,7 +28,7 @@ LIMITS = (1, 3, 127)
 
 
 def main() -> None:
-    mesh.emulate(CONFIG.chips)
+    emulate_devices(CONFIG.chips)
     console = Console()
     console.print(f"[bold]Telemetry[/bold]: {machine()}")
     console.print(_steps())

@@ -31,7 +31,7 @@ from snap_jax.boundary.boundary import Boundary
 from snap_jax.codecs.link_spec import parse_link
 from snap_jax.data import image_loader
 from snap_jax.models import pipeline_stages, resnet
-from snap_jax.parallel import mesh
+from snap_jax.parallel.mesh import auto_mesh, emulate_devices
 from snap_jax.parallel.pipeline import pipeline
 
 COUNT, SIDE, CLASSES = 60_000, 28, 10
@@ -42,7 +42,7 @@ OPTIMIZER = optax.adamw(1e-3)
 
 
 def main() -> None:
-    mesh.emulate(4)
+    emulate_devices(4)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         data = written(Path(folder), COUNT)
@@ -162,7 +162,7 @@ def over(data: image_loader.Images, dies: int, link: str) -> Callable[[], object
         )
         return lax.psum(ends.mean(), AXIS)
 
-    spread = functools.partial(jax.shard_map, mesh=mesh.make({AXIS: dies}), in_specs=(P(AXIS), P(), P()))
+    spread = functools.partial(jax.shard_map, mesh=auto_mesh({AXIS: dies}), in_specs=(P(AXIS), P(), P()))
     return _looped(data, spread(jax.value_and_grad(loss), out_specs=(P(), P(AXIS))), params)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from experiments import pricing
 from experiments.asking import fill, parser
 from experiments.ways import Trial, Way
-from snap_jax.parallel import mesh
+from snap_jax.parallel.mesh import emulate_devices
 
 FILE = Path("runs/headline.jsonl")
 BASE = "ANN, bf16 links"
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     asking = parser(__doc__, FILE, [0])
     asking.add_argument("--task", choices=tuple(WAYS), default="text")
     asked = asking.parse_args(arguments)
-    mesh.emulate(4)
+    emulate_devices(4)
     wanted = trials(asked.task, tuple(asked.seeds), asked.scale)
     fill(wanted, asked)
     print(pricing.page(wanted, asked.file, BASE))

@@ -15,7 +15,7 @@ from experiments.headline import BASE, FILE, WAYS
 from experiments.pricing import markdown, spread
 from experiments.vision import grouped, trials
 from experiments.ways import Way
-from snap_jax.parallel import mesh
+from snap_jax.parallel.mesh import emulate_devices
 
 ASKED = (BASE, "hybrid, 1 bit", "SNN, 4 ticks")
 MIXED = Way("SNN, 4 ticks, 1 bit", "spikes", 1.0, share=24 / 64, context_tokens=4, ticks=4)
@@ -42,7 +42,7 @@ def table(groups: dict[str, list[dict]]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     asked = parser(__doc__, FILE, [0]).parse_args(arguments)
-    mesh.emulate(4)
+    emulate_devices(4)
     wanted = trials("text", ways(), asked.seeds, asked.scale)
     fill(wanted, asked)
     groups = grouped(wanted, asked.file)

@@ -19,7 +19,7 @@ from experiments import tasks
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.boundary.side_information import token_bits
 from snap_jax.models import pipeline_stages
-from snap_jax.parallel import mesh
+from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.parallel.pipeline import pipeline
 from snap_jax.traffic import Traffic, compiled_traffic
 from snap_jax.wires import Rans
@@ -88,13 +88,13 @@ def _ends(graph, params, microbatches: Array, tokens: bool) -> Array:
 
 
 def _compiled(run, chips: int, params, microbatches: Array) -> jax.stages.Compiled:
-    spread = jax.shard_map(run, mesh=mesh.make({AXIS: chips}), in_specs=(P(AXIS), P()), out_specs=P(AXIS))
+    spread = jax.shard_map(run, mesh=auto_mesh({AXIS: chips}), in_specs=(P(AXIS), P()), out_specs=P(AXIS))
     return jax.jit(spread).lower(params, microbatches).compile()
 
 
 def _messages(program: jax.stages.Compiled, chips: int) -> Traffic:
     """What moves at every tick; thresholds, which a chip that serves learns once, when it starts, are left out."""
-    return compiled_traffic(program, mesh.make({AXIS: chips})).where(
+    return compiled_traffic(program, auto_mesh({AXIS: chips})).where(
         lambda t: "snap." in t.path or t.dtype == "float32"
     )
 

@@ -88,6 +88,8 @@ def pressure_of(point: Point, context_bits: float) -> rate_control.RatePenalty |
                 f"frontier: bits={point.bits} do not even pay for the tokens, {context_bits}: use context_tokens=0"
             )
         start = 2.0 if point.anneal_fraction else 1.0
-        return rate_control.RateController(left, first=0.05, start=start, anneal_fraction=point.anneal_fraction or 0.3)
+        return rate_control.RateController(
+            left, init_multiplier=0.05, start_ratio=start, anneal_fraction=point.anneal_fraction or 0.3
+        )
     kinds = {"penalty": rate_control.Penalty, "l1": rate_control.L1, "raise": rate_control.RaiseThreshold}
     return rate_control.TargetRate(float(weight), 10.0) if kind == "rate" else kinds[kind](float(weight))

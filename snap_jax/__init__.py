@@ -1,10 +1,11 @@
 """Compressed collectives for JAX: spike-coded, bit-packed, trainable, and priced."""
 
 from snap_jax import cost as cost
-from snap_jax.boundary.boundary import Boundary as Boundary
-from snap_jax.boundary.rate_control import RateController as RateController
-from snap_jax.boundary.transform import LearnedTransform as LearnedTransform
-from snap_jax.codecs.codec import Codec as Codec
+from snap_jax.boundary import Boundary as Boundary
+from snap_jax.boundary import LearnedTransform as LearnedTransform
+from snap_jax.boundary import RateController as RateController
+from snap_jax.codecs import Codec as Codec
+from snap_jax.codecs.link_spec import parse_link as codec  # noqa: F401
 from snap_jax.collectives import all_gather as all_gather
 from snap_jax.collectives import all_to_all as all_to_all
 from snap_jax.collectives import pmean as pmean
@@ -20,8 +21,9 @@ from snap_jax.encodings import Rate as Rate
 from snap_jax.encodings import Ternary as Ternary
 from snap_jax.encodings import TopK as TopK
 from snap_jax.errors import UsageError as UsageError
-from snap_jax.parallel import error_feedback as error_feedback
-from snap_jax.parallel import mesh as mesh
+from snap_jax.parallel.data import compressed_mean as compressed_mean
+from snap_jax.parallel.error_feedback import error_feedback as error_feedback
+from snap_jax.parallel.mesh import emulate_devices as emulate_devices
 from snap_jax.traffic import Traffic as Traffic
 from snap_jax.traffic import Transfer as Transfer
 from snap_jax.traffic import assert_no_float_collectives as assert_no_float_collectives

@@ -11,7 +11,7 @@ import snap_jax as snap
 from snap_jax import cli
 from snap_jax.codecs.link_spec import NAMES, parse_link
 from snap_jax.errors import UsageError
-from snap_jax.parallel import mesh
+from snap_jax.parallel.mesh import auto_mesh, emulate_devices
 
 SMALL = "--layers 2 --chips 2 --width 16 --heads 2 --seq-len 32 --batch 2 --microbatches 2 --steps 2"
 
@@ -143,8 +143,8 @@ def test_links_that_mean_nothing(spec, message):
 
 
 def test_emulation_after_the_start_needs_enough_devices():
-    mesh.emulate(4)  # eight are there
+    emulate_devices(4)  # eight are there
     with pytest.raises(UsageError, match="JAX runs with 8 devices, 16 were asked for"):
-        mesh.emulate(16)
-    with pytest.raises(UsageError, match=r"needs 16 devices, 8 are there: call mesh.emulate\(16\)"):
-        mesh.make({"die": 16})
+        emulate_devices(16)
+    with pytest.raises(UsageError, match=r"needs 16 devices, 8 are there: call snap_jax.emulate_devices\(16\)"):
+        auto_mesh({"die": 16})

@@ -30,7 +30,8 @@ class Boundary(nnx.Module):
       codec: what to send instead of floats; `None` sends floats. The threshold it comes with is where learning starts.
       features: size of the last axis of what crosses.
       grad_codec: how the cotangent crosses back; `None` sends it as it is.
-      transform: what is learned around the codec: a basis, a mean, a prediction (`innovation`); `None` sends `x` itself.
+      transform: what is learned around the codec: a basis, a mean, a prediction (`innovation`); `None` sends `x`
+      itself.
       rngs: for the predictor.
 
     >>> from snap_jax.encodings import Ternary

@@ -3,7 +3,8 @@
 Law: a multiplier rises while what was *measured* on the wire is above the budget and falls while it is below; it rests
 only where they meet.
 
-Training minimises `loss + pressure`. `RateController` is the pressure to use; the others are what it is held against, each with
+Training minimises `loss + pressure`. `RateController` is the pressure to use; the others are what it is held
+against, each with
 a weight to be tuned by hand.
 """
 
@@ -84,13 +85,14 @@ class RateController(RatePenalty):
     """Bits an element, met by a hand on the thresholds and by dual ascent on a price.
 
     `e = clip(measured / target - 1, -1, 1)`, `log threshold' = log threshold + grip e`, and
-    `m' = max(0, m + speed (m + first / 2) e)`, with `m R` in the loss, R the differentiable code length.
+    `m' = max(0, m + speed (m + init_multiplier / 2) e)`, with `m R` in the loss, R the differentiable code length.
 
     Both are driven by what the wire took, so headers, rungs and an estimate that is off are all inside the budget. The
     thresholds keep to it within some steps, from below as from above: bits that are paid for are used. What the
     optimizer wants otherwise shows as an error that stays, and the price m grows until it wants no more: as in any
     proportional-integral controller (Astrom and Hagglund 1995).
-    Where that is asked for, the target comes down geometrically from `start` times the budget during the first `anneal_fraction`
+    Where that is asked for, the target comes down geometrically from `start_ratio` times the budget during the first
+    `anneal_fraction`
     of the run.
 
     Attributes:
@@ -99,14 +101,14 @@ class RateController(RatePenalty):
         boundary by itself.
       multiplier_lr: relative change of a large multiplier in a step at an error of 100 %.
       threshold_gain: what a step adds to the logarithm of thresholds at an error of 100 %.
-      first: the multiplier before the first step, nats a bit.
-      start: where the target starts, in budgets.
+      init_multiplier: the multiplier before the first step, nats a bit.
+      start_ratio: where the target starts, in budgets.
       anneal_fraction: share of the run in which the target comes down.
 
     Raises:
-      UsageError: unless the budget is positive and finite, `start >= 1`, and no boundary is in two groups.
+      UsageError: unless the budget is positive and finite, `start_ratio >= 1`, and no boundary is in two groups.
 
-    >>> budget = RateController(1.0, start=1.0)
+    >>> budget = RateController(1.0, start_ratio=1.0)
     >>> state = budget.init(2)
     >>> above, below = budget.update(state, jnp.array([1.5, 0.5]), 1.0) / state
     >>> bool(above > 1), bool(below < 1)
@@ -117,8 +119,8 @@ class RateController(RatePenalty):
     groups: tuple[tuple[int, ...], ...] = ()
     multiplier_lr: float = 0.1
     threshold_gain: float = 0.1
-    first: float = 0.03
-    start: float = 1.0
+    init_multiplier: float = 0.03
+    start_ratio: float = 1.0
     anneal_fraction: float = 0.3
 
     def __post_init__(self):
@@ -126,26 +128,27 @@ class RateController(RatePenalty):
             raise UsageError(
                 f"RateController: bits_per_element={self.bits_per_element}: use a number above 0, e.g. 0.75"
             )
-        if self.start < 1 or not 0 <= self.anneal_fraction <= 1:
+        if self.start_ratio < 1 or not 0 <= self.anneal_fraction <= 1:
             raise UsageError(
-                f"RateController: start={self.start}, anneal={self.anneal_fraction}: use start >= 1 and 0 <= anneal <= 1"
+                f"RateController: start_ratio={self.start_ratio}, anneal_fraction={self.anneal_fraction}: "
+                "use start_ratio >= 1 and 0 <= anneal_fraction <= 1"
             )
         members = [i for group in self.groups for i in group]
         if len(members) != len(set(members)):
             raise UsageError(f"RateController: groups={self.groups}: a boundary can be in one group only")
 
     def init(self, boundaries):
-        """`first` for each."""
-        return jnp.full(boundaries, self.first)
+        """`init_multiplier` for each."""
+        return jnp.full(boundaries, self.init_multiplier)
 
     def target(self, progress: Array | float) -> Float[Array, "..."]:
         """Bits an element to aim at.
 
-        >>> RateController(0.5, start=4.0, anneal=0.5).target(jnp.array([0.0, 0.25, 0.5, 1.0])).tolist()
+        >>> RateController(0.5, start_ratio=4.0, anneal_fraction=0.5).target(jnp.array([0.0, 0.25, 0.5, 1.0])).tolist()
         [2.0, 1.0, 0.5, 0.5]
         """
         left = 1 - jnp.clip(jnp.asarray(progress) / max(self.anneal_fraction, 1e-6), 0, 1)
-        return self.bits_per_element * self.start**left
+        return self.bits_per_element * self.start_ratio**left
 
     def loss(self, state, seen):
         """`m R`."""
@@ -154,7 +157,7 @@ class RateController(RatePenalty):
     def update(self, state, measured, progress):
         """One step of dual ascent."""
         return jnp.clip(
-            state + self.multiplier_lr * (state + self.first / 2) * self._error(measured, progress), 0.0, 10.0
+            state + self.multiplier_lr * (state + self.init_multiplier / 2) * self._error(measured, progress), 0.0, 10.0
         )
 
     def threshold_step(self, measured, saturation, progress):

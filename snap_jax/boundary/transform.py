@@ -34,7 +34,8 @@ class LearnedTransform:
       hidden: width of the predictor.
       token_groups: parts of a tensor whose tokens are alike, each with thresholds and tables of its own (`ordering`); 1
         leaves the order as it is and needs no context.
-      lr_multiplier: how far an optimizer whose steps are of one size (Adam) moves basis and mean, in its steps. The default
+      lr_multiplier: how far an optimizer whose steps are of one size (Adam) moves basis and mean, in its steps. The
+      default
         was measured: `experiments.ablations`, `experiments.scaling`.
 
     Raises:
@@ -51,8 +52,9 @@ class LearnedTransform:
     def __post_init__(self):
         if self.rank < 1 or self.context_tokens < 0 or self.token_groups < 1 or not self.lr_multiplier > 0:
             raise UsageError(
-                f"LearnedTransform: rank={self.rank}, context_tokens={self.context_tokens}, token_groups={self.token_groups}, lr_multiplier={self.lr_multiplier}: "
-                "use 1 or more dims and segments, taps >= 0, and a pace above 0"
+                f"LearnedTransform: rank={self.rank}, context_tokens={self.context_tokens}, "
+                f"token_groups={self.token_groups}, lr_multiplier={self.lr_multiplier}: "
+                "use rank and token_groups of 1 or more, context_tokens >= 0, and lr_multiplier above 0"
             )
 
 
@@ -80,7 +82,9 @@ class ScaledParam(nnx.Module):
 
 
 class Predictor(nnx.Module):
-    """`P(tokens) = relu(sum_j E_j[token_{t-j}] + b) W`: the latest `context_tokens` tokens, one look-up each; W starts at zero.
+    """`P(tokens) = relu(sum_j E_j[token_{t-j}] + b) W`: the latest `context_tokens` tokens, one look-up each.
+
+    W starts at zero.
 
     >>> Predictor(LearnedTransform(rank=3, context_tokens=2), rngs=nnx.Rngs(0))(jnp.zeros((1, 5), jnp.int32)).shape
     (1, 5, 3)
@@ -171,6 +175,7 @@ def orthonormal(features: int, rank: int) -> Float[Array, "features dims"]:
 def _needed(context: Array | None) -> Array:
     if context is None:
         raise UsageError(
-            "Boundary: predictor and order were given no context: pass context=tokens, or use context_tokens=0, token_groups=1"
+            "Boundary: predictor and order were given no context: pass context=tokens, "
+            "or use context_tokens=0, token_groups=1"
         )
     return context

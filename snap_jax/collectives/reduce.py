@@ -43,7 +43,8 @@ def psum(
         its gradient is straight-through.
 
     Raises:
-      UsageError: if spikes of different devices do not add up (absmax steps, float bits) and there is no `sum_codec`, if
+      UsageError: if spikes of different devices do not add up (absmax steps, float bits) and there is no
+      `sum_codec`, if
         an array is not of a float dtype, or if `axis_index_groups` is given.
     """
     plain = functools.partial(lax.psum, axis_name=axis_name, axis_index_groups=axis_index_groups)

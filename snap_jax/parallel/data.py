@@ -1,10 +1,11 @@
 """Data parallelism: every replica has its own gradient, and their mean crosses as spikes.
 
 Law: the dense mean of the gradients of equal shares of a batch is the gradient of the whole batch. Coded, nothing is
-lost: the sum of all updates is that of all gradients but for the last membranes (`membranes`).
+lost: the sum of all updates is that of all gradients but for the last residuals (`residuals`).
 
-A step computes one gradient a replica, stacked along a new first axis that lies on the mesh axis `data`; `average` is
-the optax transformation that makes one of them, with membranes as its state.
+A step computes one gradient a replica, stacked along a new first axis that lies on the mesh axis `data`;
+`compressed_mean` is
+the optax transformation that makes one of them, with residuals as its state.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ AXIS = "data"
 SCOPE = "gradients"  # of `jax.named_scope`, around what averages them
 
 
-def average(
+def compressed_mean(
     mesh: Mesh, codec: Codec, specs: Callable[[PyTree], PyTree], *, sizes: Sizes | None = None
 ) -> optax.GradientTransformation:
     """The mean over replicas of gradients that each has for itself, sent as spikes, with error feedback.

@@ -13,7 +13,7 @@ from snap_jax.errors import UsageError
 _MOST_EMULATED = 64
 
 
-def emulate(count: int) -> None:
+def emulate_devices(count: int) -> None:
     """Makes the CPU appear as at least `count` devices; only before JAX runs its first computation.
 
     Where an accelerator backend is installed nothing is emulated: its own devices count.
@@ -22,21 +22,21 @@ def emulate(count: int) -> None:
       UsageError: if `count` is out of range, or JAX has already started with fewer devices.
     """
     if not 1 <= count <= _MOST_EMULATED:
-        raise UsageError(f"emulate: {count} devices cannot be emulated: use 1 to {_MOST_EMULATED} chips")
+        raise UsageError(f"emulate_devices: {count} devices cannot be emulated: use 1 to {_MOST_EMULATED} chips")
     try:
         jax.config.update("jax_num_cpu_devices", max(count, jax.config.jax_num_cpu_devices))  # pyright: ignore[reportAttributeAccessIssue]
     except RuntimeError as error:  # the backend runs already
         if len(jax.devices()) < count:
             raise UsageError(
-                f"emulate: JAX runs with {len(jax.devices())} devices, {count} were asked for: "
-                "call emulate before the first computation, or use fewer chips"
+                f"emulate_devices: JAX runs with {len(jax.devices())} devices, {count} were asked for: "
+                "call emulate_devices before the first computation, or use fewer chips"
             ) from error
 
 
-def make(axes: Mapping[str, int]) -> Mesh:
+def auto_mesh(axes: Mapping[str, int]) -> Mesh:
     """A mesh of the first devices, its axes typed `Auto` so that plain arrays enter `shard_map`.
 
-    >>> dict(make({"die": 1}).shape)
+    >>> dict(auto_mesh({"die": 1}).shape)
     {'die': 1}
 
     Raises:
@@ -48,7 +48,8 @@ def make(axes: Mapping[str, int]) -> Mesh:
     devices = jax.devices()
     if need > len(devices):
         raise UsageError(
-            f"mesh.make: {dict(axes)} needs {need} devices, {len(devices)} are there: call mesh.emulate({need})"
+            f"auto_mesh: {dict(axes)} needs {need} devices, {len(devices)} are there: "
+            f"call snap_jax.emulate_devices({need})"
         )
     kinds = (AxisType.Auto,) * len(axes)
     return jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=kinds, devices=devices[:need])

@@ -3,7 +3,8 @@
 Law: of M microbatches on n dies a collective inside counts M times for each die that runs it, in the groups of that
 die; not in all groups, nor in all M + n - 1 ticks.
 
-Who takes a branch cannot be read from a program, so `snap_jax.parallel.stage_branches` names it, by scopes that mark: paths are without.
+Who takes a branch cannot be read from a program, so `snap_jax.parallel.stage_branches` names it, by scopes that
+mark: paths are without.
 """
 
 import dataclasses

@@ -36,7 +36,7 @@ def assert_no_float_collectives(fn: Callable[..., Any], *args: Any, directions: 
     >>> import jax
     >>> assert_no_float_collectives(lambda v: v + 1, jax.numpy.ones(8))
     Traceback (most recent call last):
-    snap_jax.traffic.check.FloatCollectiveError: assert_no_float_collectives(<lambda>): nothing but scalars crosses between devices...
+    snap_jax.traffic.check.FloatCollectiveError: assert_no_float_collectives(<lambda>): nothing but scalars...
     """
     if unknown := [d for d in directions if d not in _BOTH]:
         raise UsageError(
@@ -46,7 +46,8 @@ def assert_no_float_collectives(fn: Callable[..., Any], *args: Any, directions: 
     name = getattr(fn, "__name__", repr(fn))
     if not asked and not sent:
         raise FloatCollectiveError(
-            f"assert_no_float_collectives({name}): nothing but scalars crosses between devices {' or '.join(directions)}: "
+            f"assert_no_float_collectives({name}): nothing but scalars crosses between devices "
+            f"{' or '.join(directions)}: "
             "pass the function that calls shard_map, on a mesh axis of two devices or more; "
             "a collective whose result nobody uses does not count"
         )

@@ -1,6 +1,7 @@
 """What a compiled program moves: the collectives of its HLO, as this backend sends them.
 
-Law 4, second half: these are the bytes on the wire. They differ from what `collective_traffic` reports where the backend
+Law 4, second half: these are the bytes on the wire. They differ from what `collective_traffic` reports where the
+backend
 widens a type (XLA:CPU sends bfloat16 as float32), where the compiler adds collectives for arrays sharded
 outside `shard_map`, or where it merges, splits and drops some.
 """

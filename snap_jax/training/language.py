@@ -43,7 +43,7 @@ class Language(Divided):
         """The tokens of one batch, by microbatch; a pure function of the seed and the index."""
         config = self.config
         rows = text_loader.batch(
-            self.corpus.train, step=index, seed=config.seed, batch=config.batch, seq_len=config.seq_len
+            self.corpus.train, step=index, seed=config.seed, batch=config.batch, window=config.seq_len
         )
         return by_microbatch(next_token(rows), config.parts)
 
@@ -51,7 +51,7 @@ class Language(Divided):
         """Seed, index and the bytes of the training text it was cut from."""
         config = self.config
         begin = text_loader.starts(
-            self.corpus.train, step=index, seed=config.seed, batch=config.batch, seq_len=config.seq_len
+            self.corpus.train, step=index, seed=config.seed, batch=config.batch, window=config.seq_len
         ).tolist()
         return f"seed {config.seed}, batch {index}: {config.seq_len + 1} bytes of the training text from {begin}"
 
@@ -87,7 +87,7 @@ def prepare(config: LanguageConfig) -> Language:
     heldout = spread(text_loader.windows(corpus.heldout, config.seq_len), config.heldout_bytes)
 
     def sample() -> Array:
-        rows = text_loader.batch(corpus.train, step=2**31, seed=config.seed, batch=16, seq_len=config.seq_len)
+        rows = text_loader.batch(corpus.train, step=2**31, seed=config.seed, batch=16, window=config.seq_len)
         return jnp.asarray(next_token(rows).inputs)
 
     inputs = jax.ShapeDtypeStruct((config.seq_len,), jnp.int32)
@@ -101,7 +101,7 @@ def token_bits(config: LanguageConfig, corpus: text_loader.Corpus) -> float:
     What it would take to send the tokens along with the spikes. In the program here all chips have read the text.
     """
     rows, sample = config.batch // config.divided.data // config.parts, 8
-    drawn = text_loader.batch(corpus.train, step=2**31, seed=config.seed, batch=sample * rows, seq_len=config.seq_len)
+    drawn = text_loader.batch(corpus.train, step=2**31, seed=config.seed, batch=sample * rows, window=config.seq_len)
     payloads = next_token(drawn).inputs.reshape(sample, -1)
     return mean_token_bits(token_wire(corpus.train), [jnp.asarray(tokens) for tokens in payloads])
 

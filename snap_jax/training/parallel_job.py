@@ -26,7 +26,8 @@ from snap_jax.models import pipeline_stages
 from snap_jax.models.base import Network
 from snap_jax.models.compute_dtype import compute_in
 from snap_jax.models.hetero_stages import Layers
-from snap_jax.parallel import data, mesh
+from snap_jax.parallel import data
+from snap_jax.parallel.mesh import emulate_devices
 from snap_jax.training import pruning
 from snap_jax.training.boundary_setup import budget_of, codec_of, transform_of
 from snap_jax.training.config import Settings
@@ -184,7 +185,7 @@ def build(
       UsageError: for links, layouts, sizes or a start that cannot be; the message names the fix.
     """
     codec, grad_codec = parse_link(config.sent_link), parse_link(config.backward_link)
-    mesh.emulate(config.chips)
+    emulate_devices(config.chips)
     context_bits = token_bits() / config.width if config.budget and config.reads_tokens else 0.0
     layout, penalty = config.divided, budget_of(config, context_bits)
     model = network(config)

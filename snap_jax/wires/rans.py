@@ -148,7 +148,7 @@ class _Plan(NamedTuple):
     """
 
     size: int
-    interleaved_ans: int
+    lanes: int
     steps: int
     channels: int
     together: int

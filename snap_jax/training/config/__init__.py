@@ -1,6 +1,7 @@
 """What one run is: task, data, model, mode, layout, links, sizes, length; and the command line that repeats it.
 
-Law: a run is the fields of its `LanguageConfig` and nothing else; those that cannot be together are refused when it is made.
+Law: a run is the fields of its `LanguageConfig` and nothing else; those that cannot be together are refused when it
+is made.
 """
 
 from snap_jax.training.config.run_configs import LanguageConfig as LanguageConfig

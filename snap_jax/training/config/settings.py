@@ -28,7 +28,8 @@ class Settings:
         unless you name another, around it a basis, a mean and, for text, a prediction are learned (`innovation`). Needs
         a trained model to start from, `init_from`.
       rank: numbers sent for each vector under a budget; 0 takes 3/8 of its features for each bit of it.
-      token_groups: parts in which the vectors of a text cross under a budget, sorted by their tokens, the quiet ones first,
+      token_groups: parts in which the vectors of a text cross under a budget, sorted by their tokens, the quiet ones
+      first,
         each with thresholds and tables of its own (`ordering`); a divisor of the window. 1 leaves them in order.
       distill: share of the loss, from 0 to 1, that is the cross-entropy with what the dense model says that the run
         starts from, `init_from`; the rest is that with the data.

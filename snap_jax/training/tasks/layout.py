@@ -9,7 +9,8 @@ import math
 from jax.sharding import Mesh
 
 from snap_jax.errors import UsageError
-from snap_jax.parallel import data, mesh, tensor
+from snap_jax.parallel import data, tensor
+from snap_jax.parallel.mesh import auto_mesh
 
 DIE = "die"  # the mesh axis of a pipeline
 WORDS = ("data", "pipeline", "tensor")
@@ -42,7 +43,7 @@ class Layout:
     def make_mesh(self) -> Mesh:
         """The mesh, `data x die x tensor`, neighbours along the last; an axis of one is left out, but for `die`."""
         axes = {data.AXIS: self.data, DIE: self.pipeline, tensor.AXIS: self.tensor}
-        return mesh.make({axis: size for axis, size in axes.items() if size > 1 or axis == DIE})
+        return auto_mesh({axis: size for axis, size in axes.items() if size > 1 or axis == DIE})
 
 
 def parse_layout(spec: str, chips: int) -> Layout:

@@ -17,7 +17,8 @@ class Distilled(NamedTuple):
 
     Attributes:
       classes: the labels themselves, `[micro, batch, ...]`.
-      teacher_logits: what the softmax of logits is to be, `[die, micro, batch, ..., classes]`; that of the last die counts.
+      teacher_logits: what the softmax of logits is to be, `[die, micro, batch, ..., classes]`; that of the last die
+      counts.
     """
 
     classes: Array
@@ -65,7 +66,8 @@ def nats(logits: Array, labels: Array) -> Float[Array, ""]:
 def losses(logits: Array, labels: Array | Distilled) -> tuple[Float[Array, ""], ...]:
     """Summed over all labels: the cross-entropy; and behind it, where there is a teacher, that with what it wants.
 
-    >>> [round(float(nats), 4) for nats in losses(jnp.zeros((1, 2)), Distilled(jnp.array([0]), jnp.array([[0.5, 0.5]])))]
+    >>> labels = Distilled(jnp.array([0]), jnp.array([[0.5, 0.5]]))
+    >>> [round(float(nats), 4) for nats in losses(jnp.zeros((1, 2)), labels)]
     [0.6931, 0.6931]
     """
     if not isinstance(labels, Distilled):

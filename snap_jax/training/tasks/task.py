@@ -68,7 +68,7 @@ class Task:
         if self.data_codec is None or not self._has_data:
             return optimizer
         sizes = functools.partial(hetero_per_device.mean_sizes, self.graph) if isinstance(self.graph, Layers) else None
-        return optax.chain(data.average(self.mesh, self.data_codec, self.specs, sizes=sizes), optimizer)
+        return optax.chain(data.compressed_mean(self.mesh, self.data_codec, self.specs, sizes=sizes), optimizer)
 
     def loss(self, params: PyTree, batch: Batch) -> Float[Array, ""]:
         """Mean cross-entropy, nats a label."""
@@ -108,7 +108,7 @@ class Task:
         return run(params, batch, state)
 
     def teacher_logits(self, params: PyTree, batch: Batch, weight: float) -> Float[Array, "die *batch classes"]:
-        """What this model, as a teacher of that weight, wants logits to be, for `Distilled`; it stays on the last die."""
+        """The targets that this model, as a teacher of that weight, gives `Distilled`; they stay on the last stage."""
         out_spec = PartitionSpec(DIE, *self._row_spec)
         return self._shard(lambda p, b: self._program.teacher_logits(p, b, weight), params, batch, out_spec)
 

@@ -1,0 +1,314 @@
+"""Budgets: code lengths are entropies, multipliers rest where the wire meets the budget, what is frozen is gone."""
+
+import dataclasses
+import itertools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+
+import snap_jax as snap
+from snap_jax import training
+from snap_jax.boundary import rate_estimate, telemetry
+from snap_jax.boundary.boundary import Boundary
+from snap_jax.boundary.calibrate import calibrate, fit_wire
+from snap_jax.boundary.channel_pruning import freeze, idle_channels, most_spikes, silence
+from snap_jax.boundary.rate_control import (
+    L1,
+    BoundaryStats,
+    Penalty,
+    RaiseThreshold,
+    RateController,
+    TargetRate,
+    boundary_stats,
+)
+from snap_jax.boundary.transform import LearnedTransform
+from snap_jax.models import pipeline_stages, rwkv
+from snap_jax.parallel.mesh import auto_mesh
+from snap_jax.traffic import compiled_traffic
+from snap_jax.training import pruning
+from snap_jax.training.boundary_setup import budget_of
+from snap_jax.training.config import LanguageConfig
+from snap_jax.training.language import next_token
+from snap_jax.training.tasks import assemble
+from snap_jax.training.tasks.layout import Layout
+
+SIZE = rwkv.RWKVConfig(layers=4, width=16, heads=2, chunk=8)
+
+
+def silenced(boundary, channels):
+    silence(boundary, channels)
+    return boundary
+
+
+def sample(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+
+
+@pytest.mark.parametrize("encoding", [snap.Ternary(1.0), snap.Count(3, 0.5), snap.Int(4, 0.4), snap.Rate(4, 2.0)])
+def test_code_length_is_the_entropy_of_each_channel(encoding):
+    x = sample(4000, 3) * jnp.array([0.3, 1.0, 2.0])
+    spikes = np.asarray(encoding.spikes(x))
+    shares = [np.unique(channel, return_counts=True)[1] / 4000 for channel in spikes.T]
+    entropy = np.mean([-(p * np.log2(p)).sum() for p in shares])
+    assert float(rate_estimate.bits_per_element(encoding, x)) == pytest.approx(entropy, abs=0.01)
+
+
+def test_code_length_falls_along_its_gradient_in_input_and_threshold():
+    x = sample(500, 4)
+    bits = lambda x, t: rate_estimate.bits_per_element(snap.Count(7, t), x)
+    before, (dx, dt) = jax.value_and_grad(bits, argnums=(0, 1))(x, jnp.full(4, 0.4))
+    assert float(bits(x - 200 * dx, jnp.full(4, 0.4))) < float(before)
+    assert float(bits(x, jnp.full(4, 0.4) - 0.05 * jnp.sign(dt))) < float(before)
+    assert (np.asarray(dt) < 0).all()  # a larger threshold costs less
+
+
+def driven(budget: RateController, wants: float, steps: int) -> tuple[float, float]:
+    """Bits and price of a wire whose optimizer would spend `wants` bits more in a step, were they free; ends at 0.1."""
+    state, log_threshold = budget.init(1), jnp.zeros(1)
+    for _ in range(steps):
+        bits = 2.0 - log_threshold / np.log(2)
+        state = budget.update(state, bits, 1.0)
+        log_threshold = (
+            log_threshold + budget.threshold_step(bits, jnp.zeros(1), 1.0) - wants * np.log(2) * (1 - state / 0.1)
+        )
+    return float(bits[0]), float(state[0])
+
+
+@pytest.mark.parametrize("bits", [1.0, 3.0])
+def test_thresholds_hold_the_budget_and_the_price_is_found_at_which_they_rest(bits):
+    """2 bits at first, so one budget is met from above and one from below."""
+    found, price = driven(RateController(bits, start_ratio=1.0), wants=0.005, steps=2000)
+    assert found == pytest.approx(bits, rel=1e-3)
+    assert price == pytest.approx(0.1, rel=1e-2)
+    soon, _ = driven(RateController(bits, start_ratio=1.0), wants=0.005, steps=60)
+    assert soon == pytest.approx(bits, rel=0.05)
+
+
+def test_a_price_never_pays_for_more_bits():
+    state = RateController(1.0, start_ratio=1.0).init(1)
+    for _ in range(200):
+        state = RateController(1.0, start_ratio=1.0).update(state, jnp.array([0.1]), 1.0)
+    assert float(state[0]) == 0.0
+
+
+def test_thresholds_do_not_fall_where_that_makes_spikes_poorer():
+    """Of three symbols that are all as frequent, each has a third, and finer thresholds leave fewer zeros."""
+    even = jnp.array([[-2.0], [0.0], [2.0]])
+    assert float(rate_estimate.saturation(snap.Ternary(1.0), even)) == pytest.approx(1.0)
+    assert float(telemetry.observe(snap.Codec(snap.Ternary(1.0)), even).saturation) == pytest.approx(1.0)
+    rule, measured = RateController(2.0, start_ratio=1.0), jnp.array([1.5, 1.5, 2.5])
+    np.testing.assert_allclose(
+        rule.threshold_step(measured, jnp.array([0.9, 1.0, 1.0]), 1.0), [-0.025, 0.0, 0.025], rtol=1e-5
+    )
+
+
+def test_a_group_shares_one_multiplier():
+    budget = RateController(1.0, groups=((0, 2),), start=1.0)
+    state = budget.update(budget.init(3), jnp.array([0.5, 1.0, 1.5]), 1.0)
+    np.testing.assert_allclose(state, budget.first, rtol=1e-6)  # 0 and 2 meet it together, 1 by itself
+    np.testing.assert_allclose(budget.threshold_step(jnp.array([0.5, 1.0, 1.5]), jnp.zeros(3), 1.0), 0.0, atol=1e-6)
+
+
+def test_pressures_are_what_their_names_say():
+    seen, none = BoundaryStats(*jnp.array([[2.0], [0.5], [0.75], [-1.0], [0.1]])), jnp.zeros(1)
+    assert RateController(1.0).loss(jnp.array([0.1]), seen) == pytest.approx(0.2)
+    assert Penalty(0.1).loss(none, seen) == pytest.approx(0.2)
+    assert L1(0.1).loss(none, seen) == pytest.approx(0.075)
+    assert TargetRate(0.2, 10.0).loss(none, seen) == pytest.approx(10 * 0.3**2)
+    assert RaiseThreshold(0.1).loss(none, seen) == pytest.approx(0.1)
+    np.testing.assert_array_equal(Penalty(0.1).update(none, jnp.array([9.0]), 0.5), none)
+    np.testing.assert_array_equal(Penalty(0.1).threshold_step(jnp.array([9.0]), none, 0.5), none)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RateController(0.0), "bits_per_element=0.0"),
+        (lambda: RateController(float("nan")), "bits_per_element=nan"),
+        (lambda: RateController(1.0, start_ratio=0.5), "start=0.5"),
+        (lambda: RateController(1.0, groups=((0, 1), (1,))), "one group only"),
+        (lambda: LanguageConfig(budget=-1.0), "budget=-1.0"),
+        (lambda: LanguageConfig(budget=1.0), "give its --out as --init-from"),
+        (lambda: budget_of(LanguageConfig(budget=0.06, init_from="run"), 0.0625), "does not pay for the tokens"),
+        (lambda: LanguageConfig(budget=1.0, init_from="run", link="int4"), r"add \+rans"),
+        (lambda: LanguageConfig(prune_below=2.0), "prune_below=2.0: use a firing rate"),
+        (lambda: LanguageConfig(prune_below=0.0, mode="dense"), "no spikes to be silent"),
+        (lambda: LanguageConfig(prune_below=0.0, chips=1), "pipeline of 2 or more"),
+        (lambda: LearnedTransform(rank=0), "rank=0"),
+        (lambda: Boundary(None, 4, transform=LearnedTransform(9)), "rank=9 of 4"),
+        (
+            lambda: Boundary(None, 4, transform=LearnedTransform(4, context_tokens=1))(jnp.ones((1, 2, 4))),
+            "pass context=tokens",
+        ),
+        (lambda: freeze([silenced(Boundary(snap.Codec(snap.Ternary()), 2), [0, 1])]), "all 2 channels"),
+        (lambda: silence(Boundary(None, 2), [0]), "no threshold to raise"),
+    ],
+)
+def test_what_cannot_be_raises_and_says_so(make, message):
+    with pytest.raises(snap.UsageError, match=message):
+        make()
+
+
+def test_a_boundary_that_keeps_all_dims_and_has_no_codec_changes_nothing():
+    x, tokens = sample(2, 5, 8), jnp.arange(10).reshape(2, 5)
+    boundary = Boundary(None, 8, transform=LearnedTransform(8, context_tokens=3))
+    np.testing.assert_allclose(boundary(x, tokens), x, atol=1e-6)
+    calibrate(boundary, x, tokens, bits=1.0)
+    np.testing.assert_allclose(boundary(x, tokens), x, atol=1e-5)
+
+
+def test_calibration_finds_the_bits_and_the_directions_that_matter():
+    directions = np.linalg.qr(np.asarray(sample(8, 8, seed=1)))[0]
+    x = (sample(3000, 2, seed=2) * jnp.array([5.0, 2.0])) @ jnp.asarray(directions[:, :2].T) + 3.0
+    boundary = Boundary(snap.Codec(snap.Count(15)), 8, transform=LearnedTransform(2))
+    calibrate(boundary, x, bits=1.0)
+    assert float(rate_estimate.bits_per_element(boundary.codec.encoding, boundary.prepare(x))) * 2 / 8 == pytest.approx(
+        1.0, rel=0.05
+    )
+    overlap = np.abs(np.asarray(boundary.sender.basis.value).T @ directions[:, :2])
+    np.testing.assert_allclose(overlap, np.eye(2), atol=0.05)
+    spread = float(jnp.mean((boundary(x) - x) ** 2))
+    assert spread < 0.5 * float(jnp.mean((x - x.mean(0)) ** 2))
+
+
+def test_a_learned_book_takes_fewer_bits_and_is_exact():
+    boundary = Boundary(snap.Codec(snap.Count(15, 0.5), snap.Rans(ratio=1.02)), 6)
+    x = jnp.asarray(np.random.default_rng(0).gamma(1.0, size=(2000, 6)), jnp.float32)
+    before = boundary.codec.encode(x).size
+    fit_wire([boundary], [x])
+    payload = boundary.codec.encode(x)
+    assert payload.size < 0.97 * before
+    decoded = boundary.codec.decode(payload, shape=x.shape, dtype=x.dtype)
+    np.testing.assert_array_equal(decoded, boundary.codec.quantize(x))
+    entropy = float(rate_estimate.bits_per_element(boundary.codec.encoding, x))
+    assert payload.size * 8 / x.size < 1.06 * entropy + 0.05
+
+
+def two_boundaries():
+    boundaries = [Boundary(snap.Codec(snap.Count(7, 0.4)), 8, transform=LearnedTransform(6)) for _ in range(2)]
+    for i, boundary in enumerate(boundaries):
+        boundary.log_threshold[...] += jnp.where(jnp.arange(6) >= 4, 6.0, 0.1 * i)  # the last two never fire
+    return boundaries
+
+
+def test_frozen_channels_and_ticks_leave_the_wire_and_nothing_else_changes():
+    boundaries, x = two_boundaries(), sample(64, 8)
+    sent = [boundary.prepare(x) for boundary in boundaries]
+    before = [boundary(x) for boundary in boundaries]
+    idle, limit = idle_channels(boundaries, sent, least_rate=0.0), most_spikes(boundaries, sent)
+    payload = boundaries[0].codec.payload_bytes((64, 6))
+    assert idle == (4, 5)
+    report = freeze([silenced(boundary, idle) for boundary in boundaries], limit=limit)
+    assert report.channels == (6, 4)
+    assert report.limit == (7, limit)
+    for boundary, expected in zip(boundaries, before, strict=True):
+        np.testing.assert_array_equal(boundary(x), expected)
+    smaller = boundaries[0].codec.payload_bytes((64, boundaries[0].sent_channels))
+    assert smaller <= payload * 4 / 6 + 1
+    with pytest.raises(snap.UsageError, match="frozen already"):
+        freeze(boundaries)
+
+
+def test_frozen_channels_are_gone_from_the_compiled_program():
+    def moved(boundary):
+        run = lambda x: boundary.ppermute(x, "die", [(0, 1), (1, 0)])
+        fn = jax.jit(jax.shard_map(run, mesh=auto_mesh({"die": 2}), in_specs=P("die"), out_specs=P("die")))
+        x = sample(64, 8)
+        return fn(x), compiled_traffic(fn.lower(x).compile(), auto_mesh({"die": 2})).sent_bytes
+
+    boundary = two_boundaries()[0]
+    quiet, many = moved(silenced(boundary, [1, 5]))
+    freeze([boundary])
+    left, few = moved(boundary)
+    np.testing.assert_array_equal(quiet, left)
+    assert (many, few) == (2 * (32 * 6 * 4 // 8 + 1), 2 * (32 * 4 * 4 // 8 + 1))  # 15 levels in 4 bits, and the header
+
+
+def innovative(chips, penalty=None):
+    codec, transform = snap.Codec(snap.Count(7, 0.5)), LearnedTransform(8, context_tokens=2, hidden=12)
+    model, layout = rwkv.RWKV(SIZE, rngs=nnx.Rngs(0)), Layout(pipeline=chips)
+    task, params = assemble.build(
+        model, layout, codec, None, transform=lambda _: transform, penalty=penalty, rngs=nnx.Rngs(1)
+    )
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 256, (4, 2, 17)), jnp.int32)
+    return task, assemble.calibrated(task, params, tokens.reshape(8, 17)[:, :-1], bits=1.0), tokens
+
+
+def test_a_model_without_its_quietest_channels_sends_less_and_says_the_same():
+    """5 ticks of 2 x 16 vectors, each number in 4 bits, a header, and once 4 bytes of threshold a channel."""
+    task, params, tokens = innovative(2)
+    batch = next_token(tokens)
+    spikes = np.asarray(jax.jit(task.spikes)(params, jax.tree.map(lambda a: a[:1], batch)))[0]
+    rates = (spikes != 0).reshape(-1, 8).mean(0)
+    least = float(np.sort(rates)[2])
+    left = int((rates > least).sum())
+    section = pruning.section(task, pruning.silenced(task, params, batch, least_rate=least), batch)
+    nbytes = [5 * (2 * 16 * channels * 4 // 8 + 1) + 4 * channels for channels in (8, left)]
+    assert left < 8
+    assert section == {"channels": [8, left], "payload_bytes": nbytes, "identical": True}
+
+
+def test_a_pipeline_of_innovations_computes_what_one_chip_computes():
+    """Value and gradient, both ends of every boundary too; the receiving end lives on the next die."""
+    task, params, tokens = innovative(4, Penalty(0.3))
+    (loss, seen), gradient = jax.jit(task.penalized_loss_and_gradient)(params, next_token(tokens), jnp.zeros(4))
+    fired = seen.firing_rate
+    assert fired.min() == fired[3] == 0 < fired[:3].min()  # the last die has nobody to send to
+    model, boundaries = pipeline_stages.join(task.graph, jax.tree.map(np.asarray, params))
+
+    def on_one_chip(model, boundaries):
+        rows = tokens.reshape(8, -1)
+        ids, x, pressed = rows[:, :-1], model.enter(rows[:, :-1]), 0.0
+        for block, boundary in zip(model.blocks, boundaries, strict=True):
+            x = block(x)
+            if boundary is not boundaries[-1]:
+                parts = boundary.prepare(x, ids).reshape(4, 2, 16, 8)
+                bits = jnp.stack([boundary_stats(boundary.codec.encoding, z).bits for z in parts])
+                pressed += 0.3 * bits.mean() * 8 / SIZE.width
+                x = boundary(x, ids)
+        logits = jax.nn.log_softmax(model.leave(x))
+        own = -jnp.take_along_axis(logits, rows[:, 1:, None], -1).mean()
+        return own + pressed, own
+
+    (_, own), (by_model, by_boundary) = jax.jit(jax.value_and_grad(on_one_chip, argnums=(0, 1), has_aux=True))(
+        model, nnx.List(boundaries)
+    )
+    assert float(loss) == pytest.approx(float(own), rel=1e-5)
+    ours_model, ours = pipeline_stages.join(task.graph, jax.tree.map(np.asarray, gradient))
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=5e-5)
+    jax.tree.map(close, nnx.state(ours_model), nnx.state(by_model))
+    for mine, theirs in itertools.islice(zip(ours, by_boundary, strict=True), 3):
+        jax.tree.map(close, nnx.state(mine), nnx.state(theirs))
+
+
+def test_a_budget_is_met_from_the_command_line_alone(tmp_path):
+    """Random words, so that there is something to say of every byte; in fewer numbers 15 spikes could not say it."""
+    words = np.random.default_rng(0).integers(97, 117, (4000, 5), dtype=np.uint8)
+    words[:, 4] = ord(" ")
+    (tmp_path / "text.txt").write_bytes(words.tobytes())
+    dense = LanguageConfig(
+        data=str(tmp_path / "text.txt"), link="dense", chips=2, layers=2, width=32, heads=2, seq_len=32, batch=16,
+        microbatches=2, steps=60,
+    )  # fmt: skip
+    training.train(dense, tmp_path / "dense")
+    config = dataclasses.replace(
+        dense, link="count:15+rans", budget=1.0, rank=20, context_tokens=1, init_from=str(tmp_path / "dense"), steps=200
+    )
+    job = training.prepare(config)
+    stage = nnx.merge(job.task.graph, jax.tree.map(lambda p: p[0], job.params))
+    assert len(stage.boundary.codec.wire.learned[0]) == 31  # a book of its own, for 15 spikes of either sign
+    result = training.train(config, tmp_path / "run")
+    letters, kept = 0.8 * np.log2(20 / 0.8) + 0.2 * np.log2(1 / 0.2), np.log2(4096 / (4096 - 235))  # by other bytes
+    head = 8 * (2 + 4 + 1) / (8 * 32)  # table, state of the lane, rung, of a payload of 8 x 32 bytes
+    assert job.context_bits * 32 == pytest.approx(letters + kept + head, rel=0.02)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    sent = np.mean([line["sent_bits_per_element"] for line in lines[-4:]])
+    assert sent + job.context_bits == pytest.approx(1.0, rel=0.05)
+    assert result["wire"]["budget_bits_per_element"] == pytest.approx(1.0, rel=0.05)
+    assert job.shares == (20 / 32, 20 / 32)
+    assert training.prepare(dense).shares == (1.0, 1.0)

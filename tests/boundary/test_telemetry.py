@@ -1,0 +1,129 @@
+"""Telemetry: it adds up, inside jit, over parts, ticks and devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+import snap_jax as snap
+from snap_jax.boundary.telemetry import Telemetry, observe
+from snap_jax.parallel.mesh import auto_mesh
+
+CODES = {
+    "ternary": snap.Codec(snap.Ternary(0.5)),
+    "count:3": snap.Codec(snap.Count(3, 0.4)),
+    "unsigned": snap.Codec(snap.Rate(4, signed=False)),
+    "int4": snap.Codec(snap.Int(bits=4, threshold=0.3)),
+    "int8": snap.Codec(snap.Int(bits=8)),
+}
+
+
+def sample(*shape):
+    return jnp.asarray(np.random.default_rng(0).standard_normal(shape), jnp.float32)
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_counts_are_those_of_the_spikes(name):
+    """Against numpy's histogram; entropy by its definition, from symbols that occurred; sizes that divide nothing."""
+    codec = CODES[name]
+    seen = jax.jit(lambda x: (observe(codec, x), codec.spikes(x)))
+    for shape in ((13, 37), (), (0, 4), (20_000,)):
+        x = sample(*shape)
+        telemetry, spikes = seen(x)
+        spikes = np.asarray(spikes).reshape(-1).astype(int)
+        symbols = codec.encoding.symbols
+        np.testing.assert_array_equal(telemetry.counts, np.bincount(spikes - symbols.start, minlength=len(symbols)))
+        assert telemetry.elements == x.size
+        assert telemetry.sent_bytes == codec.payload_bytes(shape)
+        if x.size:
+            p = np.unique(spikes, return_counts=True)[1] / x.size
+            np.testing.assert_allclose(telemetry.entropy_bits, -np.sum(p * np.log2(p)), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(telemetry.firing_rate, np.mean(spikes != 0), rtol=1e-6)
+            assert float(telemetry.bits_per_element) == pytest.approx(8 * codec.payload_bytes(shape) / x.size)
+
+
+def test_it_adds_up():
+    """The law: parts, ticks of a scan, and numbers too large for a device."""
+    codec, x = CODES["count:3"], sample(6, 5, 7)
+    whole = observe(codec, x)
+    parts = jax.vmap(lambda part: observe(codec, part))(x)
+    _, ticks = lax.scan(lambda carry, part: (carry, observe(codec, part)), (), x)
+    for many in (parts, ticks):
+        np.testing.assert_array_equal(many.total().counts, whole.counts)
+        np.testing.assert_array_equal((many[:2].total() + many[2:].total()).counts, whole.counts)
+        assert many.total().elements == whole.elements
+        assert many.firing_rate.shape == many.entropy_bits.shape == (6,)
+        np.testing.assert_allclose(many.firing_rate.mean(), whole.firing_rate, rtol=1e-6)
+    host = jax.tree.map(lambda a: np.asarray(a, np.int64) * 2**40, whole)
+    assert (host + host).elements == 2**41 * x.size
+    assert float((host + host).firing_rate) == pytest.approx(float(whole.firing_rate))
+    assert float((host + host).entropy_bits) == pytest.approx(float(whole.entropy_bits))
+
+
+def test_floats_have_bytes_but_no_spikes():
+    x = sample(8, 4).astype(jnp.bfloat16)
+    for codec, nbytes in ((None, 64), (snap.Codec(snap.Cast("bfloat16")), 65)):
+        seen = observe(codec, x)
+        assert (seen.sent_bytes, seen.elements, seen.counts.shape) == (nbytes, 32, (0,))
+        assert seen.firing_rate is None
+        assert seen.entropy_bits is None
+        assert float(seen.bits_per_element) == nbytes / 4
+
+
+def test_a_nan_hides_in_no_count():
+    """It has no spike, so what is counted for it is some symbol; the tensor still has all its elements."""
+    seen = observe(CODES["ternary"], jnp.array([jnp.nan, jnp.inf, 1.0, 0.0]))
+    assert seen.elements == 4
+    assert seen.counts.sum() <= 4
+
+
+LADDER = snap.Codec(snap.Ternary(1.0), snap.Ladder((snap.Events(0.01), snap.Bitmap(0.2), snap.Packed())))
+
+
+def test_bytes_are_those_of_the_rung_that_all_devices_take():
+    """Device 0 fires 1 in 1000, device 1 150: a rung of 12 bytes and one of 150; both send the larger, and a header."""
+    x = jnp.zeros((2, 1000)).at[0, 0].set(1.0).at[1, :150].set(1.0)
+
+    def run(x):
+        def loss(x):
+            y = snap.all_gather(x, "x", codec=LADDER)
+            return y.sum(), (observe(LADDER, x), observe(LADDER, x, "x"))
+
+        gradient, seen = jax.grad(loss, has_aux=True)(x[0])
+        summed = lax.psum(seen[1], "x")
+        return gradient[None], jax.tree.map(lambda a: a[None], seen), summed
+
+    mapped = jax.shard_map(run, mesh=auto_mesh({"x": 2}), in_specs=P("x"), out_specs=(P("x"), P("x"), P()))
+    gradient, (alone, agreed), summed = jax.jit(mapped)(x)
+    np.testing.assert_array_equal(gradient, 2)  # none of it comes from watching
+    np.testing.assert_array_equal(alone.sent_bytes, [13, 151])
+    np.testing.assert_array_equal(agreed.sent_bytes, [151, 151])
+    np.testing.assert_array_equal(agreed.counts, [[0, 999, 1], [0, 850, 150]])
+    assert (summed.elements, summed.sent_bytes) == (2000, 302)
+    np.testing.assert_allclose(agreed.firing_rate, [0.001, 0.15], rtol=1e-4)
+    assert float(summed.firing_rate) == pytest.approx(151 / 2000)
+
+
+class Watched(nnx.Module):
+    """A model of someone else, with a boundary in it."""
+
+    def __init__(self):
+        self.boundary = snap.Boundary(snap.Codec(snap.Ternary(1.0)), features=4)
+
+    def __call__(self, x):
+        self.sow(nnx.Intermediate, "telemetry", self.boundary.observe(x))
+        return self.boundary.all_gather(x, "x")
+
+
+def test_it_leaves_a_module_by_sow():
+    def run(model, x):
+        y, seen = nnx.capture(model, nnx.Intermediate)(x)
+        (telemetry,) = jax.tree.leaves(nnx.to_pure_dict(seen), is_leaf=lambda t: isinstance(t, Telemetry))
+        return y, jax.tree.map(lambda a: a[None], telemetry)
+
+    mapped = jax.shard_map(run, mesh=auto_mesh({"x": 2}), in_specs=(P(), P("x")), out_specs=P("x"))
+    _, seen = jax.jit(mapped)(Watched(), jnp.ones((4, 4)).at[0].set(0.0))
+    np.testing.assert_array_equal(seen.counts, [[0, 4, 4], [0, 0, 8]])

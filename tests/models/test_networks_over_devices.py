@@ -1,0 +1,201 @@
+"""Networks whose stream changes its shape: over chips in any layout the same, and what crosses are bytes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+
+from snap_jax.boundary.boundary import Boundary
+from snap_jax.codecs.link_spec import parse_link, unit_normal_threshold
+from snap_jax.models import pipeline_stages
+from snap_jax.models.hetero_stages import Layers
+from snap_jax.models.param_packing import split_dimension
+from snap_jax.parallel import tensor
+from snap_jax.parallel.mesh import auto_mesh
+from snap_jax.parallel.partition import split_of
+from snap_jax.traffic import collective_traffic, compiled_traffic
+from snap_jax.training import result_json
+from snap_jax.training.tasks import assemble, hetero_per_device
+from snap_jax.training.tasks.layout import Layout
+from tests.support import small_networks
+from tests.support.small_networks import pictures
+
+pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
+
+
+def divide(name, layout, link="dense", grad_link="dense"):
+    return assemble.build(small_networks.build(name), layout, parse_link(link), parse_link(grad_link))
+
+
+def loss_and_gradient(name, layout):
+    task, params = divide(name, layout)
+    loss, gradient = jax.jit(task.loss_and_gradient)(params, pictures())
+    model, _ = pipeline_stages.join(task.graph, jax.tree.map(np.asarray, gradient))
+    return float(loss), nnx.state(model)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """On one chip."""
+    return {name: loss_and_gradient(name, Layout()) for name in ("resnet", "efficientnet")}
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("resnet", Layout(tensor=2)),
+        ("resnet", Layout(pipeline=4)),
+        ("efficientnet", Layout(tensor=2)),
+        ("resnet", Layout(pipeline=2, tensor=2)),
+        ("efficientnet", Layout(data=2, pipeline=2, tensor=2)),
+    ],
+    ids=str,
+)
+def test_with_dense_links_chips_compute_what_one_computes(whole, name, layout):
+    loss, gradient = loss_and_gradient(name, layout)
+    assert loss == pytest.approx(whole[name][0], rel=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), gradient, whole[name][1])
+    for leaf in jax.tree.leaves(gradient):
+        assert np.abs(leaf).max() > 1e-5
+
+
+def test_channels_inside_a_block_are_divided_and_thresholds_are_as_many_as_features():
+    task, params = divide("efficientnet", Layout(tensor=2), "count:3")
+    block, specs = params["model"]["blocks"][1], task.specs(params)["model"]["blocks"][1]
+    split = {
+        path: [i for i, axis in enumerate(spec[1:]) if axis == "tensor"]
+        for path, spec in nnx.to_flat_state(specs)
+        if "tensor" in spec
+    }
+    assert split == {
+        ("depthwise", "conv", "kernel"): [3],
+        ("depthwise", "norm", "bias"): [0],
+        ("depthwise", "norm", "scale"): [0],
+        ("expand", "conv", "kernel"): [3],
+        ("expand", "norm", "bias"): [0],
+        ("expand", "norm", "scale"): [0],
+        ("gate", "down", "kernel"): [0],
+        ("gate", "up", "bias"): [0],
+        ("gate", "up", "kernel"): [1],
+        ("project", "conv", "kernel"): [2],
+    }
+    assert block["region"]["boundary"]["log_threshold"].shape == (1, 24)
+    assert block["gate"]["region"]["boundary"]["log_threshold"].shape == (1, 16 // 4)
+
+
+def shots(size):
+    """Of one sum over 2 chips, forward: each sends half as spikes of 3 bits and a header, then half a sum of 4 bits."""
+    return 2 * (-(-size // 2 * 3 // 8) + 1 + -(-size // 2 * 4 // 8) + 1)
+
+
+def test_what_leaves_a_block_divided_over_channels_are_bytes():
+    """2 microbatches of 2 images, 4 x 4 and then 2 x 2 places: each block leaves its stream, and what gates it."""
+    task, params = divide("efficientnet", Layout(tensor=2), "count:3", "bf16")
+    traffic = compiled_traffic(jax.jit(task.evaluate).lower(params, pictures()).compile(), task.mesh)
+    crossing = traffic.where(lambda t: "boundary" in t.path)
+    assert {t.dtype for t in crossing} == {"uint8"}
+    streams, gates = [2 * 4 * 4 * 16, 2 * 2 * 2 * 24], [2 * 16 // 4] * 2
+    assert crossing.sent_bytes == 2 * sum(map(shots, streams + gates))
+
+
+def test_every_hop_is_a_message_of_its_own_size():
+    """2 microbatches on 4 dies, 5 ticks: behind two blocks of 32 channels 4 x 4 places, behind the third 2 x 2 of 64.
+
+    A spike takes 3 bits, a header 1 byte; 4 a threshold go ahead, once. Back, bf16 and a header.
+    """
+    task, params = divide("resnet", Layout(pipeline=4), "count:3", "bf16")
+    traffic = compiled_traffic(jax.jit(task.loss_and_gradient).lower(params, pictures()).compile(), task.mesh)
+    crossing = traffic.where(lambda t: "boundary" in t.path)
+    assert {t.dtype for t in crossing} == {"uint8"}
+    assert {(t.op, len(t.perm)) for t in crossing} == {("ppermute", 1)}
+    widths, sizes = [32, 32, 64], [2 * 4 * 4 * 32, 2 * 4 * 4 * 32, 2 * 2 * 2 * 64]
+    rows = result_json.wire_section(traffic, task.mesh.shape, 5 * sum(sizes))["by_boundary"]
+    expected = [5 * (size * 3 // 8 + 1) + 4 * width for size, width in zip(sizes, widths, strict=True)]
+    assert [row["forward_bytes"] for row in rows] == expected
+    assert [row["backward_bytes"] for row in rows] == [5 * (2 * size + 1) for size in sizes]
+    assert sum(expected) == crossing.where(lambda t: t.direction == "forward").sent_bytes
+    assert isinstance(task.graph, Layers)
+    assert task.graph.thresholds(params) == pytest.approx([unit_normal_threshold(3)] * 4)
+
+
+def test_dies_and_the_chips_of_each_send_bytes_and_each_sum_counts_once_a_microbatch():
+    """2 microbatches of 2 images, 3 ticks. Die 0 leaves two regions of 32 channels at 4 x 4 places, die 1 two of 64 at
+    2 x 2. What goes on to die 1 both its chips send at every tick: 3 bits a spike, a header, 4 bytes a threshold once.
+    """
+    task, params = divide("resnet", Layout(pipeline=2, tensor=2), "count:3", "bf16")
+    evaluate = jax.jit(task.evaluate)
+    sent = compiled_traffic(evaluate.lower(params, pictures()).compile(), task.mesh)
+    streams, thresholds = [2 * 4 * 4 * 32, 2 * 2 * 2 * 64], 4 * 32
+    sums, hops = 2 * sum(2 * shots(size) for size in streams), 2 * (3 * (streams[0] * 3 // 8 + 1) + thresholds)
+    for traffic in (sent, collective_traffic(evaluate)(params, pictures())):
+        crossing = traffic.where(lambda t: "boundary" in t.path)
+        assert {t.dtype for t in crossing} == {"uint8"}
+        assert {t.groups for t in crossing if "tensor" in t.axes} == {1}
+        rows = result_json.wire_section(traffic, task.mesh.shape, 1)["by_boundary"]
+        assert [(row["path"], row["forward_bytes"]) for row in rows] == [
+            ("die 0 to die 1", hops),
+            ("sums of tensor regions", sums),
+        ]
+
+
+@pytest.fixture(scope="module")
+def divided_twice():
+    """The parameters of two dies of two chips each, and the model that they are of."""
+    model = tensor.divide(small_networks.build("efficientnet"), 2, parse_link("count:3"))
+    boundaries = [Boundary(parse_link("count:3"), model.width(place)) for place in pipeline_stages.cuts(model, 2)]
+    return model, *pipeline_stages.split(model, boundaries)
+
+
+def test_what_chips_divide_of_a_stage_is_their_shares_and_joins_to_the_very_model(divided_twice):
+    model, layers, params = divided_twice
+    assert {name: p.shape[:-1] for name, p in params.items()} == {"stages": (2,), "shares": (2, 2)}
+    joined, _ = pipeline_stages.join(layers, params)
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(joined), nnx.state(model))
+    for die in range(2):
+        for chip in range(2):
+            lying = {"stages": params["stages"][die], "shares": params["shares"][die, chip : chip + 1]}
+            [block] = layers.stages[die].unravel(lying).model.blocks
+            for path, own in nnx.to_flat_state(nnx.state(block)):
+                whole = dict(nnx.to_flat_state(nnx.state(model.blocks[die])))[path][...]
+                part = [slice(None)] * whole.ndim
+                if (axis := split_dimension(split_of(path))) is not None:
+                    part[axis] = slice(chip * whole.shape[axis] // 2, (chip + 1) * whole.shape[axis] // 2)
+                np.testing.assert_array_equal(own[...], whole[tuple(part)])
+
+
+def test_thresholds_of_boundaries_rise_where_chips_divide_the_rest(divided_twice):
+    _, layers, params = divided_twice
+    raised = pipeline_stages.raise_thresholds(layers, params, jnp.log(jnp.array([2.0, 4.0])))
+    np.testing.assert_allclose(layers.thresholds(raised), np.array(layers.thresholds(params)) * [2, 4], rtol=1e-6)
+    (before, _), (after, _) = (pipeline_stages.join(layers, p) for p in (params, raised))
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(after), nnx.state(before))
+
+
+def test_replicas_average_each_parameter_in_its_own_size(divided_twice):
+    """Several lie in one vector, and their gradients are of any size; what counts is the mean of each over replicas.
+
+    Of what chips divide, the mean of the part of each.
+    """
+    _, layers, params = divided_twice
+    mesh, rng = auto_mesh({"data": 2, "die": 2, "tensor": 2}), np.random.default_rng(0)
+    specs = {"stages": P("die"), "shares": P("die", "tensor")}
+    scales = 10.0 ** rng.integers(-2, 3, 2)
+
+    def sizes(u):
+        found = hetero_per_device.mean_sizes(layers, u[0], "data")
+        return found.reshape(u.shape[1:])
+
+    for name, spec in specs.items():
+        sent = rng.standard_normal((2, *params[name].shape), np.float32)
+        sent *= scales.reshape(-1, *[1] * params[name].ndim)
+        run = jax.shard_map(sizes, mesh=mesh, in_specs=P("data", *spec), out_specs=spec)
+        found = np.asarray(jax.jit(run)(sent)).reshape(2, -1, params[name].shape[-1])
+        for die, layer in enumerate(layers.stages):
+            ends = np.cumsum(layer.rows.sizes(name))
+            for chip, row in enumerate(found[die]):
+                ours = np.abs(sent[:, die] if name == "stages" else sent[:, die, chip])
+                for start, end in zip([0, *ends], ends, strict=False):
+                    np.testing.assert_allclose(row[start:end], ours[:, start:end].mean(), rtol=1e-5)
+                np.testing.assert_array_equal(row[ends[-1] :], 0)

@@ -1,0 +1,141 @@
+"""Layouts: whatever chips share, loss and gradient are those of one chip; coded, bytes cross and nothing is lost."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+
+import snap_jax as snap
+from snap_jax.codecs.link_spec import parse_link
+from snap_jax.models import pipeline_stages
+from snap_jax.parallel import data
+from snap_jax.training.language import next_token
+from snap_jax.training.tasks import assemble
+from snap_jax.training.tasks.layout import Layout, parse_layout
+from tests.support.small_models import WIDTH, build, compiled, cross_entropy, run, tokens
+
+TERNARY = snap.Codec(snap.Ternary(threshold=1.5), snap.Packed())
+
+
+def divide(layout, link="dense", grad_link="dense", data_codec=None, layers=2):
+    codecs = parse_link(link), parse_link(grad_link)
+    return assemble.build(build("transformer", layers), layout, *codecs, data_codec=data_codec)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Loss and gradient on one chip."""
+    model, rows = build("transformer", layers=2), tokens(2, 4, 9).reshape(8, 9)
+    loss, gradient = run(jax.value_and_grad(cross_entropy), model, rows)
+    return float(loss), nnx.state(gradient)
+
+
+@pytest.mark.parametrize(("spec", "chips"), [("data:2+tensor", 4), ("data:2+pipeline:2+tensor:2", 8)])
+def test_with_dense_links_every_layout_computes_what_one_chip_computes(whole, spec, chips):
+    task, params = divide(parse_layout(spec, chips))
+    loss, gradient = run(task.loss_and_gradient, params, next_token(tokens(2, 4, 9)))
+    assert float(loss) == pytest.approx(whole[0], rel=1e-6)
+    model, _ = pipeline_stages.join(task.graph, jax.tree.map(np.asarray, gradient))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), nnx.state(model), whole[1])
+    for leaf in jax.tree.leaves(nnx.state(model)):
+        assert np.abs(leaf).max() > 1e-3
+
+
+def test_rows_of_replicas_are_the_gradients_of_their_parts():
+    task, params = divide(Layout(data=2), data_codec=TERNARY, layers=1)
+    rows = tokens(1, 4, 9)
+    loss, gradient = run(task.loss_and_gradient, params, next_token(rows))
+    both = compiled(jax.value_and_grad(cross_entropy), build("transformer"), rows[0, :2])
+    parts = [both(build("transformer"), rows[0, i : i + 2]) for i in (0, 2)]
+    assert float(loss) == pytest.approx(np.mean([float(part[0]) for part in parts]), rel=1e-6)
+    for i, (_, expected) in enumerate(parts):
+        mine = jax.tree.map(lambda g, i=i: np.asarray(g)[i], gradient)
+        joined = nnx.state(pipeline_stages.join(task.graph, mine)[0])
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), joined, nnx.state(expected))
+
+
+def test_coded_averages_lose_nothing():
+    """Over three steps: sum of updates = mean over replicas of (sum of gradients - last residual); with two mesh axes.
+
+    Parameters of the two dies differ, so do their thresholds; spikes are whole multiples of them.
+    """
+    task, params = divide(Layout(data=2, pipeline=2), data_codec=TERNARY)
+    average = data.compressed_mean(task.mesh, TERNARY, task.specs)
+    rng = np.random.default_rng(0)
+    some = lambda p: jnp.asarray(rng.standard_normal((3, 2, *p.shape)), jnp.float32)
+    gradients = jax.tree.map(some, {"norm": {"scale": params["model"]["blocks"][0]["norm1"]["scale"][...]}})
+
+    def steps(gradients):
+        state, sent = average.init(jax.tree.map(lambda g: g[0, 0], gradients)), []
+        for t in range(3):
+            update, state = average.update(jax.tree.map(lambda g, t=t: g[t], gradients), state)
+            sent.append(update["norm"]["scale"])
+        return jnp.stack(sent), state.residual["norm"]["scale"]
+
+    snap.assert_no_float_collectives(steps, gradients, directions=("forward",))
+    sent, residual = run(steps, gradients)
+    g = np.asarray(gradients["norm"]["scale"])
+    assert residual.shape == (2, 2, WIDTH)  # replica, die, its parameter
+    np.testing.assert_allclose(sent.sum(0), g.mean(1).sum(0) - np.asarray(residual).mean(0), atol=1e-5)
+    threshold = 1.5 * np.abs(g[0]).mean((0, 2))[:, None]  # of the first step, for each die
+    spikes = np.asarray(sent[0]) * 2 / threshold
+    np.testing.assert_allclose(spikes, np.round(spikes), atol=1e-4)
+    assert set(np.unique(np.round(spikes))) <= {-2, -1, 0, 1, 2}
+
+
+def test_a_coded_step_in_three_dimensions_sends_bytes_and_learns():
+    """Eight chips share batch, layers and each layer; spikes cross as uint8, telemetry as int32, a loss in floats."""
+    layout = Layout(data=2, pipeline=2, tensor=2)
+    task, params = divide(layout, link="count:3", grad_link="bf16", data_codec=TERNARY)
+    optimizer = task.with_average(optax.adam(0.01))
+    state = optimizer.init(params)  # not jitted: what is like a parameter lies where it does
+
+    def step(params, state, rows):
+        (loss, seen), gradient = task.observed_loss_and_gradient(params, rows)
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, loss, seen
+
+    program = compiled(step, params, state, next_token(tokens(2, 4, 9)))
+    crossing = snap.compiled_traffic(program, task.mesh).where(lambda t: np.prod(t.shape, dtype=int) > 1)
+    assert {t.dtype for t in crossing} == {"uint8", "int32"}
+    assert {axes for t in crossing for axes in t.axes} == {"data", "die", "tensor"}
+    losses = []
+    for _ in range(8):
+        params, state, loss, seen = program(params, state, next_token(tokens(2, 4, 9)))
+        losses.append(float(loss))
+    assert losses[-1] < losses[0] - 0.1
+    np.testing.assert_array_equal(seen.elements, [2 * 4 * 8 * WIDTH] * 2)  # of both replicas, for each die
+    assert params["model"]["blocks"][0]["mlp"]["up"]["kernel"][...].sharding.spec == P("die", None, "tensor")
+
+
+def test_evaluation_gives_every_window_its_nats(whole):
+    task, params = divide(Layout(data=2, tensor=2))
+    (nats, _), seen = run(task.evaluate, params, next_token(tokens(2, 4, 9)))
+    assert nats.shape == (2, 4)
+    assert float(nats.sum()) / (2 * 4 * 8) == pytest.approx(whole[0], rel=1e-5)
+    assert seen.elements == 2 * 4 * 8 * WIDTH
+    task, params = divide(Layout(data=2, tensor=2), link="ternary")
+    [spikes] = jax.eval_shape(task.spikes, params, next_token(tokens(1, 4, 9)))
+    assert spikes.shape == (4, 8, WIDTH)
+
+
+def test_mistakes_are_named():
+    for spec, message in (
+        ("rows", "'rows': use data, pipeline, tensor, each once"),
+        ("data:2+data:2", "'data:2': use data, pipeline, tensor, each once"),
+        ("data+tensor", "give all but one of data, tensor a number"),
+        ("data:3", "3 chips named, 8 are there: name a product of 8"),
+        ("data:2+tensor:2", "4 chips named, 8 are there"),
+    ):
+        with pytest.raises(snap.UsageError, match=message):
+            parse_layout(spec, 8)
+    with pytest.raises(snap.UsageError, match="Layout: data=0: use 1 or more"):
+        Layout(data=0)
+    with pytest.raises(snap.UsageError, match="spikes of Int do not add up"):
+        divide(Layout(data=2), data_codec=parse_link("int8:absmax"))[0].with_average(optax.sgd(1.0))
+    task, params = divide(Layout())
+    with pytest.raises(snap.UsageError, match="floats cross these boundaries"):
+        jax.eval_shape(task.spikes, params, next_token(tokens(1, 4, 9)))

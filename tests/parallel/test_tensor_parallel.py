@@ -1,0 +1,132 @@
+"""Tensor parallelism: divided over chips the same model, and what crosses are bytes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+import snap_jax as snap
+from snap_jax.codecs.link_spec import parse_link
+from snap_jax.parallel import tensor
+from snap_jax.parallel.mesh import auto_mesh
+from snap_jax.parallel.tensor import Divided, Region, Whole
+from tests.support import small_models
+from tests.support.small_models import WIDTH, build, cross_entropy, tokens
+
+
+class Quantised(Region):
+    """What a `Divided` region promises: `lax.psum` of quantised partial sums."""
+
+    def __init__(self, region):
+        self.features, self.boundary = region.features, region.boundary
+
+    def enter(self, tree):
+        return tree
+
+    def share(self, x):
+        return x
+
+    def leave(self, partial):
+        return lax.psum(self.boundary(partial), "tensor")
+
+
+def program(model, chips):
+    """Loss and gradient of a divided model as a function of its parameters and tokens."""
+    graph, params = nnx.split(model)
+    specs = tensor.specs(params)
+
+    def both(params, rows):
+        return jax.value_and_grad(lambda params: cross_entropy(nnx.merge(graph, params), rows))(params)
+
+    where = auto_mesh({"tensor": chips})
+    return jax.shard_map(both, mesh=where, in_specs=(specs, P()), out_specs=(P(), specs)), params
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Loss and gradient on one chip."""
+    both = jax.value_and_grad(cross_entropy)
+    losses = {name: small_models.run(both, build(name), tokens(2, 9)) for name in ("transformer", "rwkv")}
+    return {name: (loss, nnx.state(gradient)) for name, (loss, gradient) in losses.items()}
+
+
+@pytest.mark.parametrize(("name", "chips"), [("transformer", n) for n in (1, 2, 4, 8)] + [("rwkv", 8)])
+def test_with_dense_links_chips_compute_what_one_computes(whole, name, chips):
+    run, params = program(tensor.divide(build(name), chips, None), chips)
+    loss, gradient = small_models.run(run, params, tokens(2, 9))
+    assert float(loss) == pytest.approx(float(whole[name][0]), rel=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient, whole[name][1])
+    for leaf in jax.tree.leaves(gradient):
+        assert np.abs(leaf).max() > 1e-4
+
+
+def test_with_coded_links_sums_are_those_of_quantised_parts():
+    """Value, and gradient of all weights and thresholds, against `lax.psum(quantize(partial))`."""
+    model = tensor.divide(build("transformer"), 2, parse_link("count:3"))
+    run, params = program(model, 2)
+    modules = dict(nnx.iter_modules(model))
+    for path, module in modules.items():
+        if isinstance(module, Divided):
+            modules[path[:-1]].region = Quantised(module)
+    expected = small_models.run(program(model, 2)[0], params, tokens(2, 9))
+    loss, gradient = small_models.run(run, params, tokens(2, 9))
+    assert float(loss) == pytest.approx(float(expected[0]), rel=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient, expected[1])
+    thresholds = [leaf for path, leaf in nnx.to_flat_state(gradient) if "region" in path]
+    assert len(thresholds) == 2
+    assert all(np.abs(leaf[...]).max() > 1e-3 for leaf in thresholds)
+
+
+def test_what_crosses_are_bytes_both_ways():
+    """Two regions on 4 chips. Forward, two shots of 2 * 8 * 32 / 4 = 128 spikes a part: 3 bits and a header each, then
+    sums of -12 ... 12, 5 bits. Back, what entered and the thresholds of each region, bf16 twice.
+    """
+    model = tensor.divide(build("transformer"), 4, parse_link("count:3"), parse_link("bf16"))
+    run, params = program(model, 4)
+    snap.assert_no_float_collectives(run, params, tokens(2, 9))
+    traffic = snap.compiled_traffic(jax.jit(run).lower(params, tokens(2, 9)).compile())
+    assert {t.dtype for t in traffic} == {"uint8"}
+    sent = {way: traffic.where(lambda t, way=way: t.direction == way).sent_bytes for way in ("forward", "backward")}
+    shots = lambda first, second: 4 * 3 * (first + second)
+    assert sent["forward"] == 2 * shots(128 * 3 // 8 + 1, 128 * 5 // 8 + 1)
+    assert sent["backward"] == 2 * (shots(2 * 128 + 1, 2 * 128 + 1) + shots(2 * WIDTH // 4 + 1, 2 * WIDTH // 4 + 1))
+
+
+def test_coded_cotangents_are_near_the_dense_ones():
+    """bf16 keeps 8 bits: each of two roundings is off by 2^-9 at most, a few of them in a row."""
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 8, WIDTH)), jnp.float32)
+    codec = snap.Codec(snap.Count(3, jnp.full(WIDTH, 0.5)))
+
+    def gradient(grad_codec):
+        def loss(codec, shared, x):
+            inside = tensor.spread(shared, "tensor", grad_codec)
+            y = tensor.total(x * inside, "tensor", codec, grad_codec)
+            return jnp.sum(jnp.sin(y))
+
+        run = jax.grad(loss, (0, 1))
+        on_chips = jax.shard_map(run, mesh=auto_mesh({"tensor": 4}), in_specs=(P(), P(), P("tensor")), out_specs=P())
+        return jax.tree.leaves(jax.jit(on_chips)(codec, jnp.linspace(0.5, 1.5, WIDTH), x))
+
+    for dense, coded in zip(gradient(None), gradient(parse_link("bf16")), strict=True):
+        np.testing.assert_allclose(coded, dense, atol=2**-7 * np.abs(dense).max())
+        assert np.abs(coded - dense).max() > 0
+
+
+def test_a_model_keeps_its_parameters_and_one_chip_its_region():
+    model = build("rwkv")
+    dense = tensor.divide(model, 2, None)
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(dense), nnx.state(model))
+    assert isinstance(model.blocks[0].time_mix.region, Whole)
+    assert model.blocks[0].time_mix.norm.num_groups == 2 * dense.blocks[0].time_mix.norm.num_groups
+    specs = tensor.specs(nnx.state(model), "die")
+    assert specs["blocks"][0]["channel_mix"]["value"]["kernel"] == P("die", "tensor")
+    assert specs["blocks"][0]["channel_mix"]["receptance"]["kernel"] == P("die")
+
+
+def test_mistakes_are_named():
+    message = r"3 chips do not divide blocks\.0\.attention\.key\.kernel of shape \(32, 8, 4\), 8 of it: use a divisor"
+    with pytest.raises(snap.UsageError, match=message):
+        tensor.divide(build("transformer"), 3, None)

@@ -1,0 +1,104 @@
+"""What is wrong with a run is named; nothing half-written is left."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from snap_jax.errors import UsageError
+from snap_jax.report import table, write_report
+from tests.support.report_runs import make_run, two_runs
+
+runs = pytest.fixture(two_runs)
+
+BAD_RESULTS = [
+    ({("quality", "value"): "low"}, "quality.value is 'low', not a number"),
+    ({("quality", "value"): True}, "quality.value is True, not a number"),
+    ({("quality", "metric"): None}, "quality.metric is None, not a string"),
+    ({("quality",): None}, "quality.metric is missing, not a string"),
+    ({("wire",): []}, r"wire is \[\], not an object"),
+    ({("wire", "forward_bytes_per_step"): -1}, "wire.forward_bytes_per_step is -1, not a count"),
+    ({("wire", "by_boundary"): {"a": 1}}, "wire.by_boundary is .*, not a list"),
+    ({("wire", "by_boundary"): [{"path": 3}]}, r"wire.by_boundary\[0\].path is 3, not a string"),
+    (
+        {("cost", "ring", "energy_j_per_step"): 3.0},
+        r"cost.ring.energy_j_per_step is 3.0, not a pair \[low, high\]",
+    ),
+    (
+        {("cost", "ring", "latency_s_per_step"): [1, "x"]},
+        "cost.ring.latency_s_per_step.high is 'x', not a number",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_RESULTS)
+def test_a_malformed_result_is_named(tmp_path, changes, message):
+    path = make_run(tmp_path, "run", changes)
+    for report in (table, lambda runs: write_report(runs, tmp_path / "r.html")):
+        with pytest.raises(UsageError, match=rf"run/result\.json: {message}: run the training again"):
+            report([path])
+    assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("result.json", b"{", "run/result.json is not JSON"),
+        ("result.json", b"[1]", "run/result.json holds list, not an object"),
+        ("result.json", b"\xff\xfe", "cannot read .*run/result.json"),
+        ("metrics.jsonl", b'{"step": 1}\n{"step"', "run/metrics.jsonl, line 2, is not JSON"),
+        ("metrics.jsonl", b'{"loss_bits": 1}', "run/metrics.jsonl: line 1.step is missing, not a number"),
+        (
+            "metrics.jsonl",
+            b'{"step": 1, "threshold_mean": [1, "x"]}',
+            r"line 1.threshold_mean.\[1\] is 'x', not a number",
+        ),
+        ("spikes.npz", b"PK torn", "cannot read .*run/spikes.npz"),
+        ("spikes.npz", b"", "cannot read .*run/spikes.npz"),
+    ],
+)
+def test_a_malformed_file_is_named(tmp_path, file, content, message):
+    path = make_run(tmp_path, "run")
+    (path / file).write_bytes(content)
+    with pytest.raises(UsageError, match=message) as error:
+        table([path])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"text": np.zeros(3, np.uint8)},
+        {"text": np.zeros(3, np.uint8), "spikes": np.zeros((1, 4, 2), np.int8)},
+        {"text": np.zeros(3, np.uint8), "spikes": np.zeros((3, 2), np.int8)},
+        {"text": np.zeros(3, np.uint8), "spikes": np.zeros((1, 3, 2), np.float32)},
+        {"text": np.zeros(3, np.int32), "spikes": np.zeros((1, 3, 2), np.int8)},
+        {"image": np.zeros((2, 2, 1), np.uint8), "spikes": np.zeros((1, 1, 2, 2, 2), np.int8)},
+        {"image": np.zeros((2, 2, 1), np.uint8), "label": np.int32(0), "spikes": np.zeros((1, 2, 2, 2), np.int8)},
+        {"image": np.zeros((2, 2), np.uint8), "label": np.int32(0), "spikes": np.zeros((1, 1, 2, 2, 2), np.int8)},
+    ],
+)
+def test_spikes_of_another_shape_are_refused(tmp_path, arrays):
+    with pytest.raises(UsageError, match=r"run/spikes\.npz"):
+        table([make_run(tmp_path, "run", spikes=arrays)])
+
+
+def test_no_run_directory_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"nowhere is not a run directory, it has no .*: give the --out"):
+        table([Path("nowhere")])
+    with pytest.raises(UsageError, match="report of no runs"):
+        table([])
+
+
+def test_an_unwritable_page_is_named_and_nothing_is_left(runs, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match=r"out=.*/report.*: give a writable path"):
+        write_report(runs, tmp_path / "file" / "report.html")
+    with pytest.raises(UsageError, match=r"is a directory: name a file in it, such as .*dense/report\.html"):
+        write_report(runs, tmp_path / "dense")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dense", "file", "spiking"]
+
+
+def test_the_page_goes_into_a_new_directory_whole(runs, tmp_path):
+    write_report(runs, tmp_path / "new" / "deep" / "report.html")
+    assert [path.name for path in (tmp_path / "new" / "deep").iterdir()] == ["report.html"]

@@ -1,0 +1,150 @@
+"""Programs that every law is tried on: a collective, its lax namesake, and value and gradient of both on one mesh."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+import snap_jax as snap
+from snap_jax._compat import as_varying
+from snap_jax.encodings import surrogates
+from snap_jax.parallel.mesh import auto_mesh
+
+PERM = "perm"
+
+
+def chain(axis):
+    """Pairs (i, i + 1): the first device receives nothing."""
+    return [(i, i + 1) for i in range(lax.axis_size(axis) - 1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A coded collective and what it must equal."""
+
+    coded: Callable
+    plain: Callable
+
+
+PAIRS = {
+    "all_gather": Pair(
+        lambda x, axis, c, **k: snap.all_gather(x, axis, codec=c, **k), lambda q, axis: lax.all_gather(q, axis)
+    ),
+    "all_gather-tiled": Pair(
+        lambda x, axis, c, **k: snap.all_gather(x, axis, axis=1, tiled=True, codec=c, **k),
+        lambda q, axis: lax.all_gather(q, axis, axis=1, tiled=True),
+    ),
+    "all_gather-invarying": Pair(
+        lambda x, axis, c, **k: snap.all_gather(x, axis, to="invarying", codec=c, **k),
+        lambda q, axis: lax.all_gather(q, axis, to="invarying"),
+    ),
+    "ppermute": Pair(
+        lambda x, axis, c, **k: snap.ppermute(x, axis, chain(axis), codec=c, **k),
+        lambda q, axis: lax.ppermute(q, axis, chain(axis)),
+    ),
+    "all_to_all": Pair(
+        lambda x, axis, c, **k: snap.all_to_all(x, axis, 1, 0, tiled=True, codec=c, **k),
+        lambda q, axis: lax.all_to_all(q, axis, 1, 0, tiled=True),
+    ),
+    "pmean": Pair(lambda x, axis, c: snap.pmean(x, axis, codec=c), lambda q, axis: lax.pmean(q, axis)),
+    "psum": Pair(lambda x, axis, c: snap.psum(x, axis, codec=c), lambda q, axis: lax.psum(q, axis)),
+    "psum_scatter": Pair(
+        lambda x, axis, c, **k: snap.psum_scatter(x, axis, scatter_dimension=1, tiled=True, codec=c, **k),
+        lambda q, axis: lax.psum_scatter(q, axis, scatter_dimension=1, tiled=True),
+    ),
+}
+MOVES = ("all_gather", "all_gather-tiled", "all_gather-invarying", "ppermute", "all_to_all")
+SUMS = ("psum", "pmean")
+
+# Mesh axes, and those that the collective runs over.
+MESHES = {
+    "1": ({"x": 1}, "x"),
+    "2": ({"x": 2}, "x"),
+    "4": ({"x": 4}, "x"),
+    "8": ({"x": 8}, "x"),
+    "2x4": ({"x": 2, "y": 4}, ("x", "y")),
+    "2x4 along y": ({"x": 2, "y": 4}, "y"),
+    "2x2x2": ({"x": 2, "y": 2, "z": 2}, ("x", "y", "z")),
+    "2x2x2 along y": ({"x": 2, "y": 2, "z": 2}, "y"),
+    "2x2x2 along z, x": ({"x": 2, "y": 2, "z": 2}, ("z", "x")),
+}
+
+ENCODINGS = {
+    "ternary": lambda t: snap.Ternary(t),
+    "ternary-atan": lambda t: snap.Ternary(t, dead_zone=1.0, surrogate=surrogates.ATan()),
+    "count": lambda t: snap.Count(3, t),
+    "rate": lambda t: snap.Rate(4, t),
+    "rate-leaky": lambda t: snap.Rate(4, t, leak=0.8),
+    "latency": lambda t: snap.Latency(5, t),
+    "phase": lambda t: snap.Phase(3, t),
+    "integer": lambda t: snap.Int(4, t),
+    "integer-absmax": lambda t: snap.Int(4),
+    "integer-channel": lambda t: snap.Int(4, block="channel"),
+    "integer-block": lambda t: snap.Int(4, block=2),
+    "topk": lambda t: snap.TopK(0.1),
+    "float": lambda t: snap.Cast("bfloat16"),
+}
+WIRES = {
+    "packed": snap.Packed(),
+    "radix": snap.Packed(radix=True),
+    "bitmap": snap.Bitmap(),
+    "ticks": snap.Bitplanes(),
+    "ladder": snap.Ladder((snap.Events(0.25), snap.Packed())),
+}
+PER_CHANNEL = jnp.linspace(0.3, 1.0, 16)
+
+
+def assert_same(name, coded, plain):
+    """Bit-equal where data only moves; to float rounding where gradients or values are summed."""
+    tolerance = 1e-5 if coded[0].dtype == np.float32 else 2e-2
+    for index, (a, b) in enumerate(zip(coded, plain, strict=True)):
+        if name in MOVES and index == 0:
+            np.testing.assert_array_equal(a.view(np.uint8), b.view(np.uint8))
+        scale = max(1.0, float(np.max(np.abs(b.astype(np.float32)))))
+        np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), atol=tolerance * scale)
+
+
+def both(pair, codec_of, x, threshold, *, mesh_name="8", oracle=None, shared=True, **keywords):
+    """(value, gradient of x, gradient of threshold) of the coded collective and of its oracle, in one program."""
+    sizes, axis = MESHES[mesh_name]
+    names = tuple(sizes)
+    oracle = oracle or pair.plain
+
+    def run(function, x, threshold):
+        def loss(x, threshold):
+            y = function(x, codec_of(threshold))
+            weight = jnp.sin(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
+            weight = weight * (1 + lax.axis_index(names))
+            return jnp.sum(jnp.tanh(y.astype(jnp.float32)) * weight), y
+
+        (_, y), gradients = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(x, threshold)
+        return jax.tree.map(lambda a: as_varying(a, names)[None], (y, *gradients))
+
+    def program(x, threshold):
+        threshold = threshold if shared else as_varying(threshold, names)
+        coded = run(lambda x, c: pair.coded(x, axis, c, **keywords), x, threshold)
+        plain = run(lambda x, c: oracle(c.quantize(x), axis), x, threshold)
+        return coded, plain
+
+    mapped = jax.shard_map(program, mesh=auto_mesh(sizes), in_specs=(P(names), P()), out_specs=P(names), check_vma=True)
+    return jax.tree.map(np.asarray, jax.jit(mapped)(x, threshold))
+
+
+def sample(shape, dtype="float32", seed=0):
+    """Unit normal numbers."""
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+def compiled(function, *args, mesh_name="8", out_specs=None):
+    """The compiled program of `function` inside shard_map, inputs divided along their first dimension."""
+    sizes, _ = MESHES[mesh_name]
+    specs = P(tuple(sizes))
+    mapped = jax.shard_map(
+        functools.partial(function), mesh=auto_mesh(sizes), in_specs=specs, out_specs=out_specs or specs
+    )
+    return jax.jit(mapped).lower(*args).compile()

@@ -1,0 +1,149 @@
+"""Stopped and resumed: the very bits of a run that was not; and of no other run."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from snap_jax import cli, training
+from snap_jax.errors import UsageError
+from snap_jax.training import Stopped, checkpoints, checksums, lifecycle, run_dir
+from snap_jax.training.config import LanguageConfig
+from tests.support.training_jobs import write_text
+
+pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return LanguageConfig(
+        data=write_text(tmp_path_factory.mktemp("data")),
+        link="count:2", layers=2, chips=2, width=8, heads=2, seq_len=8, batch=2, microbatches=2,
+        steps=40, ema=0.9, accumulate=2, heldout_bytes=256,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory):
+    """Never stopped; `--resume` where there is nothing begins it."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    return out, training.train(config, out, resume=True)
+
+
+@pytest.fixture(scope="module")
+def stopped(config, tmp_path_factory):
+    """Stopped by SIGTERM after step 21, between two lines of the metrics; then killed while logging step 30."""
+    out = tmp_path_factory.mktemp("stopped") / "run"
+
+    def kill(progress):
+        if progress.step == 20:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped, match="after step 21"):
+        training.train(config, out, on_progress=kill)
+    with (out / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"step": 30, "loss_bits": 1.0, "seconds": 1.0}\n{"step": 31, "lo')
+    return out
+
+
+def logged(out):
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def last_arrays(out):
+    """All that changes: parameters, optimizer, mean, step, best."""
+    good, _ = checkpoints.last_good(out / "checkpoints")
+    assert good is not None
+    return checkpoints.arrays(good)
+
+
+def assert_same_run(out, other):
+    jax.tree.map(np.testing.assert_array_equal, last_arrays(out), last_arrays(other))
+    assert {"step", "best", "ema.boundary.log_threshold.value"} <= last_arrays(out).keys()
+    assert logged(out) == logged(other)
+    results = [run_dir.finished(folder) for folder in (out, other)]
+    for name in ("quality", "wire", "cost", "baselines", "config"):
+        assert results[0][name] == results[1][name]
+
+
+def test_a_resumed_run_is_the_run(config, whole, stopped, tmp_path):
+    out, notes = tmp_path / "run", []
+    shutil.copytree(stopped, out)
+    result = training.train(config, out, resume=True, on_note=notes.append)
+    assert notes == ["resumed at step 21 of 40"]
+    assert result["training"] == {"steps": 40, "stopped_early": False, "resumed_at": [21], "notes": notes}
+    assert [line["step"] for line in logged(out)] == [10, 20, 30, 40]
+    assert_same_run(whole[0], out)
+
+
+def test_with_its_last_checkpoint_damaged_it_goes_on_from_the_one_before(config, stopped, tmp_path):
+    out, notes = tmp_path / "run", []
+    shutil.copytree(stopped, out)
+    largest = max((out / "checkpoints" / "21").rglob("d/*"), key=lambda path: path.stat().st_size)
+    largest.write_bytes(bytes(largest.stat().st_size))
+    run, state = lifecycle.take_up(config, out, run_dir.record(out), lambda _: None, notes.append)
+    assert int(state.step) == 20
+    assert run.seconds > checksums.facts(out / "checkpoints" / "20")["seconds"]
+    assert notes[0].startswith("checkpoint 21 is not used: ")
+    assert notes[1:] == ["resumed at step 20 of 40"]
+    assert run_dir.record(out) == run.record
+    assert (run.record.notes, run.record.resumed_at) == (tuple(notes), (20,))
+    assert not (out / "checkpoints" / "21").exists()
+
+
+def test_a_finished_run_is_not_resumed(config, whole, capsys):
+    out, result = whole
+    notes = []
+    assert training.train(config, out, resume=True, on_note=notes.append) == json.loads(json.dumps(result))
+    assert notes == [f"the run in {out} is finished: nothing to resume"]
+
+
+def test_a_run_is_resumed_only_as_what_it_was(config, stopped, tmp_path):
+    for changes, message in (
+        ({"steps": 50}, r"has steps=40, the command line steps=50: give --steps 40, or begin another run"),
+        ({"link": "dense"}, r"has link='count:2', the command line link='dense': give --link count:2"),
+        ({"learning_rate": 1.0}, r"has learning_rate=0.008, .* give --learning-rate 0.008"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            training.train(dataclasses.replace(config, **changes), stopped, resume=True)
+    run_dir.check_config(stopped, run_dir.record(stopped), dataclasses.replace(config, save_every=7))
+    with pytest.raises(UsageError, match=r"data=.* has changed since the run in .*/x began"):
+        run_dir.check_sources(tmp_path / "x", run_dir.record(stopped), config, "other", "")
+
+
+def test_a_stopped_run_is_not_lost_by_accident(config, stopped):
+    with pytest.raises(UsageError, match="holds a run that was stopped: go on with --resume, or start again with"):
+        training.train(config, stopped)
+    with pytest.raises(UsageError, match="--resume goes on, --overwrite starts again: give one of them"):
+        training.train(config, stopped, resume=True, overwrite=True)
+
+
+def test_a_damaged_record_is_said_to_be(tmp_path):
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(UsageError, match=r"cannot read .*run.json .*: start again with --overwrite"):
+        run_dir.record(tmp_path)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_command_line_says_how_to_go_on(monkeypatch, capsys, number, code, tmp_path):
+    def stop(*_, **__):
+        raise Stopped("stopped; go on with: snap-jax train", number)
+
+    monkeypatch.setattr(training, "train", stop)
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["train", "language", "--out", str(tmp_path / "run")])
+    assert exit.value.code == code
+    assert capsys.readouterr().err == "snap-jax: stopped; go on with: snap-jax train\n"
+
+
+def test_how_to_resume_is_the_command_line(config):
+    line = run_dir.how_to_resume(dataclasses.replace(config, data="a text"), Path("my runs"))
+    assert line.startswith("snap-jax train language --data 'a text' --link count:2 --chips 2")
+    assert line.endswith("--out 'my runs' --resume")

@@ -1,0 +1,157 @@
+"""Vectors that cross sorted by their tokens, from the command line: over chips as on one, and all that reads spikes."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from snap_jax import training
+from snap_jax.errors import UsageError
+from snap_jax.models import pipeline_stages
+from snap_jax.training import checkpoints, lifecycle, run_dir, state
+from snap_jax.training.boundary_setup import budget_of
+from snap_jax.training.config import LanguageConfig, VisionConfig
+from snap_jax.training.init_from import inherits, weights_of
+from snap_jax.training.language import _write_raster, network
+from snap_jax.training.optimizers import optimizer
+from snap_jax.training.tasks.assemble import on_host
+from snap_jax.training.tasks.losses import Batch
+from tests.support.training_jobs import save_untrained, write_text
+
+pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """Two segments on two dies, from weights as they are made."""
+    out = tmp_path_factory.mktemp("runs")
+    dense = LanguageConfig(
+        data=write_text(out), mode="dense", model="transformer", layers=2, chips=2, width=8, heads=2, seq_len=8,
+        batch=4, microbatches=2, steps=10, heldout_bytes=64,
+    )  # fmt: skip
+    save_untrained(dense, out / "dense")
+    hybrid = {
+        "mode": "hybrid",
+        "link": "count:7+rans",
+        "budget": 3.0,
+        "rank": 6,
+        "context_tokens": 1,
+        "token_groups": 2,
+        "grad_link": "dense",
+    }
+    return dataclasses.replace(dense, init_from=str(out / "dense"), **hybrid)
+
+
+@pytest.fixture(scope="module")
+def job(config):
+    return training.prepare(config)
+
+
+def test_over_chips_they_are_what_they_are_on_one(job):
+    assert job.params["boundary"]["log_threshold"].shape == (2, 2, 6)  # die, segment, dims
+    batch = job.batch(0)
+    loss = float(jax.jit(job.task.loss)(job.params, batch))
+    model, (boundary, _) = pipeline_stages.join(job.task.graph, on_host(job.params))
+    expected = []
+    for tokens, labels in zip(*batch, strict=True):  # each microbatch is sorted by itself
+        stream = boundary(model.blocks[0](model.enter(tokens)), tokens)
+        logits = model.leave(model.blocks[1](stream))
+        expected.append(optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean())
+    assert loss == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_a_budget_moves_the_thresholds_of_a_die_not_of_a_segment(job):
+    """Two of each, so that one taken for the other would not fail by itself."""
+    raised = pipeline_stages.raise_thresholds(job.task.graph, job.params, jnp.array([0.5, 0.0]))
+    moved = raised["boundary"]["log_threshold"][...] - job.params["boundary"]["log_threshold"][...]
+    np.testing.assert_allclose(moved, np.broadcast_to([[[0.5]], [[0.0]]], (2, 2, 6)), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def spikes(job):
+    """Of the first microbatch of the first batch."""
+    return np.asarray(jax.jit(job.task.spikes)(job.params, Batch(*(a[:1] for a in job.batch(0))))[0])
+
+
+def test_spikes_are_seen_in_the_order_of_the_text(job, spikes):
+    model, (boundary, _) = pipeline_stages.join(job.task.graph, on_host(job.params))
+    tokens = job.batch(0).inputs[0]
+    z = np.asarray(boundary.sender(model.blocks[0](model.enter(tokens)), tokens))  # not arranged
+    assert spikes.shape == z.shape == (2, 8, 6)
+    loud = np.asarray(boundary.sender.order.loudness[...])[tokens].reshape(-1)
+    assert len(np.unique(loud)) > 2
+    for segment, rows in enumerate(np.split(np.argsort(loud, kind="stable"), 2)):
+        threshold = jnp.exp(boundary.log_threshold[...][segment])
+        expected = boundary.codec.encoding.with_threshold(threshold).spikes(jnp.asarray(z.reshape(-1, 6)[rows]))
+        np.testing.assert_array_equal(spikes.reshape(-1, 6)[rows], expected)
+    assert (spikes != 0).any()
+
+
+def test_what_is_frozen_kept_and_handed_on(config, job, spikes, tmp_path):
+    """Without training: channels that leave the wire, the spikes of one text, and thresholds for another run."""
+    rates = (spikes != 0).reshape(-1, 6).mean(0)
+    left = int((rates > np.median(rates)).sum())
+    params, section = job.freeze(job.params, float(np.median(rates)))
+    assert 0 < left < 6
+    assert section["frozen"]["channels"] == [6, left]
+    assert section["frozen"]["identical"]
+    _write_raster(job, params, tmp_path)
+    with np.load(tmp_path / "spikes.npz") as kept:
+        assert kept["spikes"].shape == (1, 8, 6)
+    logs = np.asarray(job.params["boundary"]["log_threshold"][...])
+    assert job.thresholds(job.params)["threshold_mean"] == pytest.approx([np.exp(logs[0]).mean()])  # of one boundary
+    run_dir.claim(tmp_path / "run", config, job.fingerprint(), overwrite=False)
+    checkpoints.save_weights(tmp_path / "run" / "checkpoints" / "final", params)
+    assert inherits(tmp_path / "run", config, [8])
+    assert not inherits(tmp_path / "run", dataclasses.replace(config, token_groups=4), [8])
+    ours = weights_of(tmp_path / "run", config, network, job.task.graph, job.params)
+    np.testing.assert_array_equal(ours["boundary"]["log_threshold"][...], params["boundary"]["log_threshold"][...])
+
+
+def test_resumed_under_a_budget_it_is_the_same_program(config, job, tmp_path):
+    """Its book comes from the weights that the run started from."""
+    run_dir.claim(tmp_path / "run", config, job.fingerprint(), overwrite=False, origin=job.origin)
+    with checkpoints.Checkpoints(tmp_path / "run" / "checkpoints") as saved:
+        saved.save(5, state.start(job, config, job.optimizer(optimizer(config))), 0.0)
+        saved.wait()
+    record = run_dir.record(tmp_path / "run")
+    assert record is not None
+    again, _ = lifecycle.take_up(config, tmp_path / "run", record, lambda _: None, lambda _: None)
+    assert again.job.task == job.task
+    assert len(job.origin) == 64
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LanguageConfig(token_groups=0), "token_groups=0: use 1 or more"),
+        (
+            lambda: LanguageConfig(token_groups=8),
+            "token_groups=8 without a budget: vectors cross as they are: add --budget",
+        ),
+        (
+            lambda: LanguageConfig(token_groups=7, budget=1.0, init_from="runs/dense"),
+            "token_groups=7 does not divide window=128: use a divisor, such as 8",
+        ),
+        (
+            lambda: VisionConfig(token_groups=8, budget=1.0, init_from="runs/dense"),
+            "token_groups=8: vectors are sorted by token, and pictures have none: use 1",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(make, message):
+    with pytest.raises(UsageError, match=message):
+        make()
+
+
+def test_a_budget_pays_for_the_tokens(config, job):
+    """Of a microbatch of 2 x 8, at most as bytes and a head; they are needed to predict, and to sort."""
+    assert 0 < job.context_bits <= (8 + 8 * 2 / 16) / 8
+    assert not dataclasses.replace(config, context_tokens=0, token_groups=1).reads_tokens
+    assert dataclasses.replace(config, context_tokens=0).reads_tokens
+    assert budget_of(config, job.context_bits).bits_per_element == 3 - job.context_bits
+    with pytest.raises(UsageError, match=r"budget=3.0 does not pay for the tokens that both sides hold, 3.5 bits an"):
+        budget_of(config, 3.5)

@@ -1,0 +1,195 @@
+"""Every task, mode and layout through the one training entry: dense results do not depend on the chips, others run."""
+
+import dataclasses
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from snap_jax import cli, training
+from snap_jax.errors import UsageError
+from snap_jax.training import run_dir
+from snap_jax.training.config import LanguageConfig, VisionConfig, command, read_settings, written_settings
+from tests.support.idx_files import write_idx
+from tests.support.training_jobs import write_text
+
+PRODUCT = "data:2+pipeline:2+tensor:2"
+
+
+pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A small run of each task; both models can be divided in two along layers, heads or channels, and rows."""
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    write_idx(folder, "train", rng, 60)
+    write_idx(folder, "t10k", rng, 20)
+    common = {"layers": 2, "chips": 1, "batch": 4, "microbatches": 2, "steps": 3, "learning_rate": 0.01}
+    language = LanguageConfig(
+        data=write_text(folder, lines=99), model="transformer", width=8, heads=2, seq_len=8, heldout_bytes=64, **common
+    )
+    return {"language": language, "vision": VisionConfig(data=str(folder), width=32, **common)}
+
+
+def trained(config, out, **changes):
+    return training.train(dataclasses.replace(config, **changes), out)
+
+
+def last_line(out):
+    return json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    """Dense, on one chip."""
+    out = tmp_path_factory.mktemp("whole")
+    for task, config in tiny.items():
+        trained(config, out / task, mode="dense")
+    return out
+
+
+@pytest.mark.parametrize(
+    ("task", "layout", "chips"),
+    [("vision", "data:2+tensor", 4), ("language", PRODUCT, 8), ("vision", "data", 2), ("language", "data", 2)],
+)
+def test_dense_results_do_not_depend_on_the_layout(tiny, whole, tmp_path, task, layout, chips):
+    result = trained(tiny[task], tmp_path / "run", mode="dense", layout=layout, chips=chips)
+    expected, found = last_line(whole / task), last_line(tmp_path / "run")
+    for name in ("loss_bits", "heldout_bits", "gradient_norm"):
+        assert found[name] == pytest.approx(expected[name], rel=2e-4), name
+    one_chip = run_dir.finished(whole / task)
+    assert one_chip is not None
+    assert (one_chip["wire"]["forward_bytes_per_step"], one_chip["cost"]) == (0, {})  # one chip moves nothing
+    assert result["quality"]["value"] == pytest.approx(one_chip["quality"]["value"], rel=2e-4)
+    wire, alone = result["wire"], training.prepare(dataclasses.replace(tiny[task], mode="dense"))
+    parameters = sum(a.size for a in jax.tree.leaves(alone.params))
+    if layout == "data":  # nothing crosses forward; to average takes 2 (n - 1) times the 4 bytes of each parameter
+        assert (wire["forward_bytes_per_step"], wire["bits_per_element"]) == (0, 0)
+        assert wire["backward_bytes_per_step"] == 4 * parameters * 2 * (chips - 1)
+    else:
+        assert wire["bits_per_element"] == pytest.approx(32)  # whatever crosses forward is a float
+    assert set(result["cost"]) == {"UCIe standard package", "PCIe 5 x16", "400G Ethernet"}
+
+
+def test_spikes_cross_every_axis_of_a_product(tiny, whole, tmp_path):
+    """Two dies, two chips to a layer, two replicas; started from dense weights. A pipeline of 2 microbatches has 3
+    ticks, in 2 of which a die has something to sum.
+
+    Count(3) has 7 levels, 3 bits; a sum of two has 13, 4 bits. One image a replica and microbatch is 4 * 4 * 32
+    numbers, a half goes to each chip of a region. Beside them thresholds cross a boundary once, a header each payload.
+    """
+    config = dataclasses.replace(tiny["vision"], layout=PRODUCT, chips=8, init_from=str(whole / "vision"))
+    result = training.train(config, tmp_path / "run")
+    wire, stream, micro, ticks = result["wire"], 4 * 4 * 32, 2, 3
+    boundary = 4 * (ticks * (stream * 3 // 8 + 1) + 4 * 32)
+    region = 2 * 4 * micro * (stream // 2 * 3 // 8 + 1 + stream // 2 * 4 // 8 + 1)
+    assert wire["forward_bytes_per_step"] == boundary + region
+    elements = 2 * stream * (ticks * 2 * 1 + micro * 2 * 2 * 1)
+    assert wire["bits_per_element"] == pytest.approx(8 * (boundary + region) / elements)
+    assert [row["path"] for row in wire["by_boundary"]] == [
+        "die 0 to die 1",
+        "sums of tensor regions",
+        "gradients of replicas",
+    ]
+    assert [row["forward_bytes"] for row in wire["by_boundary"]] == [boundary, region, 0]
+    assert sum(row["backward_bytes"] for row in wire["by_boundary"]) == wire["backward_bytes_per_step"]
+    gradients = wire["by_boundary"][2]["backward_bytes"]
+    parameters = sum(a.size for a in jax.tree.leaves(training.prepare(config).params))
+    assert (
+        gradients < 8 * parameters
+    )  # four chips hold each of them: at 32 bits the parameters of one are four times that
+    assert 0 < wire["firing_rate"] < 1
+    assert last_line(tmp_path / "run")["loss_bits"] < last_line(whole / "vision")["loss_bits"] + 1
+
+
+@pytest.mark.parametrize(("mode", "layout", "chips"), [("spiking", "tensor", 2), ("hybrid", "data", 2)])
+@pytest.mark.parametrize("task", ["language", "vision"])
+def test_every_mode_traces_in_every_layout(tiny, task, mode, layout, chips):
+    """A step, forward and back; what would run, without waiting for it to be compiled."""
+    job = training.prepare(dataclasses.replace(tiny[task], mode=mode, layout=layout, chips=chips))
+    (loss, _), gradient = jax.eval_shape(job.loss_and_gradient, job.params, job.batch(0), job.extra())
+    assert loss.shape == ()
+    rows = 2 if layout == "data" else 1  # spikes of replicas are averaged by the optimizer
+    sizes = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
+    assert sizes(gradient) == rows * sizes(job.params)
+
+
+def test_a_spiking_model_learns_pictures_from_the_command_line(tiny, tmp_path, capsys):
+    """With a page that shows it, and a report beside a run on text."""
+    data, out = tiny["vision"].data, tmp_path / "run"
+    sizes = f"--layers 2 --chips 2 --width 16 --batch 12 --microbatches 2 --steps 40 --learning-rate 0.02 --out {out}"
+    cli.main(["train", "vision", "--data", data, "--mode", "spiking", "--ticks", "2", *sizes.split()])
+    result = json.loads((out / "result.json").read_text())
+    assert result["quality"]["metric"] == "accuracy_percent"
+    assert result["quality"]["n"] == 20
+    assert result["baselines"]["majority_class_percent"] == 35  # 7 of 20
+    assert result["quality"]["value"] > 60
+    assert result["command"].startswith(f"snap-jax train vision --data {data} --mode spiking --ticks 2 --chips 2")
+    assert result["config"]["task"] == "vision"
+    assert "accuracy percent" in capsys.readouterr().out
+    assert "% accuracy" in (out / "report.html").read_text()
+    assert {"heldout_bits", "heldout_accuracy_percent", "threshold_mean"} <= last_line(out).keys()
+
+
+def test_what_a_run_is_comes_back_from_its_record(tmp_path):
+    config = VisionConfig(mode="spiking", ticks=2, layout="data:2+pipeline")
+    assert read_settings(json.loads(json.dumps(written_settings(config)))) == config
+    assert read_settings({"data": "enwik8", "seq_len": 64}) == LanguageConfig(
+        data="enwik8", seq_len=64
+    )  # of before there were two
+    run_dir.claim(tmp_path / "run", config, "data", overwrite=False)
+    record = run_dir.record(tmp_path / "run")
+    assert record is not None
+    run_dir.check_config(tmp_path / "run", record, config)
+    with pytest.raises(UsageError, match=r"the run in .* is `train vision`, not language: give another --out"):
+        run_dir.check_config(tmp_path / "run", record, LanguageConfig())
+    assert command(config) == "snap-jax train vision --mode spiking --ticks 2 --layout data:2+pipeline"
+    assert run_dir.how_to_resume(config, tmp_path).startswith("snap-jax train vision --mode spiking")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("vision --mode dense --link int4", "mode=dense sends floats, and link='int4' does not: use --link bf16"),
+        ("language --mode dense --grad-link int8", "grad_link='int8' does not: leave it out"),
+        (
+            "language --mode spiking --link bf16",
+            "sends spikes, and link='bf16' sends none: use count:3, or --mode hybrid",
+        ),
+        ("vision --ticks 8", "ticks=8 with mode=hybrid: only a spiking model has ticks: add --mode spiking"),
+        ("vision --layout rows", "layout 'rows': 'rows': use data, pipeline, tensor"),
+        ("language --layout data:3", "3 chips named, 4 are there"),
+        ("language --layout data --batch 6 --microbatches 2", "4 replicas do not divide batch=6: use --batch 8"),
+        ("language --layout tensor --chips 8", "8 chips do not divide heads=4: use --heads 8"),
+        ("vision --layout tensor", "4 chips do not divide the 2 groups of .*: use a width of 64, or fewer chips"),
+        ("vision --budget 1", "give its --out as --init-from"),
+        ("vision --budget 1 --mode dense", "budget=1.0 with mode=dense: floats cannot be fewer: use --mode hybrid"),
+        ("vision --budget 1 --layout data", "it is met from die to die: use --layout pipeline"),
+        ("vision --data /no/such/folder", "neither a dataset"),
+        ("vision --heldout-images -1", "heldout_images=-1: use 0 or more"),
+    ],
+)
+def test_a_contradiction_is_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", *arguments.split()])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err.strip()
+    assert "\n" not in said
+    assert re.search(message, said), said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_of_another_task_or_other_pictures(tiny, whole, tmp_path):
+    start = lambda **changes: training.prepare(dataclasses.replace(tiny["vision"], **changes))
+    with pytest.raises(UsageError, match="that is a run of `train language`: start from one of vision"):
+        start(init_from=str(whole / "language"))
+    with pytest.raises(UsageError, match=r"other shapes|another model"):
+        start(init_from=str(whole / "vision"), data="digits")
+    spiking = start(init_from=str(whole / "vision"), mode="spiking", chips=2)  # its blocks are those of the dense run
+    dense = start(init_from=str(whole / "vision"), mode="dense")
+    ours, theirs = (np.asarray(job.params["model"]["head"]["kernel"][...])[-1] for job in (spiking, dense))
+    np.testing.assert_array_equal(ours, theirs)
