@@ -1,5 +1,12 @@
 """Eight emulated devices for every test and doctest; the same examples in every run."""
 
+import os
+
+# Compiling is most of the suite's time, and its programs are tiny: the compiler does not optimize them.
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"]
+)
+
 import jax
 import numpy as np
 import pytest

@@ -209,7 +209,8 @@ class Block(nnx.Module):
 class EfficientNet(VisionNetwork):
     """The whole model, or with `blocks` the part of it that one die holds.
 
-    >>> config = EfficientNetConfig((Stage(3, 4, 16, 1, 2),), stem=16, stem_stride=1, features=32, classes=10, channels=1)
+    >>> stage = Stage(3, 4, 16, 1, 2)
+    >>> config = EfficientNetConfig((stage,), stem=16, stem_stride=1, features=32, classes=10, channels=1)
     >>> model = EfficientNet(config, rngs=nnx.Rngs(0))
     >>> jax.eval_shape(model, jnp.zeros((2, 8, 8, 1))).shape
     (2, 10)
