@@ -37,7 +37,7 @@ from snap_jax.parallel.pipeline import pipeline
 COUNT, SIDE, CLASSES = 60_000, 28, 10
 BATCH, MICRO, STEPS, ROUNDS = 32, 4, 2, 9
 MODEL = resnet.ResNetConfig((2, 2), width=16, classes=CLASSES, downsample=False)
-AXIS = "die"
+AXIS = "stage"
 OPTIMIZER = optax.adamw(1e-3)
 
 

@@ -24,7 +24,7 @@ from snap_jax.parallel.pipeline import pipeline
 from snap_jax.traffic import Traffic, compiled_traffic
 from snap_jax.wires import Rans
 
-AXIS = "die"
+AXIS = "stage"
 _COARSE = {"ratio": 1.05, "least": 1 / 32}  # rungs of a program; with those of training, compiling takes minutes
 
 

@@ -21,7 +21,7 @@ from snap_jax.encodings import Rate as Rate
 from snap_jax.encodings import Ternary as Ternary
 from snap_jax.encodings import TopK as TopK
 from snap_jax.errors import UsageError as UsageError
-from snap_jax.parallel.data import compressed_mean as compressed_mean
+from snap_jax.parallel.data_parallel import compressed_mean as compressed_mean
 from snap_jax.parallel.error_feedback import error_feedback as error_feedback
 from snap_jax.parallel.mesh import emulate_devices as emulate_devices
 from snap_jax.traffic import Traffic as Traffic

@@ -147,4 +147,4 @@ def test_emulation_after_the_start_needs_enough_devices():
     with pytest.raises(UsageError, match="JAX runs with 8 devices, 16 were asked for"):
         emulate_devices(16)
     with pytest.raises(UsageError, match=r"needs 16 devices, 8 are there: call snap_jax.emulate_devices\(16\)"):
-        auto_mesh({"die": 16})
+        auto_mesh({"stage": 16})

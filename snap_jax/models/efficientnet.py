@@ -23,7 +23,7 @@ from snap_jax.errors import UsageError
 from snap_jax.models.base import VisionNetwork
 from snap_jax.models.convolution import conv, norm
 from snap_jax.models.neurons import fired
-from snap_jax.parallel.tensor import Region, Whole
+from snap_jax.parallel.tensor_parallel import Region, Whole
 
 _PARTS = 8  # chips that may divide the channels inside a block: their norms have so many groups, or a multiple
 

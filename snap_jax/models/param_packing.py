@@ -14,7 +14,8 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
-from snap_jax.parallel.partition import AXIS, SHARES
+from snap_jax.parallel.mesh import TENSOR
+from snap_jax.parallel.partition import SHARES
 
 Name = Literal["stages", "shares"]
 WHOLE: Name = "stages"
@@ -107,4 +108,4 @@ def split_dimension(spec: PartitionSpec) -> int | None:
     >>> split_dimension(PartitionSpec(None, "tensor")), split_dimension(PartitionSpec())
     (1, None)
     """
-    return list(spec).index(AXIS) if AXIS in spec else None
+    return list(spec).index(TENSOR) if TENSOR in spec else None

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from snap_jax.errors import UsageError
 from snap_jax.models.base import LanguageNetwork
 from snap_jax.models.neurons import feed, hidden
-from snap_jax.parallel.tensor import Region, Whole
+from snap_jax.parallel.tensor_parallel import Region, Whole
 
 
 @dataclasses.dataclass(frozen=True)

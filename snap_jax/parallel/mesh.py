@@ -10,6 +10,9 @@ from jax.sharding import AxisType, Mesh
 
 from snap_jax.errors import UsageError
 
+# The mesh axes of a layout: replicas that share a batch, stages of a pipeline, devices that share each layer.
+DATA, STAGE, TENSOR = "data", "stage", "tensor"
+
 _MOST_EMULATED = 64
 
 
@@ -36,8 +39,8 @@ def emulate_devices(count: int) -> None:
 def auto_mesh(axes: Mapping[str, int]) -> Mesh:
     """A mesh of the first devices, its axes typed `Auto` so that plain arrays enter `shard_map`.
 
-    >>> dict(auto_mesh({"die": 1}).shape)
-    {'die': 1}
+    >>> dict(auto_mesh({"stage": 1}).shape)
+    {'stage': 1}
 
     Raises:
       UsageError: if there are not enough devices.

@@ -8,12 +8,13 @@ import jax
 from jax.sharding import PartitionSpec
 from jaxtyping import PyTree
 
-AXIS = "tensor"
+from snap_jax.parallel.mesh import TENSOR
+
 SHARES = "shares"  # what chips divide of a stage unlike others, a row each (`models.rows`)
 
 # How the kernels of a region are split: each dimension named here is divided over the chips.
-_OUTPUTS, _INPUTS = PartitionSpec(None, AXIS), PartitionSpec(AXIS)
-_OUTPUTS_2D, _INPUTS_2D = PartitionSpec(None, None, None, AXIS), PartitionSpec(None, None, AXIS)  # of convolutions
+_OUTPUTS, _INPUTS = PartitionSpec(None, TENSOR), PartitionSpec(TENSOR)
+_OUTPUTS_2D, _INPUTS_2D = PartitionSpec(None, None, None, TENSOR), PartitionSpec(None, None, TENSOR)  # of convolutions
 _SPLIT = {
     ("attention", "query", "kernel"): _OUTPUTS,  # by heads
     ("attention", "key", "kernel"): _OUTPUTS,

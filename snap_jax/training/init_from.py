@@ -17,7 +17,7 @@ from snap_jax.errors import UsageError
 from snap_jax.models import pipeline_stages
 from snap_jax.models.base import Network
 from snap_jax.models.pipeline_stages import Graph
-from snap_jax.parallel import tensor
+from snap_jax.parallel import tensor_parallel
 from snap_jax.training import checkpoints, checksums
 from snap_jax.training.boundary_setup import codec_of, transform_of
 from snap_jax.training.config import Settings, read_settings
@@ -103,7 +103,7 @@ def _stacked(run: Path, source: Settings, network: Callable[[Settings], Network]
     widths = [model.width(place) for place in pipeline_stages.cuts(model, layout.pipeline)]
     boundaries = [Boundary(codec, width, transform=transform_of(source, width)) for width in widths]
     if layout.tensor > 1:
-        model = tensor.divide(model, layout.tensor, codec)
+        model = tensor_parallel.divide(model, layout.tensor, codec)
     graph, like = pipeline_stages.split(model, boundaries)
     final = run / "checkpoints" / "final"
     if final.is_dir() and not checksums.fault(final):

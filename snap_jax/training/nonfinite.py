@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from snap_jax.errors import UsageError
+from snap_jax.parallel.mesh import STAGE
 from snap_jax.training.config import Settings
 from snap_jax.training.job import Job
 from snap_jax.training.state import Measured, TrainState, batch_indices
-from snap_jax.training.tasks.layout import DIE
 
 
 def failure(job: Job, config: Settings, state: TrainState, measured: Measured) -> UsageError:
@@ -39,19 +39,19 @@ def _first(job: Job, config: Settings, params: PyTree, step: int) -> tuple[str, 
     for index in indices:
         dies = np.flatnonzero(np.asarray(count(params, job.batch(index))))
         if dies.size:
-            return _name(int(dies[0]), job.mesh.shape[DIE]), index
+            return _name(int(dies[0]), job.mesh.shape[STAGE]), index
     return "nothing that crosses forward, so the loss itself or the way back", indices[0]
 
 
 def _name(die: int, dies: int) -> str:
-    return f"what die {die} sends to die {die + 1}" if die + 1 < dies else f"what the last die, {die}, computes"
+    return f"what stage {die} sends to stage {die + 1}" if die + 1 < dies else f"what the last stage, {die}, computes"
 
 
 def _parameter(params: PyTree) -> str:
     """The first parameter that is not finite, by die; "" if there is none."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     found = [(die, jax.tree_util.keystr(path, simple=True, separator=".")) for path, a in leaves for die in _dies(a)]
-    return f"a parameter of die {min(found)[0]}, {min(found)[1]}" if found else ""
+    return f"a parameter of stage {min(found)[0]}, {min(found)[1]}" if found else ""
 
 
 def _dies(leaf: Array) -> list[int]:

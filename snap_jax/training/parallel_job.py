@@ -26,8 +26,8 @@ from snap_jax.models import pipeline_stages
 from snap_jax.models.base import Network
 from snap_jax.models.compute_dtype import compute_in
 from snap_jax.models.hetero_stages import Layers
-from snap_jax.parallel import data
-from snap_jax.parallel.mesh import emulate_devices
+from snap_jax.parallel import data_parallel
+from snap_jax.parallel.mesh import STAGE, emulate_devices
 from snap_jax.training import pruning
 from snap_jax.training.boundary_setup import budget_of, codec_of, transform_of
 from snap_jax.training.config import Settings
@@ -35,7 +35,6 @@ from snap_jax.training.distillation import Teacher, teacher_of
 from snap_jax.training.init_from import inherits, weights_of
 from snap_jax.training.sent_elements import crossing_elements
 from snap_jax.training.tasks import assemble
-from snap_jax.training.tasks.layout import DIE
 from snap_jax.training.tasks.losses import Batch, Scores
 from snap_jax.training.tasks.task import Task
 
@@ -115,7 +114,7 @@ class Divided(abc.ABC):
 
     def extra(self) -> dict:
         """The multiplier of each die's budget."""
-        return {"penalty": self.task.penalty.init(self.mesh.shape[DIE])} if self.task.penalty else {}
+        return {"penalty": self.task.penalty.init(self.mesh.shape[STAGE])} if self.task.penalty else {}
 
     def optimizer(self, rule: optax.GradientTransformation) -> optax.GradientTransformation:
         """The rule, behind an average over replicas where they send spikes."""
@@ -197,7 +196,7 @@ def build(
         layout,
         codec_of(config),
         grad_codec,
-        data_codec=data.codec_for(codec),
+        data_codec=data_parallel.codec_for(codec),
         transform=functools.partial(transform_of, config),
         penalty=penalty,
         rngs=nnx.Rngs(config.seed + 1),

@@ -14,10 +14,10 @@ import numpy as np
 from snap_jax import cost
 from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.cost.topologies.base import Topology
-from snap_jax.parallel import data, tensor
+from snap_jax.parallel import data_parallel
+from snap_jax.parallel.mesh import DATA, STAGE, TENSOR
 from snap_jax.traffic import Traffic, Transfer
 from snap_jax.traffic.measured_sizes import taken
-from snap_jax.training.tasks.layout import DIE
 
 
 def wire_section(
@@ -43,9 +43,9 @@ def wire_section(
       shares: those of `spike_statistics`.
     """
     boundary_stats = traffic.where(lambda t: "boundary" in t.path)
-    averages = traffic.where(lambda t: data.SCOPE in t.path.split("/"))
+    averages = traffic.where(lambda t: data_parallel.SCOPE in t.path.split("/"))
     forward = _bytes(boundary_stats, "forward")
-    boundaries = _by_boundary(boundary_stats, mesh.get(DIE, 1))
+    boundaries = _by_boundary(boundary_stats, mesh.get(STAGE, 1))
     section = {
         "forward_bytes_per_step": forward,
         "backward_bytes_per_step": _bytes(boundary_stats, "backward") + averages.sent_bytes,
@@ -91,9 +91,9 @@ def _bytes(traffic: Traffic, direction: str) -> int:
 
 def _by_boundary(boundary_stats: Traffic, dies: int) -> list[dict]:
     """A boundary has the permutations that name its pair, and its share of what all dies do together."""
-    along = boundary_stats.where(lambda t: DIE in t.axes)
+    along = boundary_stats.where(lambda t: STAGE in t.axes)
     return [
-        _row(f"die {i} to die {i + 1}", *(_between(along, i, dies - 1, way) for way in ("forward", "backward")))
+        _row(f"stage {i} to stage {i + 1}", *(_between(along, i, dies - 1, way) for way in ("forward", "backward")))
         for i in range(dies - 1)
     ]
 
@@ -106,11 +106,11 @@ def _between(along: Traffic, die: int, links: int, direction: str) -> int:
 
 
 def _by_collective(boundary_stats: Traffic, averages: Traffic, mesh: Mapping[str, int]) -> list[dict]:
-    sums = boundary_stats.where(lambda t: tensor.AXIS in t.axes and DIE not in t.axes)
+    sums = boundary_stats.where(lambda t: TENSOR in t.axes and STAGE not in t.axes)
     found = []
-    if mesh.get(tensor.AXIS, 1) > 1:
+    if mesh.get(TENSOR, 1) > 1:
         found.append(_row("sums of tensor regions", _bytes(sums, "forward"), _bytes(sums, "backward")))
-    if mesh.get(data.AXIS, 1) > 1:
+    if mesh.get(DATA, 1) > 1:
         found.append(_row("gradients of replicas", 0, averages.sent_bytes))
     return found
 
@@ -128,12 +128,12 @@ def _row(path: str, forward: int, backward: int) -> dict:
 def systems(mesh: Mapping[str, int]) -> dict[str, cost.System]:
     """The systems every run is priced on: dies in a row, others in rings, on three kinds of link.
 
-    >>> [type(axis).__name__ for axis in systems({"data": 2, "die": 4})["PCIe 5 x16"].axes.values()]
+    >>> [type(axis).__name__ for axis in systems({"data": 2, "stage": 4})["PCIe 5 x16"].axes.values()]
     ['Chain', 'Chain']
     """
 
     def wired(link: cost.links.Link) -> Callable[[str, int], Topology]:
-        return lambda axis, size: cost.Chain(size, link) if axis == DIE or size == 2 else cost.Ring(size, link)
+        return lambda axis, size: cost.Chain(size, link) if axis == STAGE or size == 2 else cost.Ring(size, link)
 
     wiring = {
         "UCIe standard package": wired(cost.links.UCIE_STANDARD),
@@ -159,11 +159,11 @@ def as_sent(traffic: Traffic, mesh: Mapping[str, int], elements: int, sent_bits:
     Returns:
       `None` where payloads have one size, or a tensor axis sends sums whose sizes nobody counted.
     """
-    if sent_bits is None or mesh.get(tensor.AXIS, 1) > 1:
+    if sent_bits is None or mesh.get(TENSOR, 1) > 1:
         return None
 
     def along(t: Transfer) -> bool:
-        return t.direction == "forward" and DIE in t.axes and "boundary" in t.path
+        return t.direction == "forward" and STAGE in t.axes and "boundary" in t.path
 
     return taken(traffic, along, sent_bits * elements / 8)
 

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from snap_jax.models import pipeline_stages
 from snap_jax.models.base import Network
-from snap_jax.parallel.tensor import Region, Whole
+from snap_jax.parallel.tensor_parallel import Region, Whole
 from snap_jax.training.config import Settings
 
 

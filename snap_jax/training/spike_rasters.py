@@ -8,14 +8,14 @@ import numpy as np
 from jaxtyping import Integer, PyTree
 
 from snap_jax.boundary.telemetry import Telemetry
+from snap_jax.parallel.mesh import STAGE
 from snap_jax.training.parallel_job import Divided, by_microbatch
-from snap_jax.training.tasks.layout import DIE
 from snap_jax.training.tasks.losses import Batch
 
 
 def sends_spikes(job: Divided, seen: Telemetry) -> bool:
     """Whether spikes and no floats cross from die to die."""
-    return bool(seen.symbols) and job.mesh.shape[DIE] > 1
+    return bool(seen.symbols) and job.mesh.shape[STAGE] > 1
 
 
 def spikes_of(job: Divided, params: PyTree, row: Batch) -> list[Integer[np.ndarray, "ticks ... channels"]]:

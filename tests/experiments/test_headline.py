@@ -24,7 +24,7 @@ from snap_jax.parallel.pipeline import pipeline
 from snap_jax.traffic import Traffic, Transfer
 from snap_jax.traffic.transfer import choose
 
-MOVE = Transfer("ppermute", ("die",), 2, "uint8", 640, pairs=1, perm=((0, 1),))
+MOVE = Transfer("ppermute", ("stage",), 2, "uint8", 640, pairs=1, perm=((0, 1),))
 
 
 PICTURES = resnet.ResNetConfig((2,), width=8, downsample=False)
@@ -43,11 +43,13 @@ def test_a_pass_moves_the_bytes_that_its_program_counts_tick_by_tick():
     def watched(params, pictures):
         stage = nnx.merge(graph, jax.tree.map(lambda p: p[0], params))
         ends = stage.model.enter, stage.model.body, lambda x, _: stage.model.leave(x)
-        watch = lambda z: stage.boundary.observe(z, "die").sent_bytes
-        return pipeline(*ends, pictures, "die", stage.boundary, watch=watch)[1][None]
+        watch = lambda z: stage.boundary.observe(z, "stage").sent_bytes
+        return pipeline(*ends, pictures, "stage", stage.boundary, watch=watch)[1][None]
 
-    devices = auto_mesh({"die": 2})
-    seen = jax.jit(jax.shard_map(watched, mesh=devices, in_specs=(P("die"), P()), out_specs=P("die")))(params, pictures)
+    devices = auto_mesh({"stage": 2})
+    seen = jax.jit(jax.shard_map(watched, mesh=devices, in_specs=(P("stage"), P()), out_specs=P("stage")))(
+        params, pictures
+    )
     # Chip 0 works at ticks 0, 1, 2; at tick 3 zeros leave it.
     size = 16 * 4 * 4 * 6
     zeros = codec.body_bytes(size)[int(codec.rung(jnp.zeros((16, 4, 4, 6), jnp.int8)))] + 1  # and a header
@@ -58,7 +60,7 @@ def test_a_pass_moves_the_bytes_that_its_program_counts_tick_by_tick():
 
 def test_a_switch_counts_in_the_rungs_taken():
     small, large = (Traffic((dataclasses.replace(MOVE, bytes=n, times=4),)) for n in (10, 100))
-    agree = Transfer("pmax", ("die",), 2, "uint8", 1, 4)
+    agree = Transfer("pmax", ("stage",), 2, "uint8", 1, 4)
     whole = Traffic((agree, *choose("b", [small, large]).transfers), choose("b", [small, large]).choices)
     assert whole.sent_bytes == 2 * 1 * 4 + 400
     assert over_chips.taken(whole, (0, 1, 0, 0)).sent_bytes == 2 * 1 * 4 + 3 * 10 + 100

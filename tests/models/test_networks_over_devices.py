@@ -12,7 +12,7 @@ from snap_jax.codecs.link_spec import parse_link, unit_normal_threshold
 from snap_jax.models import pipeline_stages
 from snap_jax.models.hetero_stages import Layers
 from snap_jax.models.param_packing import split_dimension
-from snap_jax.parallel import tensor
+from snap_jax.parallel import tensor_parallel
 from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.parallel.partition import split_of
 from snap_jax.traffic import collective_traffic, compiled_traffic
@@ -135,7 +135,7 @@ def test_dies_and_the_chips_of_each_send_bytes_and_each_sum_counts_once_a_microb
         assert {t.groups for t in crossing if "tensor" in t.axes} == {1}
         rows = result_json.wire_section(traffic, task.mesh.shape, 1)["by_boundary"]
         assert [(row["path"], row["forward_bytes"]) for row in rows] == [
-            ("die 0 to die 1", hops),
+            ("stage 0 to stage 1", hops),
             ("sums of tensor regions", sums),
         ]
 
@@ -143,7 +143,7 @@ def test_dies_and_the_chips_of_each_send_bytes_and_each_sum_counts_once_a_microb
 @pytest.fixture(scope="module")
 def divided_twice():
     """The parameters of two dies of two chips each, and the model that they are of."""
-    model = tensor.divide(small_networks.build("efficientnet"), 2, parse_link("count:3"))
+    model = tensor_parallel.divide(small_networks.build("efficientnet"), 2, parse_link("count:3"))
     boundaries = [Boundary(parse_link("count:3"), model.width(place)) for place in pipeline_stages.cuts(model, 2)]
     return model, *pipeline_stages.split(model, boundaries)
 
@@ -179,8 +179,8 @@ def test_replicas_average_each_parameter_in_its_own_size(divided_twice):
     Of what chips divide, the mean of the part of each.
     """
     _, layers, params = divided_twice
-    mesh, rng = auto_mesh({"data": 2, "die": 2, "tensor": 2}), np.random.default_rng(0)
-    specs = {"stages": P("die"), "shares": P("die", "tensor")}
+    mesh, rng = auto_mesh({"data": 2, "stage": 2, "tensor": 2}), np.random.default_rng(0)
+    specs = {"stages": P("stage"), "shares": P("stage", "tensor")}
     scales = 10.0 ** rng.integers(-2, 3, 2)
 
     def sizes(u):

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 import snap_jax as snap
 from snap_jax.codecs.link_spec import parse_link
 from snap_jax.models import pipeline_stages
-from snap_jax.parallel import data
+from snap_jax.parallel import data_parallel
 from snap_jax.training.language import next_token
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout, parse_layout
@@ -63,7 +63,7 @@ def test_coded_averages_lose_nothing():
     Parameters of the two dies differ, so do their thresholds; spikes are whole multiples of them.
     """
     task, params = divide(Layout(data=2, pipeline=2), data_codec=TERNARY)
-    average = data.compressed_mean(task.mesh, TERNARY, task.specs)
+    average = data_parallel.compressed_mean(task.mesh, TERNARY, task.specs)
     rng = np.random.default_rng(0)
     some = lambda p: jnp.asarray(rng.standard_normal((3, 2, *p.shape)), jnp.float32)
     gradients = jax.tree.map(some, {"norm": {"scale": params["model"]["blocks"][0]["norm1"]["scale"][...]}})
@@ -101,14 +101,14 @@ def test_a_coded_step_in_three_dimensions_sends_bytes_and_learns():
     program = compiled(step, params, state, next_token(tokens(2, 4, 9)))
     crossing = snap.compiled_traffic(program, task.mesh).where(lambda t: np.prod(t.shape, dtype=int) > 1)
     assert {t.dtype for t in crossing} == {"uint8", "int32"}
-    assert {axes for t in crossing for axes in t.axes} == {"data", "die", "tensor"}
+    assert {axes for t in crossing for axes in t.axes} == {"data", "stage", "tensor"}
     losses = []
     for _ in range(8):
         params, state, loss, seen = program(params, state, next_token(tokens(2, 4, 9)))
         losses.append(float(loss))
     assert losses[-1] < losses[0] - 0.1
     np.testing.assert_array_equal(seen.elements, [2 * 4 * 8 * WIDTH] * 2)  # of both replicas, for each die
-    assert params["model"]["blocks"][0]["mlp"]["up"]["kernel"][...].sharding.spec == P("die", None, "tensor")
+    assert params["model"]["blocks"][0]["mlp"]["up"]["kernel"][...].sharding.spec == P("stage", None, "tensor")
 
 
 def test_evaluation_gives_every_window_its_nats(whole):

@@ -126,12 +126,14 @@ def test_pipeline_of_anything_is_the_composition_of_its_stages():
 
     def run(x):
         boundary = Link(snap.Codec(snap.Count(100, 1.0)), 3)
-        add = lambda y: y + 1.0 + lax.axis_index("die")
-        ends, notes = pipeline(lambda m: m, add, lambda y, m: y - m, x, "die", boundary, watch=lambda y: jnp.float32(1))
-        return lax.psum(ends, "die"), notes[None]
+        add = lambda y: y + 1.0 + lax.axis_index("stage")
+        ends, notes = pipeline(
+            lambda m: m, add, lambda y, m: y - m, x, "stage", boundary, watch=lambda y: jnp.float32(1)
+        )
+        return lax.psum(ends, "stage"), notes[None]
 
     x = jnp.asarray(np.random.default_rng(1).integers(-5, 5, (6, 3)), jnp.float32)
-    mapped = jax.shard_map(run, mesh=auto_mesh({"die": 4}), in_specs=P(), out_specs=(P(), P("die")))
+    mapped = jax.shard_map(run, mesh=auto_mesh({"stage": 4}), in_specs=P(), out_specs=(P(), P("stage")))
     ends, notes = jax.jit(mapped)(x)
     np.testing.assert_array_equal(ends, np.full((6, 3), 10.0))
     np.testing.assert_array_equal(notes, [6, 6, 6, 6])  # watched once a microbatch, idle ticks do not count

@@ -20,18 +20,18 @@ def program(microbatches, works, mesh):
     """So many ticks of a pipeline in which nothing goes on; its gradient too."""
 
     def total(weights, x):
-        die = lax.axis_index("die")
+        die = lax.axis_index("stage")
 
         def tick(carry, t):
             busy = (t >= die) & (t - die < microbatches)
-            work, idle = lambda: works(die, weights, x), lambda: as_varying(jnp.zeros(()), ("data", "die"))
+            work, idle = lambda: works(die, weights, x), lambda: as_varying(jnp.zeros(()), ("data", "stage"))
             return carry + while_busy(busy, work, idle, sizes=(microbatches, DIES)), None
 
-        start = as_varying(jnp.zeros(()), ("data", "die"))
-        return lax.psum(lax.scan(tick, start, jnp.arange(microbatches + DIES - 1))[0], ("data", "die"))
+        start = as_varying(jnp.zeros(()), ("data", "stage"))
+        return lax.psum(lax.scan(tick, start, jnp.arange(microbatches + DIES - 1))[0], ("data", "stage"))
 
     run = jax.value_and_grad(total)
-    return jax.jit(jax.shard_map(run, mesh=mesh, in_specs=(P(), P("data", "die", "x")), out_specs=(P(), P())))
+    return jax.jit(jax.shard_map(run, mesh=mesh, in_specs=(P(), P("data", "stage", "x")), out_specs=(P(), P())))
 
 
 def summed(size):
@@ -40,19 +40,19 @@ def summed(size):
 
 
 def apart(die, weights, x):
-    local = as_varying(weights, ("data", "die"))
+    local = as_varying(weights, ("data", "stage"))
     return each_its_own(die, [summed(size) for size in SIZES], local, x)
 
 
 def alike(die, weights, x):
-    return summed(SIZES[0])(as_varying(weights, ("data", "die")), x)
+    return summed(SIZES[0])(as_varying(weights, ("data", "stage")), x)
 
 
 @pytest.mark.parametrize("microbatches", [1, 3])
 @pytest.mark.parametrize(("works", "sizes"), [(apart, SIZES), (alike, SIZES[:1] * DIES)], ids=["apart", "alike"])
 def test_a_sum_counts_once_a_microbatch_in_the_groups_of_its_die(works, sizes, microbatches):
     """A sum of n floats over two chips is 2 * 4 n bytes, in each of two replicas."""
-    mesh = auto_mesh({"data": 2, "die": DIES, "x": 2})
+    mesh = auto_mesh({"data": 2, "stage": DIES, "x": 2})
     run, args = program(microbatches, works, mesh), (jnp.arange(32.0), jnp.ones((2, 2, 2, 32)))
     expected = {"forward": microbatches * 2 * 2 * 4 * sum(sizes), "backward": microbatches * 2 * 2 * 4 * 32 * DIES}
     for traffic in (collective_traffic(run)(*args), compiled_traffic(run.lower(*args).compile(), mesh)):

@@ -10,9 +10,9 @@ from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
 from snap_jax.codecs.link_spec import parse_link
-from snap_jax.parallel import tensor
+from snap_jax.parallel import tensor_parallel
 from snap_jax.parallel.mesh import auto_mesh
-from snap_jax.parallel.tensor import Divided, Region, Whole
+from snap_jax.parallel.tensor_parallel import Divided, Region, Whole
 from tests.support import small_models
 from tests.support.small_models import WIDTH, build, cross_entropy, tokens
 
@@ -36,7 +36,7 @@ class Quantised(Region):
 def program(model, chips):
     """Loss and gradient of a divided model as a function of its parameters and tokens."""
     graph, params = nnx.split(model)
-    specs = tensor.specs(params)
+    specs = tensor_parallel.specs(params)
 
     def both(params, rows):
         return jax.value_and_grad(lambda params: cross_entropy(nnx.merge(graph, params), rows))(params)
@@ -55,7 +55,7 @@ def whole():
 
 @pytest.mark.parametrize(("name", "chips"), [("transformer", n) for n in (1, 2, 4, 8)] + [("rwkv", 8)])
 def test_with_dense_links_chips_compute_what_one_computes(whole, name, chips):
-    run, params = program(tensor.divide(build(name), chips, None), chips)
+    run, params = program(tensor_parallel.divide(build(name), chips, None), chips)
     loss, gradient = small_models.run(run, params, tokens(2, 9))
     assert float(loss) == pytest.approx(float(whole[name][0]), rel=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient, whole[name][1])
@@ -65,7 +65,7 @@ def test_with_dense_links_chips_compute_what_one_computes(whole, name, chips):
 
 def test_with_coded_links_sums_are_those_of_quantised_parts():
     """Value, and gradient of all weights and thresholds, against `lax.psum(quantize(partial))`."""
-    model = tensor.divide(build("transformer"), 2, parse_link("count:3"))
+    model = tensor_parallel.divide(build("transformer"), 2, parse_link("count:3"))
     run, params = program(model, 2)
     modules = dict(nnx.iter_modules(model))
     for path, module in modules.items():
@@ -84,7 +84,7 @@ def test_what_crosses_are_bytes_both_ways():
     """Two regions on 4 chips. Forward, two shots of 2 * 8 * 32 / 4 = 128 spikes a part: 3 bits and a header each, then
     sums of -12 ... 12, 5 bits. Back, what entered and the thresholds of each region, bf16 twice.
     """
-    model = tensor.divide(build("transformer"), 4, parse_link("count:3"), parse_link("bf16"))
+    model = tensor_parallel.divide(build("transformer"), 4, parse_link("count:3"), parse_link("bf16"))
     run, params = program(model, 4)
     snap.assert_no_float_collectives(run, params, tokens(2, 9))
     traffic = snap.compiled_traffic(jax.jit(run).lower(params, tokens(2, 9)).compile())
@@ -102,8 +102,8 @@ def test_coded_cotangents_are_near_the_dense_ones():
 
     def gradient(grad_codec):
         def loss(codec, shared, x):
-            inside = tensor.spread(shared, "tensor", grad_codec)
-            y = tensor.total(x * inside, "tensor", codec, grad_codec)
+            inside = tensor_parallel.spread(shared, "tensor", grad_codec)
+            y = tensor_parallel.total(x * inside, "tensor", codec, grad_codec)
             return jnp.sum(jnp.sin(y))
 
         run = jax.grad(loss, (0, 1))
@@ -117,16 +117,16 @@ def test_coded_cotangents_are_near_the_dense_ones():
 
 def test_a_model_keeps_its_parameters_and_one_chip_its_region():
     model = build("rwkv")
-    dense = tensor.divide(model, 2, None)
+    dense = tensor_parallel.divide(model, 2, None)
     jax.tree.map(np.testing.assert_array_equal, nnx.state(dense), nnx.state(model))
     assert isinstance(model.blocks[0].time_mix.region, Whole)
     assert model.blocks[0].time_mix.norm.num_groups == 2 * dense.blocks[0].time_mix.norm.num_groups
-    specs = tensor.specs(nnx.state(model), "die")
-    assert specs["blocks"][0]["channel_mix"]["value"]["kernel"] == P("die", "tensor")
-    assert specs["blocks"][0]["channel_mix"]["receptance"]["kernel"] == P("die")
+    specs = tensor_parallel.specs(nnx.state(model), "stage")
+    assert specs["blocks"][0]["channel_mix"]["value"]["kernel"] == P("stage", "tensor")
+    assert specs["blocks"][0]["channel_mix"]["receptance"]["kernel"] == P("stage")
 
 
 def test_mistakes_are_named():
     message = r"3 chips do not divide blocks\.0\.attention\.key\.kernel of shape \(32, 8, 4\), 8 of it: use a divisor"
     with pytest.raises(snap.UsageError, match=message):
-        tensor.divide(build("transformer"), 3, None)
+        tensor_parallel.divide(build("transformer"), 3, None)

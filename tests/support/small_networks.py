@@ -15,7 +15,7 @@ from flax import nnx
 from snap_jax.models import efficientnet, resnet
 from snap_jax.models.base import VisionNetwork
 from snap_jax.models.neurons import fired
-from snap_jax.parallel.tensor import Whole
+from snap_jax.parallel.tensor_parallel import Whole
 from snap_jax.training.tasks.losses import Batch
 
 # 32 channels are two groups of a norm, so two chips can divide them.

@@ -15,40 +15,42 @@ PERM = ((0, 1), (1, 2))
 
 def hop(nbytes, direction="forward", path="boundary"):
     """From each of three dies but the last to the next, at five ticks."""
-    return Transfer("ppermute", ("die",), 3, "uint8", nbytes, 5, path, direction, (nbytes,), pairs=len(PERM), perm=PERM)
+    return Transfer(
+        "ppermute", ("stage",), 3, "uint8", nbytes, 5, path, direction, (nbytes,), pairs=len(PERM), perm=PERM
+    )
 
 
 def step(*, largest=1000):
     """Payloads of 250, 500 or `largest` bytes forward, bf16 back, and a byte to agree on the size."""
     sizes = choose("boundary", [Traffic((hop(n),)) for n in (250, 500, largest)])
-    agreed = Transfer("pmax", ("die",), 3, "uint8", 1, 5, "boundary")
+    agreed = Transfer("pmax", ("stage",), 3, "uint8", 1, 5, "boundary")
     return join([Traffic((agreed,)), sizes, Traffic((hop(4000, "backward"),))])
 
 
 def test_the_largest_sizes_give_way_to_those_sent():
     """2,000 elements a message over 2 pairs at 5 ticks, 1.2 bits of each taken: 300 bytes a message."""
-    sent = as_sent(step(), {"die": 3}, elements=2000 * 2 * 5, sent_bits=1.2)
+    sent = as_sent(step(), {"stage": 3}, elements=2000 * 2 * 5, sent_bits=1.2)
     assert [(t.op, t.bytes, t.direction) for t in sent] == [
         ("pmax", 1, "forward"),
         ("ppermute", 300, "forward"),
         ("ppermute", 4000, "backward"),
     ]
     assert step().sent_bytes - sent.sent_bytes == (1000 - 300) * 2 * 5
-    assert as_sent(step(), {"die": 3}, elements=2000 * 2 * 5, sent_bits=99.0).sent_bytes == step().sent_bytes
+    assert as_sent(step(), {"stage": 3}, elements=2000 * 2 * 5, sent_bits=99.0).sent_bytes == step().sent_bytes
 
 
 def test_what_has_one_size_or_was_not_counted_has_one_price():
     plain = Traffic((hop(1000), hop(4000, "backward")))
-    assert as_sent(plain, {"die": 3}, 100, 1.0) is None
-    assert as_sent(step(), {"die": 3}, 100, None) is None
-    assert as_sent(step(), {"die": 3, "tensor": 2}, 100, 1.0) is None
+    assert as_sent(plain, {"stage": 3}, 100, 1.0) is None
+    assert as_sent(step(), {"stage": 3}, 100, None) is None
+    assert as_sent(step(), {"stage": 3, "tensor": 2}, 100, 1.0) is None
     backward = choose("boundary", [Traffic((hop(n, "backward"),)) for n in (10, 20)])
     assert taken(backward, lambda t: t.direction == "forward", 5.0) is None
 
 
 def test_both_prices_are_in_the_result():
     """UCIe: flits of 64 bytes in 68, and at least 0.5 pJ a bit; a hop carries 5 ticks of one message a pair."""
-    traffic, mesh = step(), {"die": 3}
+    traffic, mesh = step(), {"stage": 3}
     sent = as_sent(traffic, mesh, 2000 * 2 * 5, 1.2)
     section = cost_section(traffic, mesh, sent)
     ucie = section["UCIe standard package"]
@@ -60,7 +62,7 @@ def test_both_prices_are_in_the_result():
     assert "sent_energy_j_per_step" not in cost_section(traffic, mesh)["UCIe standard package"]
     alone = cost_section(sent, mesh)["PCIe 5 x16"]
     assert alone["energy_j_per_step"] == section["PCIe 5 x16"]["sent_energy_j_per_step"]
-    assert cost_section(traffic, {"die": 1}, sent) == {}
+    assert cost_section(traffic, {"stage": 1}, sent) == {}
 
 
 def test_the_report_has_the_price_of_what_was_sent_and_below_it_the_most(tmp_path):

@@ -218,19 +218,19 @@ def test_a_loss_that_is_not_finite_names_step_boundary_and_batch(tmp_path):
         fitted(CONFIG, tmp_path, Parabola(scale=1e20))
     message = str(failed.value)
     assert message.startswith("train: the loss is inf at step 2: lower --learning-rate")
-    assert message.endswith("first not finite: what die 0 sends to die 1; number 1")
+    assert message.endswith("first not finite: what stage 0 sends to stage 1; number 1")
     assert "\n" not in message
 
 
 def test_of_accumulated_batches_the_bad_one_is_named(tmp_path):
-    with pytest.raises(UsageError, match=r"at step 1: .* die 0 sends to die 1; number 1$"):
+    with pytest.raises(UsageError, match=r"at step 1: .* stage 0 sends to stage 1; number 1$"):
         fitted(changed(accumulate=3), tmp_path, Parabola(scale=1e20))
 
 
 def test_a_parameter_that_is_not_finite_is_named(tmp_path):
     run, step, state = begun(CONFIG, tmp_path)
     broken = {"w": jax.device_put(jnp.array([1.0, jnp.nan]), state.params["w"].sharding)}
-    with pytest.raises(UsageError, match=r"the loss is nan at step 1: .* a parameter of die 1, w; number 0"):
+    with pytest.raises(UsageError, match=r"the loss is nan at step 1: .* a parameter of stage 1, w; number 0"):
         fit(run, step, dataclasses.replace(state, params=broken), 1.0)
 
 

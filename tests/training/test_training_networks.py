@@ -78,14 +78,14 @@ def test_a_run_on_two_dies_says_what_crossed(two_dies):
     """Behind the first block of 8 channels 4 x 4 places of 2 images; 2 microbatches, so 3 ticks."""
     wire, size = json.loads((two_dies / "result.json").read_text())["wire"], 2 * 4 * 4 * 8
     [boundary] = wire["by_boundary"]
-    assert boundary["path"] == "die 0 to die 1"
+    assert boundary["path"] == "stage 0 to stage 1"
     assert boundary["forward_bytes"] == wire["forward_bytes_per_step"] == 3 * (size * 3 // 8 + 1) + 4 * 8
     assert boundary["backward_bytes"] == 3 * (size * 2 + 1)
     assert wire["bits_per_element"] == pytest.approx(8 * boundary["forward_bytes"] / (3 * size))
     assert 0 < boundary["firing_rate"] < 1
     assert len(metrics(two_dies)[-1]["threshold_mean"]) == 1
     page = (two_dies / "report.html").read_text()
-    assert "die 0 to die 1" in page
+    assert "stage 0 to stage 1" in page
     assert "at boundary 1 for a held-out picture" in page
     with np.load(two_dies / "spikes.npz") as kept:
         assert kept["spikes_1"].shape == (1, 4, 4, 8)
@@ -104,7 +104,7 @@ def test_two_dies_of_two_chips_say_what_crosses_and_hand_their_weights_on(config
     hop = 2 * (3 * (streams[0] * 3 // 8 + 1) + 4 * 32)
     sums = 2 * sum(2 * (size // 2 * 3 // 8 + 1 + size // 2 * 4 // 8 + 1) for size in streams)
     assert [(row["path"], row["forward_bytes"]) for row in wire["by_boundary"]] == [
-        ("die 0 to die 1", hop),
+        ("stage 0 to stage 1", hop),
         ("sums of tensor regions", sums),
     ]
     assert wire["bits_per_element"] == 8 * (hop + sums) / (2 * 3 * streams[0] + 2 * 2 * sum(streams))

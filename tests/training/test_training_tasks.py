@@ -90,7 +90,7 @@ def test_spikes_cross_every_axis_of_a_product(tiny, whole, tmp_path):
     elements = 2 * stream * (ticks * 2 * 1 + micro * 2 * 2 * 1)
     assert wire["bits_per_element"] == pytest.approx(8 * (boundary + region) / elements)
     assert [row["path"] for row in wire["by_boundary"]] == [
-        "die 0 to die 1",
+        "stage 0 to stage 1",
         "sums of tensor regions",
         "gradients of replicas",
     ]

@@ -19,7 +19,7 @@ from snap_jax.boundary.transform import LearnedTransform
 from snap_jax.codecs.codec import Codec
 from snap_jax.models import pipeline_stages
 from snap_jax.models.base import Network
-from snap_jax.parallel import tensor
+from snap_jax.parallel import tensor_parallel
 from snap_jax.training.tasks.layout import Layout
 from snap_jax.training.tasks.task import Task
 
@@ -56,7 +56,7 @@ def build(
         for width in widths
     ]
     if layout.tensor > 1:
-        model = tensor.divide(model, layout.tensor, codec, grad_codec)
+        model = tensor_parallel.divide(model, layout.tensor, codec, grad_codec)
     graph, params = pipeline_stages.split(model, boundaries)
     task = Task(graph, layout.make_mesh(), data_codec, penalty)
     return task, task.place(params)

@@ -19,8 +19,8 @@ from snap_jax.models.hetero_stages import Layer, Layers
 from snap_jax.models.param_packing import WHOLE
 from snap_jax.models.pipeline_stages import hand_receivers_on
 from snap_jax.parallel.hetero_pipeline import relay
+from snap_jax.parallel.mesh import STAGE
 from snap_jax.parallel.partition import SHARES
-from snap_jax.training.tasks.layout import DIE
 from snap_jax.training.tasks.losses import Batch
 
 
@@ -61,7 +61,7 @@ def run(
         [lambda x, layer=layer: layer.unravel(own).model.body(x) for layer in stages],
         end,
         batch,
-        DIE,
+        STAGE,
         boundaries,
         watch=noted,
     )
@@ -88,7 +88,7 @@ def mean_sizes(layers: Layers, u: Float[Array, "*one longest"], axis_name: AxisN
         return _padded([jnp.broadcast_to(mean, size) for mean, size in each], longest)
 
     def of_this_die(function: Callable[[Layer, Array], Array], x: Array) -> Array:
-        return lax.switch(lax.axis_index(DIE), [functools.partial(function, layer) for layer in layers.stages], x)
+        return lax.switch(lax.axis_index(STAGE), [functools.partial(function, layer) for layer in layers.stages], x)
 
     return of_this_die(over_all, lax.pmean(of_this_die(of_each, u.reshape(-1)), axis_name))
 
@@ -99,7 +99,7 @@ def _padded(parts: list[Array], length: int) -> Array:
 
 
 def _of_this_die(*notes: Array) -> Array:
-    return lax.select_n(lax.axis_index(DIE), *(as_varying(jnp.asarray(note), (DIE,)) for note in notes))
+    return lax.select_n(lax.axis_index(STAGE), *(as_varying(jnp.asarray(note), (STAGE,)) for note in notes))
 
 
 def _boundaries(layers: Layers, own: PyTree) -> list[Boundary]:
@@ -110,6 +110,6 @@ def _boundaries(layers: Layers, own: PyTree) -> list[Boundary]:
 
 def _boundary(boundary: Boundary, die: int) -> Boundary:
     """As it is on its own die; on others with thresholds of 1, since their numbers mean something else."""
-    here = lax.axis_index(DIE) == die
+    here = lax.axis_index(STAGE) == die
     nnx.update(boundary, jax.tree.map(lambda p: jnp.where(here, p, jnp.zeros_like(p)), nnx.state(boundary)))
     return boundary

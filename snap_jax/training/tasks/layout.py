@@ -9,10 +9,8 @@ import math
 from jax.sharding import Mesh
 
 from snap_jax.errors import UsageError
-from snap_jax.parallel import data, tensor
-from snap_jax.parallel.mesh import auto_mesh
+from snap_jax.parallel.mesh import DATA, STAGE, TENSOR, auto_mesh
 
-DIE = "die"  # the mesh axis of a pipeline
 WORDS = ("data", "pipeline", "tensor")
 
 
@@ -41,9 +39,9 @@ class Layout:
         return self.data * self.pipeline * self.tensor
 
     def make_mesh(self) -> Mesh:
-        """The mesh, `data x die x tensor`, neighbours along the last; an axis of one is left out, but for `die`."""
-        axes = {data.AXIS: self.data, DIE: self.pipeline, tensor.AXIS: self.tensor}
-        return auto_mesh({axis: size for axis, size in axes.items() if size > 1 or axis == DIE})
+        """Return the mesh `data x stage x tensor`; an axis of one device is left out, except `stage`."""
+        axes = {DATA: self.data, STAGE: self.pipeline, TENSOR: self.tensor}
+        return auto_mesh({axis: size for axis, size in axes.items() if size > 1 or axis == STAGE})
 
 
 def parse_layout(spec: str, chips: int) -> Layout:

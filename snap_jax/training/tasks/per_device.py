@@ -19,10 +19,9 @@ from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.errors import UsageError
 from snap_jax.models.hetero_stages import Layers
 from snap_jax.models.pipeline_stages import Graph
-from snap_jax.parallel import data
+from snap_jax.parallel.mesh import DATA, STAGE
 from snap_jax.parallel.pipeline import pipeline
 from snap_jax.training.tasks import hetero_per_device
-from snap_jax.training.tasks.layout import DIE
 from snap_jax.training.tasks.losses import Batch, Distilled, Scores, losses, nats, scores, teacher_logits
 
 Seen = tuple[Float[Array, ""], Telemetry]
@@ -68,10 +67,10 @@ class Program:
         assert self.penalty is not None
         found, (seen, crossings) = self._run(params, batch, losses, watch)
         mean = jax.tree.map(lambda total: total / len(batch.classes), crossings)
-        sends = lax.axis_index(DIE) < lax.axis_size(DIE) - 1
+        sends = lax.axis_index(STAGE) < lax.axis_size(STAGE) - 1
         pressed = jnp.where(sends, self.penalty.loss(state[0], mean), 0.0)
         minimised, own = _means_over_dies(found, batch)
-        return minimised + lax.psum(pressed, DIE), (own, self._of_this_die(seen))
+        return minimised + lax.psum(pressed, STAGE), (own, self._of_this_die(seen))
 
     def teacher_logits(self, params: PyTree, batch: Batch, weight: float) -> Array:
         """What this model, as a teacher, wants logits to be; zeros on all dies but the last, which has computed it."""
@@ -81,7 +80,7 @@ class Program:
     def evaluate(self, params: PyTree, batch: Batch) -> tuple[Scores, Telemetry]:
         """How each row did, and what left this die."""
         found, seen = self._run(params, batch, scores, _observe)
-        return lax.psum(found, DIE), self._of_this_die(seen)
+        return lax.psum(found, STAGE), self._of_this_die(seen)
 
     def not_finite(self, params: PyTree, batch: Batch) -> Array:
         """How many numbers of the stream that leaves this die are NaN or infinite."""
@@ -104,7 +103,7 @@ class Program:
             _, each = hetero_per_device.run(self.graph, params, batch, nats, watch, apart=True)
         else:
             _, own = self._run(params, batch, nats, watch)
-            each = [own] * lax.axis_size(DIE)
+            each = [own] * lax.axis_size(STAGE)
         return [spikes[None] for spikes in each]
 
     def _run(
@@ -128,22 +127,22 @@ class Program:
             model.body,
             end,
             batch,
-            DIE,
+            STAGE,
             boundary,
             context=lambda b: b.inputs,
             watch=None if watch is None else lambda sent: watch(boundary, sent),
         )
 
     def _of_this_die(self, seen: PyTree) -> PyTree:
-        total = lax.psum(seen, data.AXIS) if self.replicas else seen
+        total = lax.psum(seen, DATA) if self.replicas else seen
         return jax.tree.map(lambda a: a[None], total)
 
 
 def _observe(boundary: Boundary, sent: Array) -> Telemetry:
-    return boundary.observe(sent, DIE)
+    return boundary.observe(sent, STAGE)
 
 
 def _means_over_dies(found: tuple[Array, ...], batch: Batch) -> tuple[Array, Array]:
     """Of `losses`: the last, which is to be minimised, and the first."""
-    means = [lax.psum(total.sum(), DIE) / batch.classes.size for total in found]
+    means = [lax.psum(total.sum(), STAGE) / batch.classes.size for total in found]
     return means[-1], means[0]

@@ -24,9 +24,9 @@ from snap_jax.codecs.codec import Codec
 from snap_jax.errors import UsageError
 from snap_jax.models.hetero_stages import Layers
 from snap_jax.models.pipeline_stages import Graph
-from snap_jax.parallel import data, tensor
+from snap_jax.parallel import data_parallel, tensor_parallel
+from snap_jax.parallel.mesh import DATA, STAGE
 from snap_jax.training.tasks import hetero_per_device
-from snap_jax.training.tasks.layout import DIE
 from snap_jax.training.tasks.losses import Batch, Distilled, Scores
 from snap_jax.training.tasks.per_device import Program, Seen
 
@@ -54,7 +54,7 @@ class Task:
 
     def specs(self, params: PyTree) -> PyTree:
         """How parameters lie on the mesh: a `PartitionSpec` for each."""
-        return jax.tree.map(self._on_mesh, tensor.specs(params, DIE))
+        return jax.tree.map(self._on_mesh, tensor_parallel.specs(params, STAGE))
 
     def place(self, params: PyTree) -> PyTree:
         """Parameters, each on its chips."""
@@ -68,7 +68,9 @@ class Task:
         if self.data_codec is None or not self._has_data:
             return optimizer
         sizes = functools.partial(hetero_per_device.mean_sizes, self.graph) if isinstance(self.graph, Layers) else None
-        return optax.chain(data.compressed_mean(self.mesh, self.data_codec, self.specs, sizes=sizes), optimizer)
+        return optax.chain(
+            data_parallel.compressed_mean(self.mesh, self.data_codec, self.specs, sizes=sizes), optimizer
+        )
 
     def loss(self, params: PyTree, batch: Batch) -> Float[Array, ""]:
         """Mean cross-entropy, nats a label."""
@@ -86,13 +88,13 @@ class Task:
 
     def observed_loss_and_gradient(self, params: PyTree, batch: Batch) -> tuple[Seen, PyTree]:
         """The same, and what left each die, `[die]`, summed over replicas, beside the loss."""
-        return self._both(self._program.observed_loss, params, batch, seen=PartitionSpec(DIE))
+        return self._both(self._program.observed_loss, params, batch, seen=PartitionSpec(STAGE))
 
     def penalized_loss_and_gradient(
         self, params: PyTree, batch: Batch, state: Float[Array, " die"]
     ) -> tuple[Seen, PyTree]:
         """The same, the gradient being that of the loss and the pressure; `state` is that of the pressure."""
-        whole, die = PartitionSpec(), PartitionSpec(DIE)
+        whole, die = PartitionSpec(), PartitionSpec(STAGE)
 
         def both(params: PyTree, batch: Batch, state: Array) -> tuple[Seen, PyTree]:
             (_, seen), gradient = jax.value_and_grad(self._program.penalized_loss, has_aux=True)(params, batch, state)
@@ -109,20 +111,20 @@ class Task:
 
     def teacher_logits(self, params: PyTree, batch: Batch, weight: float) -> Float[Array, "die *batch classes"]:
         """The targets that this model, as a teacher of that weight, gives `Distilled`; they stay on the last stage."""
-        out_spec = PartitionSpec(DIE, *self._row_spec)
+        out_spec = PartitionSpec(STAGE, *self._row_spec)
         return self._shard(lambda p, b: self._program.teacher_logits(p, b, weight), params, batch, out_spec)
 
     def evaluate(self, params: PyTree, batch: Batch) -> tuple[Scores, Telemetry]:
         """How each row did, and what left each die, `[die]`."""
-        return self._shard(self._program.evaluate, params, batch, (self._row_spec, PartitionSpec(DIE)))
+        return self._shard(self._program.evaluate, params, batch, (self._row_spec, PartitionSpec(STAGE)))
 
     def not_finite(self, params: PyTree, batch: Batch) -> Int[Array, " die"]:
         """How many numbers of the stream that leaves each die are NaN or infinite."""
-        return self._shard(self._program.not_finite, params, batch, PartitionSpec(DIE))
+        return self._shard(self._program.not_finite, params, batch, PartitionSpec(STAGE))
 
     def spikes(self, params: PyTree, batch: Batch) -> tuple[Integer[Array, "batch ... channels"], ...]:
         """The spikes that leave each die, summed over microbatches (so: give one); the last sends none."""
-        out_spec = PartitionSpec(DIE, *self._row_spec[1:])
+        out_spec = PartitionSpec(STAGE, *self._row_spec[1:])
         each = self._shard(self._program.spikes, params, batch, out_spec)
         return tuple(spikes[die] for die, spikes in enumerate(each))
 
@@ -132,11 +134,11 @@ class Task:
 
     @property
     def _has_data(self) -> bool:
-        return data.AXIS in self.mesh.shape
+        return DATA in self.mesh.shape
 
     @property
     def _row_spec(self) -> PartitionSpec:
-        return PartitionSpec(None, data.AXIS) if self._has_data else PartitionSpec()
+        return PartitionSpec(None, DATA) if self._has_data else PartitionSpec()
 
     def _on_mesh(self, spec: PartitionSpec) -> PartitionSpec:
         return PartitionSpec(*(axis if axis in self.mesh.shape else None for axis in spec))
@@ -144,7 +146,7 @@ class Task:
     def _batch_specs(self, batch: Batch) -> Batch:
         row = self._row_spec
         taught = isinstance(batch.labels, Distilled)
-        return Batch(row, Distilled(row, PartitionSpec(DIE, *row)) if taught else row)  # pyright: ignore[reportArgumentType]
+        return Batch(row, Distilled(row, PartitionSpec(STAGE, *row)) if taught else row)  # pyright: ignore[reportArgumentType]
 
     def _shard(self, function: Callable, params: PyTree, batch: Batch, out_specs: Any) -> Any:
         specs = (self.specs(params), self._batch_specs(batch))
@@ -158,19 +160,19 @@ class Task:
             if not self._has_data:
                 (_, found), gradient = jax.value_and_grad(loss, has_aux=True)(params, batch)
                 return found, gradient
-            local = jax.tree.map(lambda p: as_varying(p, (data.AXIS,)), params)
+            local = jax.tree.map(lambda p: as_varying(p, (DATA,)), params)
             (_, (nats, aux)), gradient = jax.value_and_grad(loss, has_aux=True)(local, batch)
             return (self._mean(nats), aux), self._of_replicas(gradient)
 
-        gradient_specs = data.rows(specs) if self.averages_spikes else specs
+        gradient_specs = data_parallel.rows(specs) if self.averages_spikes else specs
         return self._shard(run, params, batch, ((PartitionSpec(), seen), gradient_specs))
 
     def _of_replicas(self, gradient: PyTree) -> PyTree:
         """Their mean, or a row of each."""
         if self.averages_spikes:
             return jax.tree.map(lambda g: g[None], gradient)
-        with jax.named_scope(data.SCOPE):
-            return lax.pmean(gradient, data.AXIS)
+        with jax.named_scope(data_parallel.SCOPE):
+            return lax.pmean(gradient, DATA)
 
     def _mean(self, loss: Array) -> Array:
-        return lax.pmean(loss, data.AXIS) if self._has_data else loss
+        return lax.pmean(loss, DATA) if self._has_data else loss

@@ -23,7 +23,7 @@ from snap_jax._compat import as_varying, varying_axes
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.codecs.codec import Codec
 from snap_jax.errors import UsageError
-from snap_jax.parallel.partition import AXIS as AXIS
+from snap_jax.parallel.mesh import TENSOR
 from snap_jax.parallel.partition import names_of, split_of
 from snap_jax.parallel.partition import specs as specs
 
@@ -99,17 +99,17 @@ class Divided(Region):
     def enter(self, tree):
         """The same; its cotangents are added as `grad_codec` says."""
         with jax.named_scope("boundary"):
-            return spread(tree, AXIS, self.boundary.grad_codec)
+            return spread(tree, TENSOR, self.boundary.grad_codec)
 
     def share(self, x):
         """The channels of this chip; moves nothing."""
-        size = x.shape[-1] // lax.axis_size(AXIS)
-        return lax.dynamic_slice_in_dim(x, lax.axis_index(AXIS) * size, size, -1)
+        size = x.shape[-1] // lax.axis_size(TENSOR)
+        return lax.dynamic_slice_in_dim(x, lax.axis_index(TENSOR) * size, size, -1)
 
     def leave(self, partial):
         """The coded sum over chips."""
         with jax.named_scope("boundary"):
-            return total(partial, AXIS, self.boundary.codec, self.boundary.grad_codec)
+            return total(partial, TENSOR, self.boundary.codec, self.boundary.grad_codec)
 
 
 def spread(tree: T, axis_name: str, grad_codec: Codec | None) -> T:
@@ -199,7 +199,7 @@ def divide(model: T, chips: int, codec: Codec | None, grad_codec: Codec | None =
     for path, module in modules.items():
         if isinstance(module, Region):
             setattr(modules[path[:-1]], str(path[-1]), Divided(module.features, codec, grad_codec, chips=chips))
-        if isinstance(module, nnx.GroupNorm) and AXIS in split_of((*map(str, path), "scale")):
+        if isinstance(module, nnx.GroupNorm) and TENSOR in split_of((*map(str, path), "scale")):
             _divide_groups(module, path, chips)
         if isinstance(module, nnx.Conv) and module.feature_group_count > 1:
             module.feature_group_count //= chips  # depthwise: each channel is a group

@@ -22,8 +22,8 @@ from scipy import special
 from snap_jax.codecs.codec import Codec
 from snap_jax.encodings import Count, Ternary
 from snap_jax.parallel.error_feedback import ErrorFeedbackState, Sizes, error_feedback
+from snap_jax.parallel.mesh import DATA
 
-AXIS = "data"
 SCOPE = "gradients"  # of `jax.named_scope`, around what averages them
 
 
@@ -43,7 +43,7 @@ def compressed_mean(
     Raises:
       UsageError: if spikes of the codec do not add up.
     """
-    feedback = error_feedback(codec, AXIS, sizes=sizes)
+    feedback = error_feedback(codec, DATA, sizes=sizes)
 
     def init(params: PyTree) -> ErrorFeedbackState:
         alone = specs(params)
@@ -95,4 +95,4 @@ def rows(specs: PyTree) -> PyTree:
     >>> rows({"kernel": PartitionSpec(None, "tensor")})
     {'kernel': P('data', None, 'tensor')}
     """
-    return jax.tree.map(lambda spec: PartitionSpec(AXIS, *spec), specs)
+    return jax.tree.map(lambda spec: PartitionSpec(DATA, *spec), specs)
