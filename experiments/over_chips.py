@@ -21,7 +21,8 @@ from snap_jax.boundary.side_information import token_bits
 from snap_jax.models import pipeline_stages
 from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.parallel.pipeline import pipeline
-from snap_jax.traffic import Traffic, compiled_traffic
+from snap_jax.traffic import Traffic
+from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.wires import Rans
 
 AXIS = "stage"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from experiments.sweeps import load
 from experiments.ways import Trial, find
-from snap_jax.cost import HOROWITZ_45NM, Count, Joules, Operations, Range, Report, Seconds, named, price
+from snap_jax.cost import HOROWITZ_45NM, Joules, OperationCount, Operations, Range, Report, Seconds, named, price
 from snap_jax.cost.compare import ratio, span
 from snap_jax.traffic import Traffic
 
@@ -43,7 +43,7 @@ def operations(line: dict) -> Operations:
     A multiply-accumulate becomes an accumulate at each tick at which a neuron fires, all of them: also those that in
     truth are fed by real numbers, which favours the SNN. Ticks that lie in the batch are counted already.
     """
-    counted = Operations(tuple(Count(kind, dtype, times) for kind, dtype, times in line["operations"]))
+    counted = Operations(tuple(OperationCount(kind, dtype, times) for kind, dtype, times in line["operations"]))
     if not line["way"]["ticks"]:
         return counted
     return counted.spiking(line["inner_rate"], 1 if line["task"] == "digits" else line["way"]["ticks"])

@@ -27,5 +27,5 @@ from snap_jax.cost.units import Joules as Joules
 from snap_jax.cost.units import Range as Range
 from snap_jax.cost.units import Seconds as Seconds
 from snap_jax.cost.workload import Workload as Workload
-from snap_jax.traffic.operations import Count as Count
+from snap_jax.traffic.operations import OperationCount as OperationCount
 from snap_jax.traffic.operations import Operations as Operations

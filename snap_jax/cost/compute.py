@@ -28,8 +28,8 @@ class ComputeUnit:
       pj_per_byte: energy of a byte read from or written to memory; None leaves memory out, and the report
         says so.
 
-    >>> from snap_jax.traffic.operations import Count
-    >>> print(HOROWITZ_45NM.energy(Operations((Count("mac", "float32", 1e6),))))
+    >>> from snap_jax.traffic.operations import OperationCount
+    >>> print(HOROWITZ_45NM.energy(Operations((OperationCount("mac", "float32", 1e6),))))
     4.6 µJ
     """
 

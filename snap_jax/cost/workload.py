@@ -17,7 +17,7 @@ from typing import Literal, final
 
 from snap_jax.cost.errors import CostError
 from snap_jax.cost.units import Number
-from snap_jax.traffic.operations import Count, Operations
+from snap_jax.traffic.operations import OperationCount, Operations
 from snap_jax.traffic.transfer import Traffic, Transfer
 
 Layout = Literal["tensor", "pipeline"]
@@ -49,7 +49,7 @@ class Workload:
       chips: chips that share the model.
       bits: of a dense element on the wire.
       firing_rate: of spikes at the boundaries (hybrid), and everywhere (spiking).
-      ticks: of the spiking form; the hybrid sends one tick.
+      time_steps: of the spiking form; the hybrid sends one tick.
       bandwidth: factor on the bandwidth of every link.
       layout: how the model is split.
       dtype: of the arithmetic, as the compute unit names it.
@@ -62,7 +62,7 @@ class Workload:
     chips: int = 4
     bits: Number = 16
     firing_rate: Number = 0.1
-    ticks: int = 4
+    time_steps: int = 4
     bandwidth: Number = 1.0
     layout: Layout = "tensor"
     dtype: str = "float32"
@@ -71,17 +71,17 @@ class Workload:
     def operations(self, variant: Variant) -> Operations:
         """Count what one run computes, all chips together."""
         macs = 12 * self.width**2 * self.tokens * self.depth
-        dense = Operations((Count("mac", self.dtype, macs),))
-        return dense.spiking(self.firing_rate, self.ticks) if variant == "spiking" else dense
+        dense = Operations((OperationCount("mac", self.dtype, macs),))
+        return dense.spiking(self.firing_rate, self.time_steps) if variant == "spiking" else dense
 
     def traffic(self, variant: Variant) -> Traffic:
         """List what one run moves: dense elements, or spikes (every tick of them when all is spiking)."""
         if variant == "dense":
             return self._moves(self.bits, None)
-        ticks = self.ticks if variant == "spiking" else 1
+        time_steps = self.time_steps if variant == "spiking" else 1
         # Sums of ternary spikes over n chips take one of 2n + 1 values.
         sums = math.ceil(math.log2(2 * self.chips + 1))
-        return self._moves(spike_bits(self.firing_rate) * ticks, sums * ticks)
+        return self._moves(spike_bits(self.firing_rate) * time_steps, sums * time_steps)
 
     def _moves(self, bits: Number, sum_bits: Number | None) -> Traffic:
         if self.layout == "pipeline":

@@ -17,7 +17,6 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PyTree
-from scipy import special
 
 from snap_jax.codecs.codec import Codec
 from snap_jax.encodings import Count, Ternary
@@ -82,6 +81,8 @@ def codec_for(link: Codec | None) -> Codec | None:
 
 def _best_step(limit: int) -> float:
     """The step, in mean sizes, at which `clip(round(x / step), -limit, limit) step` is closest to a unit normal x."""
+    from scipy import special  # slow to import, and only needed here
+
     x = special.ndtri((np.arange(2000) + 0.5) / 2000)
     steps = np.geomspace(0.01, 2.0, 1000)
     spikes = np.clip(np.round(x / steps[:, None]), -limit, limit)

@@ -24,7 +24,7 @@ from jax.extend import core
 from jax.interpreters import partial_eval
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic.operations import Count, Kind, Operations
+from snap_jax.traffic.operations import Kind, OperationCount, Operations
 from snap_jax.traffic.trip_count import open_jaxpr, trip_count
 
 _ADDS = {"add", "sub", "neg", "add_any"}
@@ -50,7 +50,7 @@ def count(fn: Callable[..., Any]) -> Callable[..., Operations]:
 
     >>> x = jax.numpy.ones((2, 3))
     >>> count(lambda w: x @ w)(jax.numpy.ones((3, 4))).counts
-    (Count(kind='mac', dtype='float32', times=24),)
+    (OperationCount(kind='mac', dtype='float32', times=24),)
     """
 
     def counted(*args: Any, **kwargs: Any) -> Operations:
@@ -106,7 +106,7 @@ def _size(operations: Operations) -> int | float:
 def _leaf(eqn: core.JaxprEqn) -> Operations:
     moved = sum(_bytes(v.aval) for v in (*eqn.invars, *eqn.outvars))
     kind, times, dtype = _arithmetic(eqn)
-    counts = (Count(kind, dtype, times),) if times else ()
+    counts = (OperationCount(kind, dtype, times),) if times else ()
     return Operations(counts, moved)
 
 

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic import Traffic, compiled_traffic
+from snap_jax.traffic import Traffic
+from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.training.config import Settings
 from snap_jax.training.config.settings import TICKS
 from snap_jax.training.init_from import settings_of

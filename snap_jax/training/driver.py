@@ -12,7 +12,8 @@ from jaxtyping import PyTree
 
 from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.errors import UsageError
-from snap_jax.traffic import Traffic, compiled_traffic
+from snap_jax.traffic import Traffic
+from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.training import checkpoints, run_dir
 from snap_jax.training.atomic_io import full_disk_explained, write_atomically
 from snap_jax.training.config import Settings, command, written_settings

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from snap_jax.boundary.channel_pruning import Frozen, freeze, silence
 from snap_jax.models import pipeline_stages
-from snap_jax.traffic import compiled_traffic
+from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.training.tasks.assemble import on_host
 from snap_jax.training.tasks.losses import Batch
 from snap_jax.training.tasks.task import Task

@@ -11,7 +11,6 @@ import functools
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.cluster.vq
 
 PRECISION = 12
 TOTAL = 2**PRECISION
@@ -34,7 +33,9 @@ def fit(counts, most: int = 128) -> Rows:
     """
     shares = (np.asarray(counts, np.float64) + 0.1) / (np.asarray(counts).sum(-1, keepdims=True) + 0.1 * len(counts[0]))
     if len(shares) > most:
-        shares = np.exp2(scipy.cluster.vq.kmeans2(np.log2(shares), most, minit="++", rng=0)[0])
+        from scipy.cluster import vq  # slow to import, and only needed here
+
+        shares = np.exp2(vq.kmeans2(np.log2(shares), most, minit="++", rng=0)[0])
     rounded = 1 + np.floor(shares / shares.sum(-1, keepdims=True) * (TOTAL - shares.shape[1])).astype(int)
     rounded[np.arange(len(rounded)), rounded.argmax(1)] += TOTAL - rounded.sum(1)
     return tuple(sorted(set(map(tuple, rounded.tolist())), reverse=True))

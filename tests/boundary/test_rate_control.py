@@ -29,7 +29,7 @@ from snap_jax.boundary.rate_control import (
 from snap_jax.boundary.transform import LearnedTransform
 from snap_jax.models import pipeline_stages, rwkv
 from snap_jax.parallel.mesh import auto_mesh
-from snap_jax.traffic import compiled_traffic
+from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.training import pruning
 from snap_jax.training.boundary_setup import budget_of
 from snap_jax.training.config import LanguageConfig

@@ -15,7 +15,9 @@ from jax.sharding import PartitionSpec as P
 import snap_jax as snap
 from snap_jax._compat import as_varying
 from snap_jax.parallel.mesh import auto_mesh
-from snap_jax.traffic import assert_no_float_collectives, collective_traffic, compiled_traffic
+from snap_jax.traffic.check import assert_no_float_collectives
+from snap_jax.traffic.hlo import compiled_traffic
+from snap_jax.traffic.jaxpr import collective_traffic
 from tests.support.programs import (
     ENCODINGS,
     MOVES,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snap_jax.cost import HOROWITZ_45NM, CostError, Count, Operations, Range
+from snap_jax.cost import HOROWITZ_45NM, CostError, OperationCount, Operations, Range
+from snap_jax.errors import UsageError
 from snap_jax.traffic.operations import KINDS
 
 dtypes = st.sampled_from(["int8", "int32", "float16", "float32"])
@@ -14,7 +15,7 @@ counts = st.lists(st.tuples(st.sampled_from(KINDS[:4]), dtypes, st.integers(0, 1
 
 
 def operations(several):
-    return Operations(tuple(Count(*one) for one in several), bytes_moved=len(several))
+    return Operations(tuple(OperationCount(*one) for one in several), bytes_moved=len(several))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def operations(several):
     ],
 )
 def test_the_table_of_horowitz(kind, dtype, picojoules):
-    energy = HOROWITZ_45NM.energy(Operations((Count(kind, dtype, 1e12),)))
+    energy = HOROWITZ_45NM.energy(Operations((OperationCount(kind, dtype, 1e12),)))
     assert list(energy) == pytest.approx(picojoules)
 
 
@@ -51,19 +52,19 @@ def test_counts_and_energies_add(first, second):
 
 @settings(deadline=None)
 @given(counts, st.floats(0, 1), st.integers(1, 16))
-def test_spiking_changes_macs_and_nothing_else(several, rate, ticks):
+def test_spiking_changes_macs_and_nothing_else(several, rate, time_steps):
     dense = operations(several)
-    spiking = dense.spiking(rate, ticks)
+    spiking = dense.spiking(rate, time_steps)
     assert spiking.times("mac") == 0
-    expected = dense.times("mac") * rate * ticks + dense.times("accumulate") * ticks
+    expected = dense.times("mac") * rate * time_steps + dense.times("accumulate") * time_steps
     assert spiking.times("accumulate") == pytest.approx(expected)
     for kind in ("add", "multiply", "other"):
-        assert spiking.times(kind) == dense.times(kind) * ticks
+        assert spiking.times(kind) == dense.times(kind) * time_steps
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("other", "float32"), ("mac", "bfloat16"), ("add", "float64")])
 def test_what_has_no_figure_is_refused_until_it_is_left_out(kind, dtype):
-    work = Operations((Count("mac", "float32", 10), Count(kind, dtype, 7)))
+    work = Operations((OperationCount("mac", "float32", 10), OperationCount(kind, dtype, 7)))
     with pytest.raises(CostError, match=f"7 x {kind} {dtype} on 'Horowitz 45 nm'.*unit.split"):
         HOROWITZ_45NM.energy(work)
     known, left_out = HOROWITZ_45NM.split(work)
@@ -76,12 +77,12 @@ def test_memory_costs_what_it_is_given():
     assert list(unit.energy(Operations((), bytes_moved=10**12))) == pytest.approx([1, 2])
 
 
-@pytest.mark.parametrize(("rate", "ticks"), [(-0.1, 1), (1.1, 1), (0.5, 0)])
-def test_impossible_spiking_is_refused(rate, ticks):
-    with pytest.raises(CostError, match=f"firing_rate={rate}, ticks={ticks}"):
-        Operations().spiking(rate, ticks)
+@pytest.mark.parametrize(("rate", "time_steps"), [(-0.1, 1), (1.1, 1), (0.5, 0)])
+def test_impossible_spiking_is_refused(rate, time_steps):
+    with pytest.raises(UsageError, match=f"firing_rate={rate}, time_steps={time_steps}"):
+        Operations().spiking(rate, time_steps)
 
 
 def test_negative_counts_are_refused():
-    with pytest.raises(CostError, match="times >= 0"):
-        Count("mac", "float32", -1)
+    with pytest.raises(UsageError, match="times >= 0"):
+        OperationCount("mac", "float32", -1)

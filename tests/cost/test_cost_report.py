@@ -12,7 +12,7 @@ from snap_jax.cost import (
     Chain,
     Comparison,
     CostError,
-    Count,
+    OperationCount,
     Operations,
     Range,
     Ring,
@@ -29,7 +29,7 @@ BACK = Transfer("psum", ("die",), 4, "float32", 64_000, times=6, path="block", d
 SHIFT = Transfer("ppermute", ("die",), 4, "uint8", 64_000, pairs=3)
 TRAFFIC = Traffic((GATHER, BACK, SHIFT))
 UNIT = dataclasses.replace(HOROWITZ_45NM, tera_ops_per_s=Range(1, 2))
-MACS = Operations((Count("mac", "float32", 10**9),))
+MACS = Operations((OperationCount("mac", "float32", 10**9),))
 
 
 def on(link, kind=Ring, **changes):
@@ -163,7 +163,7 @@ def test_a_share_of_nothing_is_refused():
 
 
 def test_compute_without_a_figure_is_missed():
-    exp = Operations((Count("other", "float32", 10),))
+    exp = Operations((OperationCount("other", "float32", 10),))
     report = price(TRAFFIC, on(links.UCIE_STANDARD, compute=HOROWITZ_45NM), exp)
     assert (report.has_energy, report.has_latency) == (False, False)
     with pytest.raises(CostError, match="10 x other float32"):

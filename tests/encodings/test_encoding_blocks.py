@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 import snap_jax as snap
 from snap_jax.encodings.integer import round_up, widen
 from snap_jax.parallel.mesh import auto_mesh
-from snap_jax.traffic import collective_traffic
+from snap_jax.traffic.jaxpr import collective_traffic
 from tests.support.programs import sample
 
 

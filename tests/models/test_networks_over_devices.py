@@ -15,7 +15,8 @@ from snap_jax.models.param_packing import split_dimension
 from snap_jax.parallel import tensor_parallel
 from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.parallel.partition import split_of
-from snap_jax.traffic import collective_traffic, compiled_traffic
+from snap_jax.traffic.hlo import compiled_traffic
+from snap_jax.traffic.jaxpr import collective_traffic
 from snap_jax.training import result_json
 from snap_jax.training.tasks import assemble, hetero_per_device
 from snap_jax.training.tasks.layout import Layout

@@ -14,7 +14,7 @@ from snap_jax.codecs.link_spec import parse_link
 from snap_jax.models import pipeline_stages, rwkv
 from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.parallel.pipeline import pipeline
-from snap_jax.traffic import compiled_traffic
+from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.training.language import next_token
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout

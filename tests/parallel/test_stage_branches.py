@@ -11,7 +11,9 @@ from jax.sharding import PartitionSpec as P
 from snap_jax._compat import as_varying
 from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.parallel.stage_branches import each_its_own, while_busy
-from snap_jax.traffic import Transfer, branch_scopes, collective_traffic, compiled_traffic
+from snap_jax.traffic import Transfer, branch_scopes
+from snap_jax.traffic.hlo import compiled_traffic
+from snap_jax.traffic.jaxpr import collective_traffic
 
 DIES, SIZES = 2, (8, 24)  # numbers that each die sums, over two chips, in two replicas of all
 

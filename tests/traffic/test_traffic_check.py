@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic import FloatCollectiveError, assert_no_float_collectives
+from snap_jax.traffic.check import FloatCollectiveError, assert_no_float_collectives
 
 ROWS = P("x")
 X = jnp.ones((8, 16))

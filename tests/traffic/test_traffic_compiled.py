@@ -10,7 +10,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic import collective_traffic, compiled_traffic
+from snap_jax.traffic.hlo import compiled_traffic
+from snap_jax.traffic.jaxpr import collective_traffic
 from tests.support.traffic_meshes import ROWS, mesh_of, sharded
 
 SHIFT = ((0, 1), (1, 2), (2, 3), (3, 0))

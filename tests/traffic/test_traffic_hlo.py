@@ -8,7 +8,8 @@ import textwrap
 import pytest
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic import Transfer, compiled_traffic
+from snap_jax.traffic import Transfer
+from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.traffic.hlo_text import parse_array, parse_instruction
 from snap_jax.traffic.replica_groups import axes_of, replica_groups
 from tests.support.traffic_meshes import mesh_of

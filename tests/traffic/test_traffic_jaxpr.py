@@ -8,8 +8,9 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic import Traffic, Transfer, collective_traffic, compiled_traffic
-from snap_jax.traffic.jaxpr import traffic_of
+from snap_jax.traffic import Traffic, Transfer
+from snap_jax.traffic.hlo import compiled_traffic
+from snap_jax.traffic.jaxpr import collective_traffic, traffic_of
 
 X = jnp.ones((8, 16), jnp.float32)  # one row on each of 8 devices: float32[1,16], 64 bytes
 ROW = 64

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic import Meter, interface, interface_bytes
+from snap_jax.traffic import interface
+from snap_jax.traffic.interface import Meter, interface_bytes
 
 COUNTERS = """\
 Inter-|   Receive                            |  Transmit

@@ -10,7 +10,7 @@ import pytest
 
 from snap_jax import training
 from snap_jax.errors import UsageError
-from snap_jax.traffic import compiled_traffic
+from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.training import checkpoints, lifecycle, run_dir
 from snap_jax.training.config import LanguageConfig, VisionConfig
 from snap_jax.training.distillation import teacher_of

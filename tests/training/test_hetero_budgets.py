@@ -15,7 +15,7 @@ from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.boundary.transform import LearnedTransform
 from snap_jax.models import pipeline_stages, resnet
 from snap_jax.models.hetero_stages import Layers
-from snap_jax.traffic import compiled_traffic
+from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.training import checkpoints, pruning, result_json, run_dir, state
 from snap_jax.training.config import VisionConfig
 from snap_jax.training.optimizers import optimizer

@@ -13,7 +13,7 @@ from flax import nnx
 
 from snap_jax import cli, training
 from snap_jax.models import efficientnet, pipeline_stages, resnet
-from snap_jax.traffic import collective_traffic
+from snap_jax.traffic.jaxpr import collective_traffic
 from snap_jax.training import checkpoints, result_json, run_dir
 from snap_jax.training.config import VisionConfig, read_settings
 from tests.support.idx_files import write_idx

@@ -13,7 +13,8 @@ from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
 from snap_jax import Bitmap, Codec, Events, Ladder, Packed, Ternary, UsageError
-from snap_jax.traffic import collective_traffic, compiled_traffic
+from snap_jax.traffic.hlo import compiled_traffic
+from snap_jax.traffic.jaxpr import collective_traffic
 
 TERNARY = range(-1, 2)
 RUNGS = (Events(0.02), Bitmap(0.3), Packed())

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 import snap_jax as snap
 from snap_jax import Packed, Rans, UsageError
 from snap_jax.parallel.mesh import auto_mesh
-from snap_jax.traffic import compiled_traffic
+from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.wires import frequency_tables, interleaved_ans
 from tests.support.programs import PAIRS, assert_same, both
 
