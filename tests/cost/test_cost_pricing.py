@@ -249,7 +249,12 @@ def test_cost_imports_no_jax():
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
                 assert name.split(".")[0] not in ("jax", "jaxlib", "flax", "optax", "sanafe"), (path.name, name)
-                allowed = ("snap_jax.cost", "snap_jax.errors", "snap_jax.traffic.transfer", "snap_jax.traffic.operations")
+                allowed = (
+                    "snap_jax.cost",
+                    "snap_jax.errors",
+                    "snap_jax.traffic.transfer",
+                    "snap_jax.traffic.operations",
+                )
                 assert not name.startswith("snap_jax") or name.startswith(allowed), (path.name, name)
 
 
