@@ -19,7 +19,7 @@ from experiments.points import Point, codec_of, pressure_of, reads_tokens, task_
 from snap_jax.boundary import rate_control
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.boundary.calibrate import calibrate, fit_wire
-from snap_jax.boundary.transform import LearnedTransform
+from snap_jax.boundary.transforms import LearnedTransform
 from snap_jax.codecs.link_spec import parse_link
 from snap_jax.wires import Wire
 

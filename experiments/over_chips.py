@@ -70,7 +70,7 @@ def training_step(model: tasks.Cut, microbatches: Array, *, tokens: Rans | None)
 
 
 def _divided(model: tasks.Cut):
-    boundaries = list(model.boundaries) or [Boundary(None, 1) for _ in model.net.blocks[1:]]
+    boundaries = list(model.boundaries) or [Boundary(None, model.net.width(1)) for _ in model.net.blocks[1:]]
     return pipeline_stages.split(model.net, [*boundaries, nnx.clone(boundaries[-1])])
 
 

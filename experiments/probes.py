@@ -19,7 +19,7 @@ from experiments.frontier import trained
 from experiments.pareto import FILE, spikes
 from experiments.points import task_of
 from experiments.sweeps import keep_programs
-from snap_jax.boundary.token_groups import Order, loudness
+from snap_jax.boundary.transforms.token_groups import TokenGroups, residual_norms
 
 SEGMENTS = (4, 8, 16)
 CLASSES = 4
@@ -51,9 +51,9 @@ def by_channel(symbols: np.ndarray, width: int) -> float:
 
 def told_apart(symbols: Rows, z: Rows, tokens: np.ndarray, token_groups: int, width: int) -> float:
     """The same with a table for each channel of each segment of tokens that are alike (`ordering`)."""
-    order, half = Order(token_groups, 256), len(z) // 2
-    order.loudness[...] = loudness(jnp.asarray(z[:half]), jnp.asarray(tokens[:half]), 256)
-    rows = np.asarray(order.arrange(jnp.asarray(symbols[half:], jnp.float32), jnp.asarray(tokens[half:])))
+    order, half = TokenGroups(z.shape[-1], token_groups), len(z) // 2
+    order.residual_norm[...] = residual_norms(jnp.asarray(z[:half]), jnp.asarray(tokens[:half]), 256)
+    rows = np.asarray(order.prepare(jnp.asarray(symbols[half:], jnp.float32), jnp.asarray(tokens[half:])))
     return by_channel(rows, width) / symbols[half:, :, 0].size
 
 
@@ -84,7 +84,7 @@ def crossed(model: tasks.Cut, task: tasks.Task) -> tuple[np.ndarray, list[Crosse
     def one(model: tasks.Cut, inputs: jax.Array, context: jax.Array) -> list[Crossed]:
         _, sent, _ = model(inputs, context)
         pairs = [(b, b.codec, z) for b, z in zip(model.boundaries, sent, strict=True) if b.codec is not None]
-        return [Crossed(z, c.spikes(z), c.quantize(z) + b.receiver.predictor(context)) for b, c, z in pairs]
+        return [Crossed(z, c.spikes(z), c.quantize(z) + b.receiver.links[1].predict(context)) for b, c, z in pairs]
 
     batches = [one(model, inputs, context) for inputs, _, context in task.heldout]
     tokens = np.concatenate([np.asarray(context) for _, _, context in task.heldout])

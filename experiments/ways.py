@@ -21,7 +21,6 @@ from experiments.inside import firing_rate
 from experiments.measuring import measure
 from experiments.points import Point
 from experiments.sweeps import load
-from snap_jax.codecs.link_spec import parse_link
 from snap_jax.models.rwkv import RWKV
 from snap_jax.traffic.count_operations import count
 
@@ -101,7 +100,7 @@ def over_four_chips(model: tasks.Cut, trial: Trial) -> dict:
     inputs, reads = _inputs(trial), trial.way.context_tokens > 0
     tokens = task_of(trial).token_wire if reads else None
     for boundary in over_chips.coarse(model).boundaries:
-        boundary.grad_codec = nnx.static(parse_link("bf16"))
+        boundary.set_grad_codec("bf16")
     whole, logits = over_chips.forward(model, inputs, tokens=tokens)
     alone = nnx.jit(lambda model, x: model(x, x if reads else None)[0])
     least = inputs[:1, :1, :1] if trial.task == "text" else inputs[:1, :1]

@@ -1,174 +1,207 @@
-"""Boundary: where a tensor leaves the chip.
+"""Boundary: the place in a model where a tensor leaves the device.
 
-Law: a model with boundaries computes the same on one chip, where a boundary only quantises, as over many, where it
-sends (laws 2 and 6).
+Invariant: a model with boundaries computes the same on one device, where a boundary only quantizes, as over many,
+where it sends.
 """
 
 import dataclasses
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from snap_jax import collectives
+from snap_jax.boundary.learned_codec import Constant, Threshold, assemble, take_apart
 from snap_jax.boundary.telemetry import Telemetry, observe
-from snap_jax.boundary.transform import LearnedTransform, Receiver, Sender
+from snap_jax.boundary.transforms import Chain, PrunedChannels, TransformMaker, chain
 from snap_jax.codecs.codec import Codec
+from snap_jax.codecs.link_spec import parse_link
 from snap_jax.collectives.scale_exchange import handshake
-from snap_jax.encodings import Count
+from snap_jax.errors import UsageError
 from snap_jax.wires import Wire
 
 
 class Boundary(nnx.Module):
-    """The place in a model where a tensor leaves the chip; owns the learnable threshold, one per channel.
+    """A codec whose arrays are learned, and a chain of transforms around it.
 
-    `threshold = exp(log_threshold)`: always positive, and a step of the optimizer changes it by a ratio.
+    Each array of the encoding is an `nnx.Param`; a threshold is one number per channel, kept as its logarithm
+    (`Threshold`), so it stays positive. Of the transforms there are two copies: `sender`, which prepares, and
+    `receiver`, which restores. In a pipeline the receiver lives on the next device.
 
     Args:
-      codec: what to send instead of floats; `None` sends floats. The threshold it comes with is where learning starts.
-      features: size of the last axis of what crosses.
-      grad_codec: how the cotangent crosses back; `None` sends it as it is.
-      transform: what is learned around the codec: a basis, a mean, a prediction (`innovation`); `None` sends `x`
-      itself.
-      rngs: for the predictor.
+      codec: what to send instead of floats, e.g. `"count:3"`; `None` sends floats. Learning starts at its thresholds.
+      features: size of the last axis of the tensor.
+      grad_codec: how the cotangent is sent back; `None` sends it as it is. Its arrays are not learned.
+      transform: `(features, rngs=) -> Transform`: what is applied before the codec and undone behind it, e.g.
+        `LearnedTransform(rank=20)`; `None` sends the tensor itself.
+      rngs: for the transforms; `nnx.Rngs(0)` without.
+
+    Raises:
+      UsageError: for a threshold that is not positive or does not fit the channels.
 
     >>> from snap_jax.encodings import Ternary
     >>> boundary = Boundary(Codec(Ternary(threshold=0.5)), features=3)
     >>> boundary(jnp.array([0.7, -0.1, -2.0])).tolist()
     [0.5, 0.0, -0.5]
+    >>> Boundary("count:3", features=64).log_threshold.shape
+    (64,)
     """
+
+    log_threshold: Threshold  # of an encoding with a threshold
 
     def __init__(
         self,
-        codec: Codec | None,
+        codec: Codec | str | None,
         features: int,
         *,
-        grad_codec: Codec | None = None,
-        transform: LearnedTransform | None = None,
+        grad_codec: Codec | str | None = None,
+        transform: TransformMaker | None = None,
         rngs: nnx.Rngs | None = None,
     ):
-        self._template = nnx.static(codec)
-        self.grad_codec = nnx.static(grad_codec)
         self.features = features
-        self.channels = transform.rank if transform else features
-        self.token_groups = transform.token_groups if transform else 1
-        self.live: tuple[int, ...] | None = nnx.static(None)
-        self.transform = nnx.static(transform)
-        if transform is not None:
-            rngs = rngs or nnx.Rngs(0)
-            self.sender, self.receiver = (
-                Sender(features, transform, rngs=rngs),
-                Receiver(features, transform, rngs=rngs),
-            )
-        if codec is not None and codec.encoding.threshold is not None:
-            shape = (self.channels,) if self.token_groups == 1 else (self.token_groups, self.channels)
-            start = jnp.broadcast_to(jnp.asarray(codec.encoding.threshold, jnp.float32), shape)
-            self.log_threshold = nnx.Param(jnp.log(start))
+        make, rngs = chain(transform) if transform else chain(), rngs or nnx.Rngs(0)
+        self.sender, self.receiver = make(features, rngs=rngs), make(features, rngs=rngs)
+        structure, params = take_apart(_parsed(codec), self.channels)
+        self._structure, self._names = nnx.static(structure), nnx.static(tuple(params))
+        for name, param in params.items():
+            setattr(self, name, param)
+        self.set_grad_codec(grad_codec)
 
     @property
     def codec(self) -> Codec | None:
-        """The codec with the threshold as learned so far."""
-        if self._template is None or self._template.encoding.threshold is None:
-            return self._template
-        threshold = jnp.exp(self.log_threshold[...])
-        live = threshold if self.live is None else threshold[..., jnp.asarray(self.live)]
-        encoding = self._template.encoding.with_threshold(live.reshape(-1))
-        return dataclasses.replace(self._template, encoding=encoding)
-
-    def lower_limit(self, limit: int) -> None:
-        """Lets an element fire at most `limit` spikes from now on; for a `Count`."""
-        assert self._template is not None
-        assert isinstance(self._template.encoding, Count)
-        encoding = dataclasses.replace(self._template.encoding, limit=limit)
-        self._template = nnx.static(dataclasses.replace(self._template, encoding=encoding))
-
-    def set_wire(self, wire: Wire) -> None:
-        """Sends the same spikes on another wire from now on."""
-        assert self._template is not None
-        self._template = nnx.static(dataclasses.replace(self._template, wire=wire))
+        """Return the codec with its arrays as learned so far."""
+        return assemble(self._structure, [getattr(self, name) for name in self._names])
 
     @property
-    def sent_channels(self) -> int:
-        """Size of the last axis of what is sent: of the basis, less what is frozen."""
-        return self.channels if self.live is None else len(self.live)
+    def grad_codec(self) -> Codec | None:
+        """Return how the cotangent is sent back."""
+        structure, numbers = self._grad
+        arrays = iter(self.grad_arrays)
+        return jax.tree.unflatten(structure, [next(arrays)[...] if n is None else n for n in numbers])
+
+    def set_grad_codec(self, codec: Codec | str | None) -> None:
+        """Send the cotangent back by another codec from now on."""
+        leaves, structure = jax.tree.flatten(_parsed(codec))
+        arrays = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
+        numbers = [None if array else leaf for leaf, array in zip(leaves, arrays, strict=True)]
+        self._grad = nnx.static((structure, tuple(numbers)))
+        self.grad_arrays = nnx.List([Constant(leaf) for leaf, array in zip(leaves, arrays, strict=True) if array])
+
+    def set_wire(self, wire: Wire) -> None:
+        """Send the same spikes on another wire from now on.
+
+        Raises:
+          UsageError: for a boundary that sends floats.
+        """
+        self._structure = nnx.static(jax.tree.structure(dataclasses.replace(self._spiking("set_wire"), wire=wire)))
+
+    def lower_limit(self, limit: int) -> None:
+        """Let an element fire at most `limit` spikes from now on.
+
+        Raises:
+          UsageError: unless the encoding has a higher limit.
+        """
+        codec = self._spiking("lower_limit")
+        lowered = dataclasses.replace(codec, encoding=dataclasses.replace(codec.encoding, limit=limit))  # pyright: ignore
+        self._structure = nnx.static(jax.tree.structure(lowered))
+
+    def prune(self, kept: Sequence[int]) -> None:
+        """Send only these channels from now on, and forget what was learned of the others."""
+        channels, index = self.channels, np.asarray(kept, np.int32)
+        for name in self._names:
+            param = getattr(self, name)
+            if param.shape == (channels,):
+                setattr(self, name, type(param)(param[...][index]))
+        for side in ("sender", "receiver"):
+            links = [*getattr(self, side).links, PrunedChannels(channels, kept)]
+            setattr(self, side, Chain(self.features, links))
+
+    @property
+    def thresholds(self) -> list[Threshold]:
+        """Return the parameters that are logarithms of thresholds; none where floats are sent."""
+        return [p for p in (getattr(self, name) for name in self._names) if isinstance(p, Threshold)]
+
+    @property
+    def channels(self) -> int:
+        """Return the size of the last axis of what is sent."""
+        return self.sender.channels
 
     @property
     def share(self) -> float:
-        """Numbers sent for each of the tensor."""
-        return self.sent_channels / self.features
+        """Return how many numbers are sent per number of the tensor."""
+        return self.sender.share
 
-    def prepare(self, x: Float[Array, "... features"], context: Array | None = None) -> Float[Array, "... wide"]:
-        """What is to be coded and sent of `x`: `sent_channels` numbers a vector, side by side for all segments."""
-        z = x if self.transform is None else self.sender(x, context)
-        z = z if self.live is None else z[..., jnp.asarray(self.live)]
-        return z if self.transform is None else self.sender.arrange(z, context)
+    def prepare(self, x: Float[Array, "... features"], context: Array | None = None) -> Float[Array, "... channels"]:
+        """Return what is to be coded and sent of `x`; `context` is what both sides know, e.g. token ids.
 
-    def restore(self, z: Float[Array, "... wide"], context: Array | None = None) -> Float[Array, "... features"]:
-        """What stands for `x`, where `z` arrived."""
-        z = z if self.transform is None else self.receiver.undo(z, context)
-        if self.live is not None:
-            silence = jnp.zeros_like(z, shape=(*z.shape[:-1], self.channels))
-            z = silence.at[..., jnp.asarray(self.live)].set(z)
-        return z if self.transform is None else self.receiver(z, context)
+        Raises:
+          UsageError: if `x` has another number of features.
+        """
+        if x.shape[-1:] != (self.features,):
+            raise UsageError(
+                f"Boundary: got shape {x.shape}, this boundary is for {self.features} features: "
+                f"use Boundary(..., features={x.shape[-1] if x.ndim else 1})"
+            )
+        return self.sender.prepare(x, context)
+
+    def restore(self, z: Float[Array, "... channels"], context: Array | None = None) -> Float[Array, "... features"]:
+        """Return what stands for `x`, where `z` has arrived."""
+        return self.receiver.restore(z, context)
 
     def __call__(self, x: Float[Array, "... features"], context: Array | None = None) -> Float[Array, "... features"]:
-        """What the other side will see; on one chip this is the boundary."""
+        """Return what the other side will see of `x`; on one device this is the boundary."""
         z = self.prepare(x, context)
         return self.restore(z if self.codec is None else self.codec.quantize(z), context)
 
-    def all_gather(self, x: Array, axis_name: str, *, axis: int = 0, tiled: bool = False) -> Array:
-        """Coded `all_gather`."""
-        with jax.named_scope("boundary"):
-            return collectives.all_gather(
-                x, axis_name, axis=axis, tiled=tiled, codec=self.codec, grad_codec=self.grad_codec
-            )
-
     def handshake(self, axis_name: str, perm: Sequence[tuple[int, int]]) -> Codec | None:
-        """The codec of who sends to this device along `perm`, for the `sender` of many `ppermute`s."""
+        """Return the codec of the device that sends to this one along `perm`, for the `sender_codec` of many sends."""
         with jax.named_scope("boundary"):
             return handshake(self.codec, axis_name, perm)
+
+    def send(
+        self, prepared: Array, axis_name: str, perm: Sequence[tuple[int, int]], *, sender_codec: Codec | None = None
+    ) -> Array:
+        """Send what `prepare` returned by a coded `ppermute`; what arrives is for the `restore` of another device."""
+        with jax.named_scope("boundary"):
+            return collectives.ppermute(
+                prepared, axis_name, perm, codec=self.codec, grad_codec=self.grad_codec, sender=sender_codec
+            )
 
     def ppermute(
         self, x: Array, axis_name: str, perm: Sequence[tuple[int, int]], *, context: Array | None = None
     ) -> Array:
-        """Coded `ppermute`; `context` is that of the sender, known here too."""
+        """Send `x` by a coded `ppermute`; `context` is that of the sender, known here too."""
         return self.restore(self.send(self.prepare(x, context), axis_name, perm), context)
 
-    def send(
-        self, prepared: Array, axis_name: str, perm: Sequence[tuple[int, int]], *, sender: Codec | None = None
-    ) -> Array:
-        """Coded `ppermute` of what `prepare` gave: what arrives is for the `restore` of another device."""
-        with jax.named_scope("boundary"):
-            return collectives.ppermute(
-                prepared, axis_name, perm, codec=self.codec, grad_codec=self.grad_codec, sender=sender
+    def all_gather(self, x: Array, axis_name: str, *, axis: int = 0, tiled: bool = False) -> Array:
+        """Send `x` by a coded `all_gather`; for a boundary without transforms, as all that follow."""
+        with self._plain("all_gather"):
+            return collectives.all_gather(
+                x, axis_name, axis=axis, tiled=tiled, codec=self.codec, grad_codec=self.grad_codec
             )
 
     def all_to_all(self, x: Array, axis_name: str, split_axis: int, concat_axis: int, *, tiled: bool = False) -> Array:
-        """Coded `all_to_all`."""
-        with jax.named_scope("boundary"):
+        """Send `x` by a coded `all_to_all`."""
+        with self._plain("all_to_all"):
             return collectives.all_to_all(
                 x, axis_name, split_axis, concat_axis, tiled=tiled, codec=self.codec, grad_codec=self.grad_codec
             )
 
-    def observe(self, x: Array, axis_name: str | None = None) -> Telemetry:
-        """What is to know of `x` as it crosses: `telemetry.observe` with the codec as learned so far."""
-        return observe(self.codec, x, axis_name)
-
     def psum(self, x: Array, axis_name: str, *, sum_codec: Codec | None = None) -> Array:
-        """Coded `psum`."""
-        with jax.named_scope("boundary"):
+        """Add `x` over devices by a coded `psum`."""
+        with self._plain("psum"):
             return collectives.psum(x, axis_name, codec=self.codec, sum_codec=sum_codec)
 
     def pmean(self, x: Array, axis_name: str, *, sum_codec: Codec | None = None) -> Array:
-        """Coded `pmean`."""
-        with jax.named_scope("boundary"):
+        """Average `x` over devices by a coded `pmean`."""
+        with self._plain("pmean"):
             return collectives.pmean(x, axis_name, codec=self.codec, sum_codec=sum_codec)
 
     def psum_scatter(self, x: Array, axis_name: str, *, scatter_dimension: int = 0, tiled: bool = False) -> Array:
-        """Coded `psum_scatter`."""
-        with jax.named_scope("boundary"):
+        """Add `x` over devices by a coded `psum_scatter`."""
+        with self._plain("psum_scatter"):
             return collectives.psum_scatter(
                 x,
                 axis_name,
@@ -177,3 +210,21 @@ class Boundary(nnx.Module):
                 codec=self.codec,
                 grad_codec=self.grad_codec,
             )
+
+    def observe(self, prepared: Array, axis_name: str | None = None) -> Telemetry:
+        """Count what is sent of what `prepare` returned: `telemetry.observe` with the codec as learned so far."""
+        return observe(self.codec, prepared, axis_name)
+
+    def _plain(self, name: str):
+        if self.sender.links:
+            raise UsageError(f"Boundary.{name}: applies no transforms: use ppermute, or no transform=")
+        return jax.named_scope("boundary")
+
+    def _spiking(self, name: str) -> Codec:
+        if self.codec is None:
+            raise UsageError(f"Boundary.{name}: this boundary sends floats: give it a codec")
+        return self.codec
+
+
+def _parsed(codec: Codec | str | None) -> Codec | None:
+    return parse_link(codec) if isinstance(codec, str) else codec

@@ -1,7 +1,7 @@
-"""Freezing: channels and ticks that do not earn their bits leave the wire for good.
+"""Channel pruning: channels that hardly ever fire are masked, then no longer sent.
 
-Law: a frozen boundary gives, bit for bit, what the silenced one gave; its payload is smaller, in the compiled program
-too, since what is frozen has no place in it.
+Invariant: a pruned boundary returns, bit for bit, what the masked one returned. Its payload is smaller, in the compiled
+program too.
 """
 
 import dataclasses
@@ -9,100 +9,89 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float
 
 from snap_jax.boundary.boundary import Boundary
-from snap_jax.encodings import Count
 from snap_jax.errors import UsageError
 
-_NEVER = 60.0  # log of a threshold that nothing reaches
+_NEVER = 60.0  # logarithm of a threshold that nothing reaches
 
 
 @dataclasses.dataclass(frozen=True)
-class Frozen:
-    """What was frozen: for reports.
+class Pruned:
+    """What was pruned, for reports.
 
     Attributes:
-      channels: how many there were, and how many are left.
-      limit: most spikes an element could fire before and can now; `None` where the encoding has no such limit.
+      channels: how many were sent before, and how many are sent now.
+      limit: the largest number of spikes per element before, and now.
     """
 
     channels: tuple[int, int]
-    limit: tuple[int, int] | None
+    limit: tuple[int, int]
 
 
-def silence(boundary: Boundary, channels: Sequence[int]) -> None:
-    """Raises the thresholds of these channels out of reach: they never fire again, whatever comes.
+def mask_channels(boundary: Boundary, channels: Sequence[int]) -> None:
+    """Raise the thresholds of these channels out of reach, so that they never fire again.
 
     Raises:
       UsageError: for a boundary without thresholds.
     """
-    if boundary.codec is None or boundary.codec.encoding.threshold is None:
-        raise UsageError("silence: this boundary has no threshold to raise: use a spiking codec")
-    index = jnp.asarray(list(channels), jnp.int32)
-    boundary.log_threshold[...] = boundary.log_threshold[...].at[..., index].set(_NEVER)
+    if not boundary.thresholds:
+        raise UsageError("mask_channels: this boundary has no thresholds to raise: give it a codec with a threshold")
+    for threshold in boundary.thresholds:
+        threshold[...] = threshold[...].at[..., jnp.asarray(list(channels), jnp.int32)].set(_NEVER)
 
 
 def idle_channels(
-    boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... channels"]], *, least_rate: float
+    boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... channels"]], *, max_rate: float
 ) -> tuple[int, ...]:
-    """Channels that fire at most at `least_rate` on every boundary, given a sample of what each is about to send."""
-    rates = [
-        np.asarray(boundary.codec.spikes(z) != 0).reshape(-1, boundary.sent_channels).mean(0)
-        for boundary, z in zip(boundaries, sent, strict=True)
-        if boundary.codec is not None
-    ]
-    return tuple(int(c) for c in np.flatnonzero(np.max(rates, 0) <= least_rate))
-
-
-def freeze(boundaries: Sequence[Boundary], *, limit: int | None = None) -> Frozen:
-    """Takes channels that all boundaries silenced off the wire: one program has them, so they share what is left.
+    """Return the channels whose firing rate is at most `max_rate` on every boundary.
 
     Args:
-      boundaries: changed in place.
-      limit: most spikes an element may fire from now on, for `Count`: ticks above it are never sent.
-
-    Raises:
-      UsageError: if nothing would be left, channels are frozen already, or `limit` does not fit the encoding.
+      boundaries: that send the same channels.
+      sent: a sample per boundary of what its `prepare` returns.
+      max_rate: share of the elements that fire; 0 finds channels that never do.
     """
-    first, silent = boundaries[0], set.intersection(*map(_silenced, boundaries))
-    live = tuple(c for c in range(first.channels) if c not in silent)
-    if not live:
-        raise UsageError(f"freeze: all {first.channels} channels are silent: leave one, or drop the boundary")
-    if first.live is not None:
-        raise UsageError(f"freeze: {first.channels - len(first.live)} channels are frozen already: freeze once")
-    before = _limit_of(first)
-    for boundary in boundaries:
-        boundary.live = nnx.static(live)
-        if limit is not None:
-            _lower_limit(boundary, limit)
-    return Frozen((first.channels, len(live)), None if before is None else (before, _limit_of(first) or before))
-
-
-def _silenced(boundary: Boundary) -> set[int]:
-    if boundary.codec is None or boundary.codec.encoding.threshold is None:
-        return set()
-    silent = np.asarray(boundary.log_threshold[...]).reshape(-1, boundary.channels) >= _NEVER
-    return {int(c) for c in np.flatnonzero(silent.all(0))}
+    rates = [np.asarray(spikes != 0).reshape(-1, spikes.shape[-1]).mean(0) for spikes in _spikes(boundaries, sent)]
+    return tuple(int(c) for c in np.flatnonzero(np.max(rates, 0) <= max_rate))
 
 
 def most_spikes(boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... channels"]]) -> int:
-    """Most spikes that any element of the samples fires."""
-    return max(
-        int(jnp.max(jnp.abs(b.codec.spikes(z).astype(jnp.int32))))
-        for b, z in zip(boundaries, sent, strict=True)
-        if b.codec is not None
-    )
+    """Return the largest number of spikes that any element of the samples fires."""
+    return max(int(jnp.max(jnp.abs(spikes.astype(jnp.int32)))) for spikes in _spikes(boundaries, sent))
 
 
-def _limit_of(boundary: Boundary) -> int | None:
-    encoding = boundary.codec.encoding if boundary.codec else None
-    return encoding.limit if isinstance(encoding, Count) else None
+def prune(boundaries: Sequence[Boundary], *, limit: int | None = None) -> Pruned:
+    """Stop sending the channels that are masked on all boundaries. One program has them, so they send the same.
+
+    Args:
+      boundaries: changed in place.
+      limit: the largest number of spikes per element from now on, for an encoding that has such a limit.
+
+    Raises:
+      UsageError: if nothing would be left, or the encoding has no limit that can be lowered to this one.
+    """
+    channels, before = boundaries[0].channels, _limit(boundaries[0])
+    masked = set.intersection(*map(_masked, boundaries))
+    kept = [c for c in range(channels) if c not in masked]
+    if not kept:
+        raise UsageError(f"prune: all {channels} channels are masked: leave one, or drop the boundary")
+    for boundary in boundaries:
+        boundary.prune(kept)
+        if limit is not None:
+            boundary.lower_limit(limit)
+    return Pruned((channels, len(kept)), (before, _limit(boundaries[0])))
 
 
-def _lower_limit(boundary: Boundary, limit: int) -> None:
-    codec = boundary.codec
-    if codec is None or not isinstance(codec.encoding, Count) or not 1 <= limit <= codec.encoding.limit:
-        raise UsageError(f"freeze: limit={limit} does not lower that of {codec}: use a Count and a lower limit")
-    boundary.lower_limit(limit)
+def _masked(boundary: Boundary) -> set[int]:
+    thresholds = [np.asarray(threshold[...]) for threshold in boundary.thresholds]
+    return set(np.flatnonzero(np.min(thresholds, 0) >= _NEVER).tolist()) if thresholds else set()
+
+
+def _limit(boundary: Boundary) -> int:
+    return boundary.codec.encoding.symbols[-1] if boundary.codec else 0
+
+
+def _spikes(boundaries: Sequence[Boundary], sent: Sequence[Array]) -> list[Array]:
+    codecs = [boundary.codec for boundary in boundaries]
+    return [codec.spikes(z) for codec, z in zip(codecs, sent, strict=True) if codec is not None]

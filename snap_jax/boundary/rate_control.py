@@ -43,7 +43,7 @@ def boundary_stats(encoding: Encoding, x: Float[Array, "... channels"]) -> Bound
     """What crosses when `encoding` sends `x`.
 
     >>> from snap_jax.encodings import Ternary
-    >>> [round(v.item(), 2) for v in crossing(Ternary(1.0), jnp.array([[0.1], [2.0], [0.3], [-1.5]]))]
+    >>> [round(v.item(), 2) for v in boundary_stats(Ternary(1.0), jnp.array([[0.1], [2.0], [0.3], [-1.5]]))]
     [1.5, 0.5, 0.5, 0.0, 0.75]
     """
     threshold = 1.0 if encoding.threshold is None else encoding.threshold

@@ -80,7 +80,7 @@ def raise_thresholds(graph: Graph, stacked: PyTree, by: Float[Array, " die"]) ->
         return hetero_stages.raise_thresholds(graph, stacked, by)
     flat = dict(nnx.to_flat_state(stacked))
     path = ("boundary", "log_threshold")
-    raised = jax.tree.map(lambda t: t + by.reshape(-1, *[1] * (t.ndim - 1)), flat[path])  # `[die, (segments), dims]`
+    raised = jax.tree.map(lambda t: t + by.reshape(-1, *[1] * (t.ndim - 1)), flat[path])  # `[die, channels]`
     return nnx.from_flat_state(flat | {path: raised})
 
 
@@ -96,8 +96,7 @@ def hand_receivers_on(boundaries: Sequence[Boundary], places: int) -> list[Bound
     """
     moved = [nnx.clone(boundary) for boundary in boundaries]
     for i, boundary in enumerate(moved):
-        if boundary.transform is not None:
-            boundary.receiver = nnx.clone(boundaries[(i - places) % len(boundaries)].receiver)
+        boundary.receiver = nnx.clone(boundaries[(i - places) % len(boundaries)].receiver)
     return moved
 
 

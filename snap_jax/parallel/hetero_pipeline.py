@@ -95,7 +95,7 @@ def relay(
 
     def hand_on(sent: list[Array]) -> list[Array]:
         each = zip(boundaries, sent, hops, senders, strict=False)
-        return [boundary.send(stream, axis_name, hop, sender=sender) for boundary, stream, hop, sender in each]
+        return [boundary.send(stream, axis_name, hop, sender_codec=sender) for boundary, stream, hop, sender in each]
 
     _, (ends, notes) = lax.scan(tick, zeros(crossing[:-1]), jnp.arange(count + dies - 1))
     return jax.tree.map(lambda e: e[dies - 1 :], ends), jax.tree.map(lambda n: n.sum(0), notes)

@@ -90,7 +90,7 @@ def pipeline(
 
     def hand_on(sent: Array, before: Array) -> Array:
         # On one die nothing arrives, so its body may change the shape of the stream.
-        return boundary.send(sent, axis_name, onward, sender=sender) if onward else before
+        return boundary.send(sent, axis_name, onward, sender_codec=sender) if onward else before
 
     first = silent(lambda m: boundary.prepare(enter(m), context(m) if context else None), at(jnp.zeros((), jnp.int32)))
     _, (ends, notes) = lax.scan(tick, first, jnp.arange(count + dies - 1))

@@ -4,7 +4,7 @@ Law: without a budget there is nothing around the codec and nothing presses.
 """
 
 from snap_jax.boundary.rate_control import RateController
-from snap_jax.boundary.transform import LearnedTransform
+from snap_jax.boundary.transforms import LearnedTransform
 from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.link_spec import parse_link
 from snap_jax.errors import UsageError

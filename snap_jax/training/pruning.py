@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from snap_jax.boundary.channel_pruning import Frozen, freeze, silence
+from snap_jax.boundary.channel_pruning import Pruned, mask_channels, prune
 from snap_jax.models import pipeline_stages
 from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.training.tasks.assemble import on_host
@@ -30,19 +30,20 @@ def silenced(task: Task, params: PyTree, sample: Batch, *, least_rate: float) ->
     model, boundaries = pipeline_stages.join(task.graph, on_host(params))
     rates = [(np.asarray(s) != 0).reshape(-1, s.shape[-1]).mean(0) for s in spikes]
     for dies in pipeline_stages.alike(task.graph, len(boundaries)):
+        idle = np.max(rates[dies], 0) <= least_rate
         for boundary in boundaries[dies]:
-            silence(boundary, np.flatnonzero(np.max(rates[dies], 0) <= least_rate).tolist())
+            mask_channels(boundary, np.flatnonzero(np.tile(idle, boundary.channels // len(idle))).tolist())
     return task.place(pipeline_stages.split(model, boundaries)[1])
 
 
-def frozen(task: Task, params: PyTree) -> tuple[Task, PyTree, list[Frozen]]:
+def frozen(task: Task, params: PyTree) -> tuple[Task, PyTree, list[Pruned]]:
     """The task, the parameters and a report a program of what is left when silent channels are off the wire.
 
     Raises:
       UsageError: if all channels of a boundary are silent.
     """
     model, boundaries = pipeline_stages.join(task.graph, on_host(params))
-    reports = [freeze(boundaries[dies]) for dies in pipeline_stages.alike(task.graph, len(boundaries))]
+    reports = [prune(boundaries[dies]) for dies in pipeline_stages.alike(task.graph, len(boundaries))]
     graph, left = pipeline_stages.split(model, boundaries)
     task = dataclasses.replace(task, graph=graph)
     return task, task.place(left), reports

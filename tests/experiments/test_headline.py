@@ -16,7 +16,7 @@ from experiments import asking, headline, language, over_chips, pricing, tasks, 
 from experiments.inside import firing_rate
 from experiments.ways import Trial, Way
 from snap_jax.boundary.boundary import Boundary
-from snap_jax.boundary.transform import LearnedTransform
+from snap_jax.boundary.transforms import LearnedTransform
 from snap_jax.models import pipeline_stages, resnet
 from snap_jax.models.neurons import RateNeurons, TickNeurons
 from snap_jax.parallel.mesh import auto_mesh

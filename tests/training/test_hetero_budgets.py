@@ -12,7 +12,7 @@ import snap_jax as snap
 from snap_jax import training
 from snap_jax.boundary.rate_control import Penalty, RateController, boundary_stats
 from snap_jax.boundary.telemetry import Telemetry
-from snap_jax.boundary.transform import LearnedTransform
+from snap_jax.boundary.transforms import LearnedTransform
 from snap_jax.models import pipeline_stages, resnet
 from snap_jax.models.hetero_stages import Layers
 from snap_jax.traffic.hlo import compiled_traffic

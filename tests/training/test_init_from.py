@@ -3,9 +3,9 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from snap_jax import training
 from snap_jax.errors import UsageError
@@ -41,7 +41,7 @@ def saved(config, out, finished=True):
     model, boundaries = pipeline_stages.join(job.task.graph, params)
     for i, boundary in enumerate(boundaries):
         if boundary.codec is not None:
-            boundary.log_threshold = nnx.Param(np.full(config.width, np.log(i + 2.0), np.float32))
+            boundary.log_threshold[...] = jnp.full(config.width, np.log(i + 2.0), jnp.float32)
     _, params = pipeline_stages.split(
         model, boundaries
     )  # as a run keeps it: all dies hold the same copies of the two ends

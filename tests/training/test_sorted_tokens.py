@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from snap_jax import training
+from snap_jax.boundary.transforms import Chain
 from snap_jax.errors import UsageError
 from snap_jax.models import pipeline_stages
 from snap_jax.training import checkpoints, lifecycle, run_dir, state
@@ -51,7 +52,7 @@ def job(config):
 
 
 def test_over_chips_they_are_what_they_are_on_one(job):
-    assert job.params["boundary"]["log_threshold"].shape == (2, 2, 6)  # die, segment, dims
+    assert job.params["boundary"]["log_threshold"].shape == (2, 12)  # stage, channels of both groups
     batch = job.batch(0)
     loss = float(jax.jit(job.task.loss)(job.params, batch))
     model, (boundary, _) = pipeline_stages.join(job.task.graph, on_host(job.params))
@@ -67,7 +68,7 @@ def test_a_budget_moves_the_thresholds_of_a_die_not_of_a_segment(job):
     """Two of each, so that one taken for the other would not fail by itself."""
     raised = pipeline_stages.raise_thresholds(job.task.graph, job.params, jnp.array([0.5, 0.0]))
     moved = raised["boundary"]["log_threshold"][...] - job.params["boundary"]["log_threshold"][...]
-    np.testing.assert_allclose(moved, np.broadcast_to([[[0.5]], [[0.0]]], (2, 2, 6)), atol=1e-6)
+    np.testing.assert_allclose(moved, np.broadcast_to([[0.5], [0.0]], (2, 12)), atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +80,13 @@ def spikes(job):
 def test_spikes_are_seen_in_the_order_of_the_text(job, spikes):
     model, (boundary, _) = pipeline_stages.join(job.task.graph, on_host(job.params))
     tokens = job.batch(0).inputs[0]
-    z = np.asarray(boundary.sender(model.blocks[0](model.enter(tokens)), tokens))  # not arranged
+    *links, order = boundary.sender.links
+    z = np.asarray(Chain(8, links).prepare(model.blocks[0](model.enter(tokens)), tokens))  # not sorted
     assert spikes.shape == z.shape == (2, 8, 6)
-    loud = np.asarray(boundary.sender.order.loudness[...])[tokens].reshape(-1)
+    loud = np.asarray(order.residual_norm[...])[tokens].reshape(-1)
     assert len(np.unique(loud)) > 2
     for segment, rows in enumerate(np.split(np.argsort(loud, kind="stable"), 2)):
-        threshold = jnp.exp(boundary.log_threshold[...][segment])
+        threshold = jnp.exp(boundary.log_threshold[...].reshape(2, 6)[segment])
         expected = boundary.codec.encoding.with_threshold(threshold).spikes(jnp.asarray(z.reshape(-1, 6)[rows]))
         np.testing.assert_array_equal(spikes.reshape(-1, 6)[rows], expected)
     assert (spikes != 0).any()
@@ -96,7 +98,7 @@ def test_what_is_frozen_kept_and_handed_on(config, job, spikes, tmp_path):
     left = int((rates > np.median(rates)).sum())
     params, section = job.freeze(job.params, float(np.median(rates)))
     assert 0 < left < 6
-    assert section["frozen"]["channels"] == [6, left]
+    assert section["frozen"]["channels"] == [2 * 6, 2 * left]
     assert section["frozen"]["identical"]
     _write_raster(job, params, tmp_path)
     with np.load(tmp_path / "spikes.npz") as kept:

@@ -96,8 +96,7 @@ class Program:
         def watch(boundary: Boundary, stream: Array) -> Array:
             if boundary.codec is None:
                 raise UsageError("Task.spikes: floats cross these boundaries: give them a codec")
-            spikes = boundary.codec.spikes(stream)
-            return spikes if boundary.token_groups == 1 else boundary.sender.undo(spikes, batch.inputs[0])
+            return boundary.sender.unsort(boundary.codec.spikes(stream), batch.inputs[0])
 
         if isinstance(self.graph, Layers):
             _, each = hetero_per_device.run(self.graph, params, batch, nats, watch, apart=True)

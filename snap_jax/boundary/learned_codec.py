@@ -1,0 +1,76 @@
+"""The codec of a boundary, taken apart: its structure is static, its arrays are parameters of an `nnx.Module`.
+
+Invariant: `assemble(*take_apart(codec, channels))` is the codec with one threshold per channel. The structure holds no
+number, so boundaries that start at different thresholds share one compiled program.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.core import Tracer
+from jaxtyping import Array
+
+from snap_jax.codecs.codec import Codec
+from snap_jax.errors import UsageError
+
+Structure = Any  # of a codec: a PyTreeDef
+
+
+class Threshold(nnx.Param):
+    """The logarithm of a learned array that stays positive: an optimizer step changes the array by a ratio.
+
+    A type of its own, so that an optimizer can treat it apart, e.g. without weight decay:
+    `nnx.All(nnx.Param, nnx.Not(Threshold))`.
+    """
+
+
+class Constant(nnx.Variable):
+    """An array that is kept and not learned."""
+
+
+def take_apart(codec: Codec | None, channels: int) -> tuple[Structure, dict[str, nnx.Param]]:
+    """Return the structure of a codec, and a parameter for each of its numbers and arrays.
+
+    A number becomes one per channel. The name is that of the field of the encoding; with `log_` before it, of the
+    positive ones.
+
+    Raises:
+      UsageError: for a threshold that is not positive, or does not fit the channels.
+
+    >>> from snap_jax.encodings import Ternary
+    >>> structure, params = take_apart(Codec(Ternary(threshold=1.0)), channels=2)
+    >>> params["log_threshold"][...].tolist(), assemble(structure, params.values()).encoding.threshold.tolist()
+    ([0.0, 0.0], [1.0, 1.0])
+    """
+    named, structure = jax.tree_util.tree_flatten_with_path(codec)
+    params: dict[str, nnx.Param] = {}
+    for path, leaf in named:
+        name = jax.tree_util.keystr(path[1:], simple=True, separator="_")
+        start = jnp.asarray(leaf, jnp.float32)
+        if name == "threshold":
+            params[f"log_{name}"] = Threshold(jnp.log(_per_channel(name, start, channels)))
+        else:
+            params[name] = nnx.Param(jnp.broadcast_to(start, (channels,)) if start.ndim == 0 else start)
+    return structure, params
+
+
+def assemble(structure: Structure, params) -> Codec | None:
+    """Return the codec with its arrays as learned so far."""
+    return jax.tree.unflatten(structure, [_value(param) for param in params])
+
+
+def _value(param: nnx.Param) -> Array:
+    return jnp.exp(param[...]) if isinstance(param, Threshold) else param[...]
+
+
+def _per_channel(name: str, start: Array, channels: int) -> Array:
+    if start.shape not in ((), (1,), (channels,)):
+        raise UsageError(
+            f"Boundary: {name} of shape {start.shape} for {channels} channels that are sent: "
+            f"use one number, or an array of {channels}"
+        )
+    if not isinstance(start, Tracer) and not bool((start > 0).all()):
+        raise UsageError(f"Boundary: {name}={start.min()} is not positive: use a number above 0")
+    return jnp.broadcast_to(start, (channels,))

@@ -1,0 +1,11 @@
+"""What a boundary does to a tensor before its codec, and undoes behind it: links of a chain, each with two methods."""
+
+from snap_jax.boundary.transforms.base import Chain as Chain
+from snap_jax.boundary.transforms.base import Transform as Transform
+from snap_jax.boundary.transforms.base import TransformMaker as TransformMaker
+from snap_jax.boundary.transforms.base import chain as chain
+from snap_jax.boundary.transforms.basis import Basis as Basis
+from snap_jax.boundary.transforms.learned import LearnedTransform as LearnedTransform
+from snap_jax.boundary.transforms.prediction import Prediction as Prediction
+from snap_jax.boundary.transforms.pruned_channels import PrunedChannels as PrunedChannels
+from snap_jax.boundary.transforms.token_groups import TokenGroups as TokenGroups
