@@ -6,16 +6,17 @@ import numpy as np
 from flax import nnx
 
 import snap_jax as snap
-from snap_jax._jax import as_varying
+from snap_jax._compat import as_varying
 from snap_jax.cli import DEMO_LINKS as DEMO_LINKS
-from snap_jax.config import Config
 from snap_jax.cost import links
 from snap_jax.models import transformer
-from snap_jax.results import wire_section
-from snap_jax.tasks import divided
-from snap_jax.tasks.layouts import Layout
+from snap_jax.parallel.mesh import auto_mesh
+from snap_jax.training.config import LanguageConfig
 from snap_jax.training.language import next_token
 from snap_jax.training.prepare import prepare
+from snap_jax.training.result_json import wire_section
+from snap_jax.training.tasks import assemble
+from snap_jax.training.tasks.layout import Layout
 
 UsageError, CostError = snap.UsageError, snap.cost.CostError
 
@@ -31,16 +32,16 @@ ENCODINGS = {
     "rate:5-unsigned": lambda: snap.Rate(5, threshold=1.3, signed=False),
     "latency:8": lambda: snap.Latency(8, threshold=1.3),
     "phase:4": lambda: snap.Phase(4, threshold=1.3),
-    "int2": lambda: snap.Integer(2, threshold=0.9),
-    "int4": lambda: snap.Integer(4, threshold=0.3),
-    "int8": lambda: snap.Integer(8, threshold=0.03),
-    "int4:absmax": lambda: snap.Integer(4),
-    "int4:channel": lambda: snap.Integer(4, block="channel"),
-    "int4:block32": lambda: snap.Integer(4, block=32),
+    "int2": lambda: snap.Int(2, threshold=0.9),
+    "int4": lambda: snap.Int(4, threshold=0.3),
+    "int8": lambda: snap.Int(8, threshold=0.03),
+    "int4:absmax": lambda: snap.Int(4),
+    "int4:channel": lambda: snap.Int(4, block="channel"),
+    "int4:block32": lambda: snap.Int(4, block=32),
     "topk:0.1": lambda: snap.TopK(0.1),
-    "bfloat16": lambda: snap.Float("bfloat16"),
-    "float16": lambda: snap.Float("float16"),
-    "float8": lambda: snap.Float("float8_e4m3fn"),
+    "bfloat16": lambda: snap.Cast("bfloat16"),
+    "float16": lambda: snap.Cast("float16"),
+    "float8": lambda: snap.Cast("float8_e4m3fn"),
 }
 
 COARSE = snap.Ladder((snap.Events(0.05), snap.Bitmap(0.25), snap.Packed()))
@@ -48,7 +49,7 @@ WIRES = {
     "packed": snap.Packed(),
     "radix": snap.Packed(radix=True),
     "bitmap": snap.Bitmap(),
-    "ticks": snap.Ticks(),
+    "ticks": snap.Bitplanes(),
     "events:0.1": snap.Events(0.1),
     "events:1": snap.Events(1.0),
     "ladder": snap.Ladder(),
@@ -80,7 +81,7 @@ CODECS = {
     "ternary+packed": lambda t: snap.Codec(snap.Ternary(t), snap.Packed()),
     "count:3+packed": lambda t: snap.Codec(snap.Count(3, t), snap.Packed()),
     "count:3+ladder-coarse": lambda t: snap.Codec(snap.Count(3, t), COARSE),
-    "int8:absmax": lambda t: snap.Codec(snap.Integer(8), snap.Packed()),
+    "int8:absmax": lambda t: snap.Codec(snap.Int(8), snap.Packed()),
     "topk:0.1": lambda t: snap.Codec(snap.TopK(0.1), snap.Bitmap(0.1)),
     "none": lambda t: None,
 }
@@ -93,7 +94,7 @@ COLLECTIVES = {
     "all_gather": lambda x, c: snap.all_gather(x, "die", codec=c),
     "all_gather-tiled": lambda x, c: snap.all_gather(x, "die", axis=1, tiled=True, codec=c),
     "psum": lambda x, c: snap.psum(x, "die", codec=c),
-    "psum-recode": lambda x, c: snap.psum(x, "die", codec=c, recode=RECODE),
+    "psum-recode": lambda x, c: snap.psum(x, "die", codec=c, sum_codec=RECODE),
     "pmean": lambda x, c: snap.pmean(x, "die", codec=c),
     "psum_scatter-tiled": lambda x, c: snap.psum_scatter(x, "die", scatter_dimension=1, tiled=True, codec=c),
     "all_to_all": lambda x, c: snap.all_to_all(x, "die", 1, 0, tiled=True, codec=c),
@@ -104,7 +105,7 @@ COLLECTIVES = {
 
 def die_mesh(size):
     """A mesh of one axis, `die`, over emulated devices."""
-    return snap.mesh.make({"die": size})
+    return auto_mesh({"die": size})
 
 
 def varying(x):
@@ -114,14 +115,16 @@ def varying(x):
 
 def sent_bytes(program, *args):
     """(forward, both ways): the bytes that leave all devices together in one run."""
-    traffic = snap.trace(program)(*args)
+    traffic = snap.collective_traffic(program)(*args)
     return traffic.where(lambda t: t.direction == "forward").sent_bytes, traffic.sent_bytes
 
 
 def demo_bytes(link):
     """(forward, backward) bytes a step that `snap-jax demo` prints for a link."""
-    job = prepare(Config(link=link))
-    traffic = snap.trace(lambda params, batch: job.loss_and_gradient(params, batch, {}))(job.params, job.batch(0))
+    job = prepare(LanguageConfig(link=link))
+    traffic = snap.collective_traffic(lambda params, batch: job.loss_and_gradient(params, batch, {}))(
+        job.params, job.batch(0)
+    )
     section = wire_section(traffic, job.mesh.shape, job.crossing_elements)
     return section["forward_bytes_per_step"], section["backward_bytes_per_step"]
 
@@ -198,9 +201,9 @@ def refilled(module, numbers):
 
 def pipeline_step(coded, numbers):
     """(function, its arguments): loss and gradient of a transformer of width 8 over two dies."""
-    size = transformer.Config(layers=2, width=8, heads=2, vocabulary=16)
+    size = transformer.TransformerConfig(layers=2, width=8, heads=2, vocabulary=16)
     model = refilled(transformer.Transformer(size, rngs=nnx.Rngs(0)), numbers)
-    task, params = divided.build(model, Layout(pipeline=2), count_codec() if coded else None, None)
+    task, params = assemble.build(model, Layout(pipeline=2), count_codec() if coded else None, None)
     rows = np.random.default_rng(5).integers(0, 16, (2, 2, 5))
     return task.loss_and_gradient, (params, next_token(rows))
 
@@ -209,8 +212,8 @@ def boundary(features, *, dims=None, numbers=None):
     """A boundary of `count:3`; with `dims`, an innovation of so many around it, refilled where `numbers` are given."""
     if dims is None:
         return snap.Boundary(count_codec(), features)
-    around = snap.Innovation(dims=dims, taps=2, vocabulary=16, hidden=4)
-    made = snap.Boundary(count_codec(), features, around=around, rngs=nnx.Rngs(0))
+    transform = snap.LearnedTransform(rank=dims, context_tokens=2, vocabulary=16, hidden=4)
+    made = snap.Boundary(count_codec(), features, transform=transform, rngs=nnx.Rngs(0))
     if numbers is not None:
         refilled(made.sender, numbers)
         refilled(made.receiver, numbers)
@@ -221,12 +224,12 @@ def budget_numbers(measured, saturation):
     """Targets, multipliers and what moves thresholds, through a run of five steps; and with two boundaries in one."""
     found = {}
     for name, groups in (("apart", ()), ("grouped", ((0, 2),))):
-        budget = snap.Budget(1.25, groups=groups, start=4.0, anneal=0.5)
+        budget = snap.RateController(1.25, groups=groups, start_ratio=4.0, anneal_fraction=0.5)
         state = budget.init(3)
         for step, (bits, full) in enumerate(zip(measured, saturation, strict=True)):
             progress = step / len(measured)
             state = budget.update(state, jnp.asarray(bits), progress)
             found[f"{name}/{step}/multiplier"] = state
-            found[f"{name}/{step}/steer"] = budget.steer(jnp.asarray(bits), jnp.asarray(full), progress)
+            found[f"{name}/{step}/steer"] = budget.threshold_step(jnp.asarray(bits), jnp.asarray(full), progress)
             found[f"{name}/{step}/target"] = budget.target(progress)
     return found
