@@ -23,8 +23,6 @@ from snap_jax.training.tasks.layout import Layout
 from tests.support import small_networks
 from tests.support.small_networks import pictures
 
-pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
-
 
 def divide(name, layout, link="dense", grad_link="dense"):
     return assemble.build(small_networks.build(name), layout, parse_link(link), parse_link(grad_link))

@@ -22,8 +22,6 @@ from snap_jax.training.tasks.losses import Distilled, losses, teacher_logits
 from tests.support import small_networks
 from tests.support.training_jobs import save_untrained, write_text
 
-pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
-
 WEIGHT = 0.75
 
 

@@ -26,8 +26,6 @@ from tests.support import small_networks
 from tests.support.idx_files import write_idx
 from tests.support.small_networks import pictures
 
-pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
-
 CODEC = snap.Codec(snap.Count(7, 0.5))
 CHIPS, WIDTHS = 3, (8, 16)  # features of what crosses
 

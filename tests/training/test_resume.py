@@ -17,8 +17,6 @@ from snap_jax.training import Stopped, checkpoints, checksums, lifecycle, run_di
 from snap_jax.training.config import LanguageConfig
 from tests.support.training_jobs import write_text
 
-pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
-
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):

@@ -22,8 +22,6 @@ from snap_jax.training.tasks.assemble import on_host
 from snap_jax.training.tasks.losses import Batch
 from tests.support.training_jobs import save_untrained, write_text
 
-pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
-
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):

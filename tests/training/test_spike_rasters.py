@@ -16,8 +16,6 @@ from snap_jax.training.spike_rasters import sends_spikes, spikes_of
 
 TINY = VisionConfig(data="digits", layers=2, width=8, batch=4, microbatches=2, chips=4, layout="data:2+pipeline:2")
 
-pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
-
 
 def conclusion(config, out):
     job = training.prepare(config)

@@ -19,8 +19,6 @@ from snap_jax.training.config import VisionConfig, read_settings
 from tests.support.idx_files import write_idx
 from tests.support.small_networks import STAGES
 
-pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def two_blocks():

@@ -18,9 +18,6 @@ from tests.support.training_jobs import write_text
 PRODUCT = "data:2+pipeline:2+tensor:2"
 
 
-pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
-
-
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """A small run of each task; both models can be divided in two along layers, heads or channels, and rows."""
