@@ -38,7 +38,7 @@ def main() -> None:
     emulate_devices(CHIPS)
     table = Table("layout", "links", "bytes a step, forward", "backward and gradients", "loss, nats a byte")
     for spec in sys.argv[1:] or LAYOUTS:
-        for name, codecs in (("dense", ("dense", "dense", None)), ("coded", CODED)):
+        for name, codecs in (("fp32", ("fp32", "fp32", None)), ("coded", CODED)):
             forward, backward, loss = learn(parse_layout(spec, CHIPS), *codecs)
             table.add_row(spec, name, f"{forward:,}", f"{backward:,}", f"{loss:.3f}")
     table.caption = (

@@ -20,7 +20,7 @@ from snap_jax.parallel.mesh import auto_mesh, emulate_devices
 from snap_jax.training.config import LanguageConfig
 
 CONFIG = LanguageConfig(steps=1)
-LINKS = ("dense", "bf16", "int4", "count:3", "count:3+radix")
+LINKS = ("fp32", "bf16", "int4", "count:3", "count:3+radix")
 ROUNDS = 9
 
 
@@ -34,12 +34,12 @@ def main() -> None:
 
 
 def _steps() -> Table:
-    runs = {"one device": _step(1, "dense")} | {f"4 dies, {link}": _step(4, link) for link in LINKS}
+    runs = {"one device": _step(1, "fp32")} | {f"4 dies, {link}": _step(4, link) for link in LINKS}
     times = take_turns(runs, ROUNDS)
     bytes_a_step = CONFIG.batch * CONFIG.seq_len
     table = Table("forward and backward", "bytes of text / s", "time / one device", "time / dense pipeline")
     for name, t in times.items():
-        against_dense = "" if name == "one device" else t.over(times["4 dies, dense"])
+        against_dense = "" if name == "one device" else t.over(times["4 dies, fp32"])
         table.add_row(name, f"{bytes_a_step / t.median:,.0f}", t.over(times["one device"]), against_dense)
     ticks = CONFIG.microbatches + 3
     on_real_dies = ticks / (CONFIG.microbatches * 4)
@@ -47,9 +47,9 @@ def _steps() -> Table:
     return table
 
 
-def _step(chips: int, link: str):
-    prepared = training.prepare(dataclasses.replace(CONFIG, chips=chips, link=link))
-    tokens = training.microbatches_of(prepared, 0)
+def _step(devices: int, link: str):
+    prepared = training.prepare(dataclasses.replace(CONFIG, devices=devices, link=link))
+    tokens = prepared.batch(0)
     step = jax.jit(prepared.task.loss_and_gradient).lower(prepared.params, tokens).compile()
     return lambda: step(prepared.params, tokens)
 
@@ -64,7 +64,7 @@ def _codecs() -> Table:
         codec = parse_link(link)
         assert codec is not None
         runs[link] = _on_dies(lambda x, c=codec: c.decode(c.encode(x), shape=x.shape, dtype=x.dtype), x)
-    whole = _step(4, "dense")
+    whole = _step(4, "fp32")
     times = take_turns(runs | {"dense step": whole}, ROUNDS)
     table = Table("encode + decode, all dies, one step", "time / copy", "share of the dense step")
     for name in runs:

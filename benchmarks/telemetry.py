@@ -28,7 +28,7 @@ LIMITS = (1, 3, 127)
 
 
 def main() -> None:
-    emulate_devices(CONFIG.chips)
+    emulate_devices(CONFIG.devices)
     console = Console()
     console.print(f"[bold]Telemetry[/bold]: {machine()}")
     console.print(_steps())
@@ -40,14 +40,14 @@ def _steps() -> Table:
     table = Table("forward and backward", "s a step", "observed / not observed", "the same, processor time")
     for link in LINKS:
         prepared = training.prepare(dataclasses.replace(CONFIG, link=link))
-        args = prepared.params, training.microbatches_of(prepared, 0)
+        args = prepared.params, prepared.batch(0)
         functions = prepared.task.loss_and_gradient, prepared.task.observed_loss_and_gradient
         plain, observed = (jax.jit(f).lower(*args).compile() for f in functions)
         runs = {"plain": lambda s=plain, a=args: s(*a), "observed": lambda s=observed, a=args: s(*a)}
         wall, processor = (take_turns(runs, ROUNDS, clock=clock) for clock in (time.perf_counter, time.process_time))
         ratios = [times["observed"].over(times["plain"], digits=3) for times in (wall, processor)]
         table.add_row(link, f"{wall['plain'].median:.2f}", *ratios)
-    table.caption = f"RWKV {CONFIG.layers} x {CONFIG.width} on {CONFIG.chips} dies, {ROUNDS} rounds"
+    table.caption = f"RWKV {CONFIG.layers} x {CONFIG.width} on {CONFIG.devices} dies, {ROUNDS} rounds"
     return table
 
 

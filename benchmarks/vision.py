@@ -48,7 +48,7 @@ def main() -> None:
         data = written(Path(folder), COUNT)
         loaded, drawn = time.perf_counter() - began, drawing(data)
         runs = {"plain Flax": plain(data), "one chip": one_chip(data)}
-        runs |= {f"{dies} chips, {link}": over(data, dies, link) for dies in (2, 4) for link in ("dense", "count:3")}
+        runs |= {f"{dies} chips, {link}": over(data, dies, link) for dies in (2, 4) for link in ("fp32", "count:3")}
         times = take_turns(runs, ROUNDS)
         console = Console(width=118)
         console.print(f"[bold]Pictures[/bold]: {machine()}")
@@ -145,7 +145,7 @@ def one_chip(data: image_loader.Images) -> Callable[[], object]:
 
 def over(data: image_loader.Images, dies: int, link: str) -> Callable[[], object]:
     """Ours, a pipeline."""
-    codec, grad = parse_link(link), None if link == "dense" else parse_link("bf16")
+    codec, grad = parse_link(link), None if link == "fp32" else parse_link("bf16")
     boundaries = [Boundary(codec, MODEL.width, grad_codec=grad) for _ in range(dies)]
     graph, params = pipeline_stages.split(resnet.ResNet(MODEL, rngs=nnx.Rngs(0)), boundaries)
 

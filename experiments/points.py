@@ -45,7 +45,7 @@ class Point:
     blocks: int = 4
     penalty: str = "budget"
     limit: int = 31
-    grad: str = "dense"
+    grad: str = "fp32"
     distill: float = 0.0
     anneal_fraction: float = 0.0
     dead_zone: float = 0.5

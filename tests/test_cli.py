@@ -13,7 +13,7 @@ from snap_jax.codecs.link_spec import NAMES, parse_link
 from snap_jax.errors import UsageError
 from snap_jax.parallel.mesh import auto_mesh, emulate_devices
 
-SMALL = "--layers 2 --chips 2 --width 16 --heads 2 --seq-len 32 --batch 2 --microbatches 2 --steps 2"
+SMALL = "--layers 2 --devices 2 --width 16 --heads 2 --seq-len 32 --batch 2 --microbatches 2 --steps 2"
 
 
 @pytest.fixture
@@ -42,10 +42,10 @@ def failing(arguments, capsys):
         ("--link spikes", "link 'spikes' is not known"),
         ("--link tenary", r"did you mean ternary\?"),
         ("--link ternary+zip", "wire 'zip' is not known"),
-        ("--link fp32+bitplanes", "dense has no wire"),
+        ("--link fp32+bitplanes", "fp32 has no wire"),
         ("--grad-link nope", "link 'nope' is not known"),
-        ("--chips 3", "chips=3 does not divide layers=4"),
-        ("--chips 100 --layers 100", "100 devices cannot be emulated"),
+        ("--devices 3", "--devices 3: 3 pipeline stages do not divide --layers 4"),
+        ("--devices 100 --layers 100", "100 devices cannot be emulated"),
         ("--data enwik8", "enwik8"),
         ("--out /proc/nowhere/run --data stdlib --steps 1", "cannot write to /proc/nowhere/run"),
     ],
@@ -84,7 +84,7 @@ def test_train_writes_the_run_and_its_page(data, tmp_path, capsys):
     )
     result = json.loads((out / "result.json").read_text())
     assert result["config"]["link"] == "ternary+bitplanes"
-    assert result["frozen"]["identical"]
+    assert result["pruned"]["identical"]
     assert (out / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
     shown = capsys.readouterr().out
     assert "bits per element" in shown
@@ -109,7 +109,7 @@ def test_every_link_of_the_help_parses():
             codec = parse_link(name + wire)
             assert codec is not None
             assert codec.payload_bytes((16,)) > 0
-    assert parse_link("dense") is None
+    assert parse_link("fp32") is None
 
 
 def test_links_that_carry_numbers():
@@ -128,7 +128,7 @@ def test_links_that_carry_numbers():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("int4:blok32", r"link 'int4:blok32' is not known \(did you mean int4:block32\?\): use dense, bf16"),
+        ("int4:blok32", r"link 'int4:blok32' is not known \(did you mean int4:block32\?\): use fp32, bf16"),
         ("latency", r"did you mean latency:8\?"),
         ("phase:9", r"link 'phase:9' is not known"),
         ("topk:x", r"did you mean topk:0.1\?"),

@@ -10,14 +10,14 @@ from snap_jax.wires import Bitmap, Bitplanes, Events, Ladder, Packed, Rans, Wire
 
 WIRES = "+packed, +radix, +bitmap, +bitplanes, +events, +ladder or +rans"
 INTEGERS = "int8, int4, int4:absmax, int4:channel, int4:block32"
-NAMES = f"dense, bf16, {INTEGERS}, topk:0.1, ternary, count:3, rate:8, latency:8, phase:4"
+NAMES = f"fp32, bf16, {INTEGERS}, topk:0.1, ternary, count:3, rate:8, latency:8, phase:4"
 EXAMPLES = f"{NAMES}, with {WIRES} behind"
 
 _WIRES: dict[str, Wire] = {
     "packed": Packed(),
     "radix": Packed(radix=True),
     "bitmap": Bitmap(),
-    "ticks": Bitplanes(),
+    "bitplanes": Bitplanes(),
     "events": Ladder((Events(0.05), Packed())),  # addresses for up to 5 % that fire, and a rung for more
     "ladder": Ladder(),
     "rans": Rans(),
@@ -26,14 +26,14 @@ _TICKS = {"count": 127, "rate": 127, "latency": 127, "phase": 8}  # most of each
 
 
 def parse_link(spec: str) -> Codec | None:
-    """The codec that a spec names; `None` for `dense`.
+    """The codec that a spec names; None for `fp32`.
 
     Thresholds start at the value that suits a unit normal input, `2 E|x| / sqrt(limit)` (LSQ, Esser et al. 2020), and
     are learned where the codec sits in a `Boundary`. `int4` learns its step too; `int4:absmax`, `int4:channel` and
     `int4:block32` take it from the data. `topk:0.1` keeps a tenth, 4 bits each, on the smaller of `Events(0.1)` and
     `Bitmap(0.1)`, which hold just that many.
 
-    >>> parse_link("dense") is None
+    >>> parse_link("fp32") is None
     True
     >>> parse_link("ternary+bitplanes").wire
     Bitplanes()
@@ -44,9 +44,9 @@ def parse_link(spec: str) -> Codec | None:
       UsageError: for a spec that is not known; the message lists those that are.
     """
     name, *wires = spec.strip().lower().split("+")
-    if name == "dense":
+    if name == "fp32":
         if wires:
-            raise UsageError(f"link {spec!r}: dense has no wire: use plain dense")
+            raise UsageError(f"link {spec!r}: fp32 has no wire: use plain fp32")
         return None
     encoding = _encoding(name, spec)
     return Codec(encoding, _wire(wires, encoding, spec))

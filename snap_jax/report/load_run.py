@@ -68,7 +68,7 @@ def _run(path: Path, top: Fields) -> Run:
         forward_bytes=wire.size("forward_bytes_per_step"),
         backward_bytes=wire.size("backward_bytes_per_step"),
         bits=_bits(wire),
-        most_bits=wire.maybe_number("bits_per_element"),
+        most_bits=_most_bits(wire),
         entropy=wire.maybe_number("entropy_bits_per_element"),
         firing_rate=wire.maybe_number("firing_rate"),
         boundaries=tuple(_boundary(fields) for fields in wire.items("by_boundary")),
@@ -80,7 +80,7 @@ def _run(path: Path, top: Fields) -> Run:
         gzip=baselines.maybe_number("gzip_bits_per_byte"),
         command=top.maybe_text("command"),
         majority=baselines.maybe_number("majority_class_percent"),
-        kept=_kept(top.section("frozen")),
+        kept=_kept(top.section("pruned")),
         logs=_logs(path / "metrics.jsonl"),
         spikes=read_spikes(path / "spikes.npz"),
     )
@@ -97,11 +97,16 @@ def _boundary(fields: Fields) -> Boundary:
 
 
 def _bits(wire: Fields) -> float | None:
-    """Of the payload sizes taken, and the tokens that predict; else of the compiled program, which has the largest."""
+    """Measured, with the tokens that predict; the compiled number where payloads have one size, as it has headers."""
     sent = wire.maybe_number("budget_bits_per_element")
-    sent = wire.maybe_number("sent_bits_per_element") if sent is None else sent
-    most = wire.maybe_number("bits_per_element")
+    sent = wire.maybe_number("bits_per_element") if sent is None else sent
+    most = _most_bits(wire)
     return most if sent is None or most is None or sent > 0.95 * most else sent
+
+
+def _most_bits(wire: Fields) -> float | None:
+    most = wire.maybe_number("max_bits_per_element")
+    return wire.maybe_number("bits_per_element") if most is None else most
 
 
 def _kept(fields: Fields) -> Kept | None:

@@ -1,14 +1,15 @@
-"""Training: from a `LanguageConfig` to a run directory, through whatever stops it on the way.
+"""Training: from a config to a run directory, through whatever stops the run on the way.
 
-`train` drives: `runs` begins a run or takes it up, `loop` steps, `checkpoints` and `metrics` keep what it made, in a
-`directory`. All that changes is one `TrainState`; a task is reached through a `Job`.
+`train` writes a run directory, `measure` only returns what it found. `lifecycle` starts or resumes a run, `loop` steps,
+`checkpoints` and `metrics` write to the `run_dir`. All that changes is one `TrainState`; a task is a `Job`.
 """
 
-from snap_jax.training.driver import train as train
-from snap_jax.training.job import Job as Job
+from snap_jax.training.failures import Stopped as Stopped
 from snap_jax.training.language import evaluate as evaluate
-from snap_jax.training.language import microbatches_of as microbatches_of
-from snap_jax.training.lifecycle import Progress as Progress
-from snap_jax.training.prepare import prepare as prepare
-from snap_jax.training.signals import Stopped as Stopped
-from snap_jax.training.state import TrainState as TrainState
+from snap_jax.training.lifecycle import Trained as Trained
+from snap_jax.training.lifecycle import measure as measure
+from snap_jax.training.lifecycle import prepare as prepare
+from snap_jax.training.lifecycle import train as train
+from snap_jax.training.links import Links as Links
+from snap_jax.training.links import links_of as links_of
+from snap_jax.training.run import Progress as Progress

@@ -1,9 +1,12 @@
-"""Checkpoints: the whole state of a run, saved as it goes by Orbax, in the background.
+"""Checkpoints: the whole state of a run, saved in the background by Orbax, with a checksum of every file.
 
-Law: what `restore` gives is, bit for bit, what `save` was given; if a disk or a hand changed it since, it is not used.
+`restore` returns, bit for bit, what `save` was given; a checkpoint that changed since is not used. The manifest with
+the checksums is written last, so a directory without one was not finished.
 """
 
 import errno
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -14,15 +17,17 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from snap_jax.errors import UsageError
-from snap_jax.training import checksums
-from snap_jax.training.state import TrainState
+from snap_jax.training.atomic_io import write_atomically
+from snap_jax.training.train_step import TrainState
 
+MANIFEST = "manifest.json"
+_CUT_SHORT = "it has no manifest: saving was cut short"
 _KEPT = 3
 _BESIDE_ARRAYS = 2**20  # bytes; names, shapes and shardings of some hundred arrays take a tenth of it
 
 
 class Checkpoints:
-    """The checkpoints of one run, `folder/STEP`; the last three are kept."""
+    """The checkpoints of one run, in `folder/STEP`; the last three are kept."""
 
     def __init__(self, folder: Path):
         options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, cleanup_tmp_directories=True)
@@ -37,7 +42,7 @@ class Checkpoints:
         self._manager.close()
 
     def save(self, step: int, state: TrainState, seconds: float) -> None:
-        """Copies the state now and writes it in the background; waits for the one before, if it is not done.
+        """Copy the state now and write it in the background; wait for the checkpoint before, if it is not done.
 
         Raises:
           OSError: if the disk is full.
@@ -49,38 +54,38 @@ class Checkpoints:
         self.latest = step
 
     def _check_room(self, state: TrainState) -> None:
-        """Before Orbax begins: what its threads report of a full disk cannot all be caught."""
+        """Not all errors that the threads of Orbax report of a full disk can be caught, so look before."""
         need = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _BESIDE_ARRAYS
         if shutil.disk_usage(self._manager.directory).free < need:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def sign(self) -> None:
-        """Writes the manifest of what has been saved since, if that is done."""
+        """Write the manifest of what has been saved since, if that is done."""
         if self._unsigned and not self._manager.is_saving_in_progress():
             self.wait()
 
     def wait(self) -> None:
-        """Waits for what is being written, and writes its manifest."""
+        """Wait for what is being written, and write its manifest."""
         self._manager.wait_until_finished()
         for step, facts in self._unsigned.items():
-            checksums.write(Path(self._manager.directory) / str(step), facts)
+            _write_manifest(Path(self._manager.directory) / str(step), facts)
         self._unsigned.clear()
 
 
 def last_good(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that is as it was saved, `None` if none was ever finished; and what is wrong with newer.
+    """Return the newest intact checkpoint, None if none was ever finished; and what is wrong with newer ones.
 
     Raises:
-      UsageError: if there were some, and none is good.
+      UsageError: if there are some, and none is intact.
     """
     faults: dict[Path, str] = {}
     for path in _all(folder):
-        faults[path] = checksums.fault(path)
+        faults[path] = fault(path)
         if not faults[path]:
             return path, _notes(faults)
-    if faults and list(faults.values()) != [checksums.CUT_SHORT]:  # the very first may be cut short
+    if faults and list(faults.values()) != [_CUT_SHORT]:  # the very first may be cut short
         raise UsageError(
-            f"{folder}: no checkpoint is whole ({'; '.join(_notes(faults))}): start again with --overwrite"
+            f"{folder}: no checkpoint is intact ({'; '.join(_notes(faults))}): start again with --overwrite"
         )
     return None, _notes(faults)
 
@@ -90,17 +95,17 @@ def _notes(faults: dict[Path, str]) -> list[str]:
 
 
 def drop_newer(folder: Path, good: Path | None) -> None:
-    """Deletes checkpoints of later steps than `good`, or all: the run makes them again."""
+    """Delete checkpoints of later steps than `good`, or all of them: the run makes them again."""
     for path in _all(folder):
         if good is None or int(path.name) > int(good.name):
             shutil.rmtree(path)
 
 
 def restore(path: Path, like: TrainState) -> TrainState:
-    """The state saved in `path`, placed as `like`.
+    """Return the state saved in `path`, placed as `like`.
 
     Raises:
-      UsageError: if a state of another structure or other shapes was saved.
+      UsageError: if the saved state has another structure or other shapes.
     """
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     try:
@@ -114,14 +119,14 @@ def restore(path: Path, like: TrainState) -> TrainState:
 
 
 def save_weights(path: Path, params: PyTree) -> None:
-    """Saves parameters alone, with their manifest; replaces what is there."""
+    """Save parameters alone, with their manifest; replace what is there."""
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(path.resolve(), params, force=True)
-    checksums.write(path, {})
+    _write_manifest(path, {})
 
 
 def restore_weights(path: Path, like: PyTree) -> PyTree:
-    """Parameters from `path` as `save_weights` left them, or a part of a `TrainState`; on one device."""
+    """Return parameters that `save_weights` saved in `path`, or a part of a `TrainState`; on one device."""
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=one), like)
     how = ocp.checkpoint_utils.construct_restore_args(target)
@@ -131,14 +136,14 @@ def restore_weights(path: Path, like: PyTree) -> PyTree:
 
 
 def shapes(path: Path) -> list[tuple[int, ...]]:
-    """Of all arrays that `restore_weights` could read there; reads none of them."""
+    """Return the shapes of all arrays that `restore_weights` could read there, without reading them."""
     with ocp.PyTreeCheckpointer() as checkpointer:
         tree = checkpointer.metadata(path.resolve()).item_metadata.tree
     return [tuple(leaf.shape) for leaf in jax.tree.leaves(tree)]
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
-    """Every array of a checkpoint, by its path in the `TrainState`, on the host."""
+    """Return every array of a checkpoint, by its path in the `TrainState`, on the host."""
     with ocp.PyTreeCheckpointer() as checkpointer:
         tree = checkpointer.metadata(path.resolve() / "default").item_metadata.tree
         how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
@@ -150,3 +155,42 @@ def _all(folder: Path) -> list[Path]:
     """Newest first."""
     paths = [path for path in folder.glob("*") if path.name.isdecimal()] if folder.is_dir() else []
     return sorted(paths, key=lambda path: -int(path.name))
+
+
+def facts(folder: Path) -> dict:
+    """Return the facts in the manifest of a checkpoint."""
+    return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["facts"]
+
+
+def fault(folder: Path) -> str:
+    """Return what is wrong with a checkpoint, in words; "" if it is what was saved."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except FileNotFoundError:
+        return _CUT_SHORT
+    except (ValueError, KeyError, TypeError) as error:
+        return f"its manifest is damaged ({error})"
+    if missing := sorted(set(files) - set(_files(folder))):
+        return f"{missing[0]} is missing"
+    for path, (size, digest) in files.items():
+        if (found := (folder / path).stat().st_size) != size:
+            return f"{path} has {found} bytes, not {size}"
+        if _digest(folder / path) != digest:
+            return f"{path} has other bytes than were saved"
+    return ""
+
+
+def _write_manifest(folder: Path, facts: dict) -> None:
+    """Size and SHA-256 of every file, and `facts`."""
+    files = {path: [(folder / path).stat().st_size, _digest(folder / path)] for path in _files(folder)}
+    write_atomically(folder / MANIFEST, json.dumps({"facts": facts, "files": files}))
+
+
+def _files(folder: Path) -> list[str]:
+    paths = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(MANIFEST))
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

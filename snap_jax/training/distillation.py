@@ -1,9 +1,9 @@
-"""Teachers: what the dense model that a run started from says of a batch, as part of what there is to learn.
+"""Distillation: a dense model teaches the run that starts from it.
 
-Law: with weight W what is minimised is `(1 - W) CE(label) + W CE(teacher)`, cross-entropies; the teacher never learns.
+With weight W the loss is `(1 - W) CE(label) + W CE(teacher)`, both cross-entropies; the teacher does not learn.
 
-It is a program of its own, before each step, over the same chips, laid out as the student, with dense links. What it
-says is made on the last die, and that is where it is asked for: beside its own hops nothing crosses.
+The teacher is a program of its own that runs before each step, on the same devices and in the same layout as the
+student, with float links. Its logits are made on the last stage, where the loss needs them, so they are never sent.
 """
 
 import dataclasses
@@ -18,20 +18,20 @@ from jaxtyping import PyTree
 from snap_jax.errors import UsageError
 from snap_jax.traffic import Traffic
 from snap_jax.traffic.hlo import compiled_traffic
-from snap_jax.training.config import Settings
-from snap_jax.training.config.settings import TICKS
+from snap_jax.training.config import LanguageConfig, Settings
+from snap_jax.training.config.settings import typed
 from snap_jax.training.init_from import settings_of
 from snap_jax.training.tasks.losses import Batch, Distilled
 from snap_jax.training.tasks.task import Task
 
 
 class Teacher:
-    """A dense model, laid out over chips, that is asked for every batch.
+    """A dense model, divided over devices, that makes targets for every batch.
 
     Args:
       task: of the dense model.
-      params: its own, on their chips.
-      weight: of what it says in the loss.
+      params: its parameters, on their devices.
+      weight: of its targets in the loss.
     """
 
     def __init__(self, task: Task, params: PyTree, weight: float):
@@ -39,15 +39,15 @@ class Teacher:
         self._program: jax.stages.Compiled | None = None
 
     def teach(self, batch: Batch) -> Batch:
-        """The batch, with what logits are to be beside its labels."""
+        """Return the batch with the teacher's targets beside its labels."""
         return Batch(batch.inputs, Distilled(jnp.asarray(batch.classes), self._compiled(batch)(self._params, batch)))
 
     def traffic(self, batch: Batch) -> Traffic:
-        """What its program moves for one batch."""
+        """Return what its program sends for one batch."""
         return compiled_traffic(self._compiled(batch), self._task.mesh)
 
     def _compiled(self, batch: Batch) -> jax.stages.Compiled:
-        """Batches of a run are of one size."""
+        """All batches of a run have one size."""
         if self._program is None:
 
             def teacher_logits(params: PyTree, batch: Batch) -> Any:
@@ -58,34 +58,34 @@ class Teacher:
 
 
 def teacher_of(config: Settings, build: Callable[[Settings], tuple[Task, PyTree]]) -> Teacher | None:
-    """The teacher that a config asks for; `None` if it asks for none.
+    """Return the teacher that a config asks for; None if it asks for none.
 
     Args:
       config: of the student.
       build: a config -> its task, and the parameters it starts with.
 
     Raises:
-      UsageError: if the run to start from is not there, or not dense.
+      UsageError: if the run to start from does not exist, or is not dense.
     """
-    if not config.distill:
+    if config.distill is None or config.init_from is None:
         return None
-    run, source = Path(config.init_from), settings_of(Path(config.init_from))
-    if source.sent_link not in ("dense", "bf16"):
+    source = settings_of(Path(config.init_from))
+    if source.sent_link not in ("fp32", "bf16"):
         raise UsageError(
-            f"distill={config.distill}: the run in {run} sends {source.sent_link}, and a teacher is dense: "
-            "give the --out of a run with --mode dense as --init-from"
+            f"{typed(config, ['distill'])}: the run in {config.init_from} sends {source.sent_link}, a teacher must be "
+            "dense: give the --out of a run with --mode dense as --init-from"
         )
     return Teacher(*build(as_dense(config)), config.distill)
 
 
 def as_dense(config: Settings) -> Settings:
-    """The config of the same model with floats on all links and no neurons, that starts from the same run.
+    """Return the config of the same model with float links and no neurons, that starts from the same run.
 
-    >>> from snap_jax.training.config import LanguageConfig
     >>> as_dense(LanguageConfig(budget=1.0, token_groups=8, distill=0.5, init_from="runs/dense")) == LanguageConfig(
-    ...     mode="dense", link="dense", init_from="runs/dense"
+    ...     mode="dense", init_from="runs/dense"
     ... )
     True
     """
-    floats = {"mode": "dense", "link": "dense", "grad_link": "", "ticks": TICKS}
-    return dataclasses.replace(config, **floats, budget=0.0, rank=0, token_groups=1, prune_below=None, distill=0.0)
+    coded = ("link", "grad_link", "time_steps", "budget", "rank", "prune_below", "distill")
+    plain: dict[str, Any] = dict.fromkeys(coded) | {"mode": "dense"}
+    return dataclasses.replace(config, **plain | ({"token_groups": 1} if isinstance(config, LanguageConfig) else {}))

@@ -1,6 +1,6 @@
-"""Weights from one run to another, whatever the number of chips, the layout, the link and the mode.
+"""Weights of one run as the start of another, for any number of devices, layout, link and mode.
 
-Law: with dense links a model gives the same loss after it moved from 4 chips to 2 or 1, or back.
+With float links a model gives the same loss after it moved from 4 devices to 2 or 1, or back.
 """
 
 import json
@@ -18,55 +18,61 @@ from snap_jax.models import pipeline_stages
 from snap_jax.models.base import Network
 from snap_jax.models.pipeline_stages import Graph
 from snap_jax.parallel import tensor_parallel
-from snap_jax.training import checkpoints, checksums
-from snap_jax.training.boundary_setup import codec_of, transform_of
+from snap_jax.training import checkpoints
 from snap_jax.training.config import Settings, read_settings
+from snap_jax.training.config.settings import flag
+from snap_jax.training.links import Links, links_of
 from snap_jax.training.tasks.assemble import on_host
 
 _SAME = ("model", "layers", "width", "heads")
 
 
 def weights_of(
-    run: Path, config: Settings, network: Callable[[Settings], Network], graph: Graph, fresh: PyTree
+    run: Path, config: Settings, links: Links, network: Callable[[Settings], Network], graph: Graph, fresh: PyTree
 ) -> PyTree:
-    """The weights of another run, stacked for the chips of `config`, on one device.
+    """Return the weights of another run, stacked for the devices of `config`, on one device.
 
-    The blocks move to the die that holds their layer now. A boundary keeps what it learned where the other run
-    had one behind the same layer, in the same encoding and with the same around it; a region, where as many chips add
-    up the same spikes; elsewhere they stay fresh. So do the neurons of a spiking model that starts from another.
+    Blocks move to the stage that holds their layer now. A boundary keeps what it learned where the other run had one
+    after the same layer, with the same encoding and transform. A tensor region keeps its thresholds where as many
+    devices add up the same spikes. Elsewhere they stay fresh, as do the neurons of a spiking model that starts from a
+    model without neurons.
 
     Args:
       run: its directory; of an unfinished run the last checkpoint is taken.
       config: of the run to start.
-      network: the model of a config.
+      links: of the run to start.
+      network: returns the model of a config.
       graph: of the stages of the run to start.
       fresh: its first parameters, stacked.
 
     Raises:
-      UsageError: if `run` holds no weights, or those of another task or model or of one of another size.
+      UsageError: if `run` holds no weights, or those of another task, model or size.
     """
     source = settings_of(run)
     if source.task != config.task:
-        raise UsageError(f"init_from={run}: that is a run of `train {source.task}`: start from one of {config.task}")
+        raise UsageError(
+            f"--init-from {run}: that is a run of `train {source.task}`: start from a run of `train {config.task}`"
+        )
     for name in _SAME:
         theirs, ours = getattr(source, name, None), getattr(config, name, None)
         if theirs != ours:
-            raise UsageError(f"init_from={run}: it has {name}={theirs}, this run {ours}: use --{name} {theirs}")
+            raise UsageError(f"--init-from {run}: it has {flag(name)} {theirs}, not {ours}: use {flag(name)} {theirs}")
     model, theirs = pipeline_stages.join(*_stacked(run, source, network))
     fresh_model, boundaries = pipeline_stages.join(graph, on_host(fresh))
-    _take_over(fresh_model, model, regions=_same_regions(source, config))
-    if _fits(source, config, [boundary.features for boundary in boundaries]):
+    same = _same_encoding(links_of(source), links)
+    _take_over(fresh_model, model, regions=same and source.device_layout.tensor == config.device_layout.tensor)
+    if _fits(links_of(source), links, [boundary.features for boundary in boundaries]):
         _inherit(fresh_model, theirs, boundaries)
     return pipeline_stages.split(fresh_model, boundaries)[1]
 
 
-def inherits(run: Path, config: Settings, widths: Sequence[int]) -> bool:
-    """Whether boundaries of these widths fit from that run: the same encoding, and the same learned around it."""
-    return _fits(settings_of(run), config, widths)
+def inherits(run: Path, links: Links, widths: Sequence[int]) -> bool:
+    """Return whether boundaries of these widths fit from that run: the same encoding, and the same transform."""
+    return _fits(links_of(settings_of(run)), links, widths)
 
 
 def _take_over(model: Network, other: Network, *, regions: bool) -> None:
-    """Parameters that both have; thresholds of regions only if told."""
+    """Set the parameters that both have; thresholds of regions only if told to."""
     theirs = dict(nnx.to_flat_state(nnx.state(other)))
     taken = [
         (path, theirs[path])
@@ -77,60 +83,57 @@ def _take_over(model: Network, other: Network, *, regions: bool) -> None:
 
 
 def _inherit(model: Network, theirs: list[Boundary], fresh: list[Boundary]) -> None:
-    """What was learned behind the same layer."""
-    behind = dict(zip(pipeline_stages.cuts(model, len(theirs)), theirs, strict=True))
+    """Set what was learned after the same layer."""
+    after = dict(zip(pipeline_stages.cuts(model, len(theirs)), theirs, strict=True))
     for place, boundary in zip(pipeline_stages.cuts(model, len(fresh)), fresh, strict=True):
-        if place in behind:
-            nnx.update(boundary, nnx.state(behind[place]))
+        if place in after:
+            nnx.update(boundary, nnx.state(after[place]))
 
 
-def _fits(source: Settings, config: Settings, widths: Sequence[int]) -> bool:
-    return _same_encoding(source, config) and all(transform_of(source, w) == transform_of(config, w) for w in widths)
+def _fits(theirs: Links, ours: Links, widths: Sequence[int]) -> bool:
+    return _same_encoding(theirs, ours) and all(theirs.transform(w) == ours.transform(w) for w in widths)
 
 
-def _same_regions(source: Settings, config: Settings) -> bool:
-    return _same_encoding(source, config) and source.divided.tensor == config.divided.tensor
-
-
-def _same_encoding(source: Settings, config: Settings) -> bool:
-    ours, theirs = codec_of(config), codec_of(source)
-    return ours is not None and theirs is not None and ours.encoding == theirs.encoding
+def _same_encoding(theirs: Links, ours: Links) -> bool:
+    if theirs.codec is None or ours.codec is None:
+        return False
+    return theirs.codec.encoding == ours.codec.encoding
 
 
 def _stacked(run: Path, source: Settings, network: Callable[[Settings], Network]) -> tuple[Graph, PyTree]:
     """The graph of a stage of that run, and its stacked parameters, on one device."""
-    codec, layout, model = codec_of(source), source.divided, network(source)
+    links, layout, model = links_of(source), source.device_layout, network(source)
     widths = [model.width(place) for place in pipeline_stages.cuts(model, layout.pipeline)]
-    boundaries = [Boundary(codec, width, transform=transform_of(source, width)) for width in widths]
+    boundaries = [Boundary(links.codec, width, transform=links.transform(width)) for width in widths]
     if layout.tensor > 1:
-        model = tensor_parallel.divide(model, layout.tensor, codec)
+        model = tensor_parallel.divide(model, layout.tensor, links.codec)
     graph, like = pipeline_stages.split(model, boundaries)
     final = run / "checkpoints" / "final"
-    if final.is_dir() and not checksums.fault(final):
+    if final.is_dir() and not checkpoints.fault(final):
         return graph, _restored(run, final, like)
     path, _ = checkpoints.last_good(run / "checkpoints")
     if path is None:
-        raise UsageError(f"init_from={run}: no checkpoint is there: give the --out of a run that has saved one")
+        raise UsageError(f"--init-from {run}: it has no checkpoint: give the --out of a run that has saved one")
     return graph, _restored(run, path / "default", {"params": like})["params"]
 
 
 def _restored(run: Path, path: Path, like: PyTree) -> PyTree:
-    # Before anything is read: Orbax would leave what it had begun to read behind, to complain of later.
+    # Checked before anything is read: Orbax would otherwise complain later of what it had begun to read.
     if Counter(leaf.shape for leaf in jax.tree.leaves(like)) - Counter(checkpoints.shapes(path)):
         raise UsageError(
-            f"init_from={run}: its weights have other shapes: start from a run on data of as many classes and channels"
+            f"--init-from {run}: its weights have other shapes: use a run on data of as many classes and channels"
         )
     try:
         return checkpoints.restore_weights(path, like)
     except (ValueError, KeyError) as error:
         first = str(error).splitlines()[0]
         raise UsageError(
-            f"init_from={run}: its weights are of another model ({first}): start from a run on the same kind of data"
+            f"--init-from {run}: its weights are of another model ({first}): use a run on the same kind of data"
         ) from error
 
 
 def settings_of(run: Path) -> Settings:
-    """What the run in a directory is.
+    """Return the settings of the run in a directory.
 
     Raises:
       UsageError: if there is none.
@@ -138,5 +141,5 @@ def settings_of(run: Path) -> Settings:
     try:
         fields = json.loads((run / "run.json").read_text(encoding="utf-8"))["config"]
     except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"init_from={run}: that is no run directory ({error}): give the --out of a run") from error
+        raise UsageError(f"--init-from {run}: this is no run directory ({error}): give the --out of a run") from error
     return read_settings(fields)

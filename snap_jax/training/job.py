@@ -1,11 +1,10 @@
-"""Job: what the loop must know of a task, and all it may know.
+"""Job: the interface between the training loop and a task. A new task is one file with a class that implements it.
 
-Law: `batch` is a pure function of its index, so a run that is resumed reads what the one that was stopped would have.
-A new task is one file that holds a class with these members.
+`batch` is a pure function of its index, so a resumed run reads the batches that the stopped one would have read.
 """
 
+import abc
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import optax
 from jax.sharding import Mesh
@@ -14,92 +13,80 @@ from jaxtyping import Array, PyTree
 from snap_jax.boundary.telemetry import Telemetry
 
 
-@runtime_checkable
-class Job(Protocol):
+class Job(abc.ABC):
     """A task, its data and its first parameters.
 
     Attributes:
-      mesh: what it runs on, with the axis `die`.
-      params: the first parameters, placed on the mesh; the first axis of each is the die.
-      crossing_elements: elements of the stream that cross all boundaries for one batch, forward.
-      shares: numbers sent for each element of the stream, by die.
-      origin: changes when the weights do that the run starts from, where they take part in every step; else "".
-      context_bits: an element of the stream, of what both sides of a boundary must hold beside it.
+      params: the first parameters, placed on the mesh; the first axis of each is the pipeline stage.
+      crossing_elements: number of elements that cross all boundaries for one batch, forward.
+      shares: numbers sent for each element of the stream, by stage.
+      origin: SHA-256 of the weights that the run starts from, where a resumed run needs them again; else "".
+      context_bits: bits per element that the tokens take which both ends of a boundary need.
     """
 
-    @property
-    def mesh(self) -> Mesh: ...
+    params: PyTree
+    crossing_elements: int
+    shares: tuple[float, ...]
+    origin: str
+    context_bits: float
 
     @property
-    def params(self) -> PyTree: ...
+    @abc.abstractmethod
+    def mesh(self) -> Mesh:
+        """The devices, with an axis for pipeline stages."""
 
-    @property
-    def crossing_elements(self) -> int: ...
-
-    @property
-    def shares(self) -> tuple[float, ...]: ...
-
-    @property
-    def origin(self) -> str: ...
-
-    @property
-    def context_bits(self) -> float: ...
-
+    @abc.abstractmethod
     def fingerprint(self) -> str:
-        """Changes when the data does."""
-        ...
+        """Return a string that changes when the data does."""
 
+    @abc.abstractmethod
     def batch(self, index: int) -> PyTree:
-        """The arrays of one batch, by microbatch."""
-        ...
+        """Return the arrays of one batch, by microbatch."""
 
-    def taught(self, batch: PyTree) -> PyTree:
-        """The batch as a step learns from it: with what a teacher says of it, if there is one."""
-        ...
-
-    def beside(self) -> dict:
-        """Sections of `result.json` on programs that run beside the step."""
-        ...
-
+    @abc.abstractmethod
     def batch_name(self, index: int) -> str:
-        """Where to find that batch again: for the message when the loss is not finite."""
-        ...
+        """Return where to find that batch, for the message when the loss is not finite."""
+
+    @abc.abstractmethod
+    def loss_and_gradient(self, params: PyTree, batch: PyTree, extra: dict) -> tuple[tuple[Array, Telemetry], PyTree]:
+        """Return mean cross-entropy in nats and what left each stage; and the gradient. Pure."""
+
+    @abc.abstractmethod
+    def not_finite(self, params: PyTree, batch: PyTree) -> Array:
+        """Return how many numbers that leave each stage are NaN or infinite, `[stage]`. Pure."""
+
+    @abc.abstractmethod
+    def evaluate_some(self, params: PyTree) -> dict:
+        """Evaluate some held-out data for the metrics: `heldout_bits`, lower is better, and others."""
+
+    @abc.abstractmethod
+    def evaluate_all(self, params: PyTree, out: Path | None) -> tuple[dict, Telemetry]:
+        """Evaluate all held-out data: sections of `result.json`, and what left each stage. May add files to `out`."""
+
+    def with_teacher(self, batch: PyTree) -> PyTree:
+        """Return the batch as a step learns from it: with the targets of a teacher, if there is one."""
+        return batch
+
+    def teacher_section(self) -> dict:
+        """Return the section of `result.json` on the teacher, if there is one."""
+        return {}
 
     def extra(self) -> dict:
-        """Small state of the task's own, such as the multipliers of a budget, before the first step."""
-        ...
+        """Return the small state of the task's own before the first step, such as Lagrange multipliers."""
+        return {}
 
     def optimizer(self, rule: optax.GradientTransformation) -> optax.GradientTransformation:
-        """The rule for what `loss_and_gradient` gives: of replicas that send spikes, a row each."""
-        ...
+        """Return the optimizer for what `loss_and_gradient` gives."""
+        return rule
 
-    def loss_and_gradient(self, params: PyTree, batch: PyTree, extra: dict) -> tuple[tuple[Array, Telemetry], PyTree]:
-        """Pure: mean cross-entropy in nats and what left each die, `[die]`; and the gradient."""
-        ...
-
-    def follow(self, extra: dict, seen: Telemetry, progress: Array) -> dict:
-        """Pure: the small state after a step that saw this; `progress` in [0, 1] of the run."""
-        ...
+    def update_extra(self, extra: dict, seen: Telemetry, progress: Array) -> dict:
+        """Return the small state after a step that saw this; `progress` in [0, 1] of the run. Pure."""
+        return extra
 
     def threshold_step(self, params: PyTree, seen: Telemetry, progress: Array) -> PyTree:
-        """Pure: the parameters after that step, held to what it saw; thresholds under a budget."""
-        ...
+        """Return the parameters with thresholds corrected after a step that saw this. Pure."""
+        return params
 
-    def not_finite(self, params: PyTree, batch: PyTree) -> Array:
-        """Pure: how many numbers that left each die were NaN or infinite, `[die]`."""
-        ...
-
-    def watch(self, params: PyTree) -> dict:
-        """A quick look at held-out data, for the metrics: `heldout_bits`, lower is better, and what else is to see."""
-        ...
-
-    def freeze(self, params: PyTree, least_rate: float) -> tuple[PyTree, dict]:
-        """The parameters without what fires at most at that rate, and the section `frozen` of `result.json`."""
-        ...
-
-    def conclude(self, params: PyTree, out: Path) -> tuple[dict, Telemetry]:
-        """All held-out data: the sections `quality` and `baselines` of `result.json`, and what left each die.
-
-        May leave pictures of it in `out`.
-        """
-        ...
+    def prune(self, params: PyTree, least_rate: float) -> tuple[PyTree, dict]:
+        """Return the parameters without the channels that fire at most at that rate; and a section of `result.json`."""
+        raise NotImplementedError

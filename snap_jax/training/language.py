@@ -1,6 +1,6 @@
-"""The job `language`: next-byte prediction on a text, by an RWKV or a transformer divided over chips.
+"""The language task: next-byte prediction on a text, by an RWKV or a transformer divided over devices.
 
-Law: batches and held-out windows are those of `data.text`; what is evaluated does not depend on how it was trained.
+Batches and held-out windows are those of `data.text_loader`; what is evaluated does not depend on training.
 """
 
 import dataclasses
@@ -20,27 +20,28 @@ from snap_jax.data import text_loader
 from snap_jax.models import rwkv, transformer
 from snap_jax.models.base import Network
 from snap_jax.training.config import LanguageConfig, Settings
-from snap_jax.training.parallel_job import Divided, build, by_microbatch, score
-from snap_jax.training.spike_rasters import sends_spikes, spikes_of
+from snap_jax.training.evaluation import by_microbatch, score, sends_spikes, spikes_of
+from snap_jax.training.links import links_of
+from snap_jax.training.parallel_job import MakeLinks, ParallelJob, build
 from snap_jax.training.tasks.losses import Batch
 
 _EVALUATED_AT_ONCE = (4, 8)  # microbatches, windows each
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Language(Divided):
-    """A model, a text and the windows it is measured on; a `Job`."""
+class LanguageJob(ParallelJob):
+    """A divided model, a text, and the windows of held-out text to evaluate."""
 
     config: LanguageConfig
     corpus: text_loader.Corpus
     heldout: np.ndarray
 
     def fingerprint(self) -> str:
-        """SHA-256 of the text, what is learned from and what is measured on."""
+        """Return the SHA-256 of the text, for training and held out."""
         return hashlib.sha256(self.corpus.train.tobytes() + b"|" + self.corpus.heldout.tobytes()).hexdigest()
 
     def batch(self, index: int) -> Batch:
-        """The tokens of one batch, by microbatch; a pure function of the seed and the index."""
+        """Return the tokens of one batch, by microbatch; a pure function of the seed and the index."""
         config = self.config
         rows = text_loader.batch(
             self.corpus.train, step=index, seed=config.seed, batch=config.batch, window=config.seq_len
@@ -48,23 +49,23 @@ class Language(Divided):
         return by_microbatch(next_token(rows), config.parts)
 
     def batch_name(self, index: int) -> str:
-        """Seed, index and the bytes of the training text it was cut from."""
+        """Return the seed, the index and the bytes of the training text that the batch was cut from."""
         config = self.config
         begin = text_loader.starts(
             self.corpus.train, step=index, seed=config.seed, batch=config.batch, window=config.seq_len
         ).tolist()
         return f"seed {config.seed}, batch {index}: {config.seq_len + 1} bytes of the training text from {begin}"
 
-    def watch(self, params: PyTree) -> dict:
-        """Bits a byte on windows spread over the held-out text, and the mean threshold of each boundary."""
+    def evaluate_some(self, params: PyTree) -> dict:
+        """Return bits per byte on windows spread over the held-out text, and the mean threshold of each boundary."""
         most = math.prod(_EVALUATED_AT_ONCE)
         windows = self.heldout[:: max(1, len(self.heldout) // most)][:most]
         return {"heldout_bits": evaluate(self, params, windows)[0]} | self.thresholds(params)
 
-    def conclude(self, params: PyTree, out: Path) -> tuple[dict, Telemetry]:
-        """Bits a byte on all held-out windows; leaves a raster of spikes over text."""
+    def evaluate_all(self, params: PyTree, out: Path | None) -> tuple[dict, Telemetry]:
+        """Return bits per byte on all held-out windows; write the spikes of one of them."""
         bits, seen = evaluate(self, params, self.heldout)
-        if sends_spikes(self, seen):
+        if out is not None and sends_spikes(self.task, seen):
             _write_raster(self, params, out)
         sections = {
             "quality": {"metric": "bits_per_byte", "value": bits, "n": self.heldout[:, 1:].size},
@@ -76,11 +77,11 @@ class Language(Divided):
         return sections, seen
 
 
-def prepare(config: LanguageConfig) -> Language:
-    """Loads the text and builds the task; every mistake of the user is found here.
+def prepare(config: LanguageConfig, make_links: MakeLinks = links_of) -> LanguageJob:
+    """Load the text and divide the model; see `lifecycle.prepare`.
 
     Raises:
-      UsageError: for data, links, chips or sizes that cannot be; the message names the fix.
+      UsageError: for data, links, devices or sizes that cannot work; the message names the fix.
     """
     corpus = text_loader.load(config.data)
     text_loader.windows(corpus.train, config.seq_len)
@@ -91,25 +92,25 @@ def prepare(config: LanguageConfig) -> Language:
         return jnp.asarray(next_token(rows).inputs)
 
     inputs = jax.ShapeDtypeStruct((config.seq_len,), jnp.int32)
-    built = build(config, network, inputs, sample, lambda: token_bits(config, corpus))
-    return Language(config, *built, corpus, heldout)
+    built = build(config, network, inputs, sample, make_links, lambda: token_bits(config, corpus))
+    return LanguageJob(config, *built, corpus, heldout)
 
 
 def token_bits(config: LanguageConfig, corpus: text_loader.Corpus) -> float:
-    """Bits a token that a microbatch of the training text takes, entropy-coded with how often each byte is in it all.
+    """Return the bits per token of a microbatch of training text, entropy-coded with the byte frequencies of it all.
 
-    What it would take to send the tokens along with the spikes. In the program here all chips have read the text.
+    This is what it would take to send the tokens along with the spikes. Here every device reads the text itself.
     """
-    rows, sample = config.batch // config.divided.data // config.parts, 8
+    rows, sample = config.batch // config.device_layout.data // config.parts, 8
     drawn = text_loader.batch(corpus.train, step=2**31, seed=config.seed, batch=sample * rows, window=config.seq_len)
     payloads = next_token(drawn).inputs.reshape(sample, -1)
     return mean_token_bits(token_wire(corpus.train), [jnp.asarray(tokens) for tokens in payloads])
 
 
 def network(config: Settings) -> Network:
-    """The model on one chip."""
+    """Return the model on one device."""
     assert isinstance(config, LanguageConfig)
-    rngs, ticks = nnx.Rngs(config.seed), config.neuron_ticks
+    rngs, ticks = nnx.Rngs(config.seed), config.neuron_steps
     if config.model == "transformer":
         return transformer.Transformer(
             transformer.TransformerConfig(config.layers, config.width, config.heads, ticks=ticks), rngs=rngs
@@ -119,7 +120,7 @@ def network(config: Settings) -> Network:
 
 
 def next_token(rows: Integer[np.ndarray | Array, "*batch time_plus_1"]) -> Batch:
-    """Windows as a batch: of each token the next is asked.
+    """Return windows as a batch: the label of each token is the next one.
 
     >>> next_token(np.array([[7, 8, 9]], np.uint8)).labels.tolist()
     [[8, 9]]
@@ -128,8 +129,8 @@ def next_token(rows: Integer[np.ndarray | Array, "*batch time_plus_1"]) -> Batch
     return Batch(tokens[..., :-1], tokens[..., 1:])
 
 
-def spread(windows: np.ndarray, most_bytes: int) -> np.ndarray:
-    """At most `most_bytes` worth of windows, evenly spread and in order; all of them for 0.
+def spread(windows: np.ndarray, most_bytes: int | None) -> np.ndarray:
+    """Return windows of at most `most_bytes` in all, evenly spread and in order; all of them for None.
 
     >>> spread(np.arange(20).reshape(10, 2), 4)[:, 0].tolist()
     [0, 6, 12, 18]
@@ -138,13 +139,8 @@ def spread(windows: np.ndarray, most_bytes: int) -> np.ndarray:
     return windows[np.linspace(0, len(windows) - 1, count).round().astype(int)]
 
 
-def microbatches_of(job: Language, index: int) -> Batch:
-    """One batch, by microbatch."""
-    return job.batch(index)
-
-
-def evaluate(job: Language, params: PyTree, windows: np.ndarray) -> tuple[float, Telemetry]:
-    """Bits a byte over the windows, and what left each die."""
+def evaluate(job: LanguageJob, params: PyTree, windows: np.ndarray) -> tuple[float, Telemetry]:
+    """Return bits per byte over the windows, and what left each stage."""
 
     def read(places: np.ndarray) -> Batch:
         return next_token(windows[places])
@@ -153,7 +149,7 @@ def evaluate(job: Language, params: PyTree, windows: np.ndarray) -> tuple[float,
     return found.nats / math.log(2) / windows[:, 1:].size, found.seen
 
 
-def _write_raster(job: Language, params: PyTree, out: Path) -> None:
+def _write_raster(job: LanguageJob, params: PyTree, out: Path) -> None:
     row = job.heldout[len(job.heldout) // 2]
-    spikes = np.concatenate(spikes_of(job, params, next_token(row[None])))
+    spikes = np.concatenate(spikes_of(job.task, params, next_token(row[None]), job.config.device_layout.data))
     np.savez_compressed(out / "spikes.npz", text=row[:-1], spikes=spikes)

@@ -1,77 +1,133 @@
-"""Runs: begun, or taken up where they were left.
+"""The life of a run: prepared, started or resumed, trained, evaluated, and written to its directory.
 
-Law: a run that is taken up has the state it saved, the data it was reading, and nothing of what it did after that.
+The bytes in the result are those of the compiled program of the step that ran. A run that was stopped and resumed ends
+with the same bits as one that was not.
 """
 
 import dataclasses
-import math
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import optax
+from jaxtyping import PyTree
 
-from snap_jax.training import checkpoints, checksums, run_dir
-from snap_jax.training.config import Settings
-from snap_jax.training.job import Job
-from snap_jax.training.optimizers import optimizer
-from snap_jax.training.prepare import prepare
-from snap_jax.training.result_json import environment
-from snap_jax.training.run_dir import Record
-from snap_jax.training.state import TrainState, start
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """Where a run stands; losses in bits a byte or picture, time in seconds; at first nothing is known."""
-
-    step: int
-    steps: int
-    loss_bits: float = math.nan
-    bits_per_element: float = math.nan
-    seconds: float = 0.0
+from snap_jax.errors import UsageError
+from snap_jax.traffic.hlo import compiled_traffic
+from snap_jax.training import checkpoints, language, run_dir, vision
+from snap_jax.training.atomic_io import write_atomically
+from snap_jax.training.config import LanguageConfig, Settings, VisionConfig, command
+from snap_jax.training.failures import full_disk_explained
+from snap_jax.training.links import links_of
+from snap_jax.training.loop import fit, fit_saved
+from snap_jax.training.parallel_job import MakeLinks, ParallelJob
+from snap_jax.training.result_json import run_sections, wire_section
+from snap_jax.training.run import Progress, Run
+from snap_jax.training.run_dir import environment
+from snap_jax.training.train_step import TrainState, averaged, compile_step, optimizer, start
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """A run under way: what stays the same from step to step.
+class Trained:
+    """A finished run.
 
     Attributes:
-      config: what was asked for.
-      out: the run directory.
-      job: the task and its data.
-      optimizer: of all parameters.
-      record: what `run.json` says.
-      began: on the monotonic clock, as if the run had never been stopped.
-      on_progress: to be told where the run stands.
+      job: the task, its data and its divided model.
+      params: the trained parameters, of which the result tells.
+      result: what `result.json` holds.
+      log: what `metrics.jsonl` holds; empty for a run with a directory.
     """
 
-    config: Settings
-    out: Path
-    job: Job
-    optimizer: optax.GradientTransformation
-    record: Record
-    began: float
-    on_progress: Callable[[Progress], None]
+    job: ParallelJob
+    params: PyTree
+    result: dict
+    log: tuple[dict, ...] = ()
 
-    @property
-    def elements(self) -> int:
-        """That cross all boundaries in one step, forward."""
-        return self.config.accumulate * self.job.crossing_elements
 
-    @property
-    def seconds(self) -> float:
-        """Taken so far, those before it was stopped included."""
-        return time.monotonic() - self.began
+def prepare(config: Settings, make_links: MakeLinks = links_of) -> ParallelJob:
+    """Load the data and divide the model; every mistake of the user is found here.
+
+    Args:
+      config: of the run.
+      make_links: a config, and the bits per element of the tokens that its boundaries need -> what crosses there.
+
+    Raises:
+      UsageError: for data, links, devices or sizes that cannot work; the message names the fix.
+    """
+    if isinstance(config, VisionConfig):
+        return vision.prepare(config, make_links)
+    assert isinstance(config, LanguageConfig)
+    return language.prepare(config, make_links)
+
+
+def measure(
+    config: Settings,
+    make_links: MakeLinks = links_of,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Trained:
+    """Train and evaluate without a run directory: for experiments, whose links may be any codecs and transforms.
+
+    Args:
+      config: of the run.
+      make_links: as for `prepare`; most change some fields of `links_of(config, context_bits)`.
+      on_progress: receives where the run stands, every few steps.
+
+    Raises:
+      UsageError: as `prepare`; if the loss or its gradient is not finite.
+    """
+    began, job = time.monotonic(), prepare(config, make_links)
+    run = Run(config, None, job, job.optimizer(optimizer(config)), None, began, on_progress or (lambda _: None))
+    lines: list[dict] = []
+    params, result = _trained(run, start(job, config, run.optimizer), lines)
+    return Trained(job, params, result, tuple(lines))
+
+
+def train(
+    config: Settings,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> dict:
+    """Train, evaluate, write the run directory, and return what `result.json` holds.
+
+    Args:
+      config: of the run.
+      out: the run directory.
+      overwrite: replace the run that is there.
+      resume: continue the run that is there; start it if there is none.
+      on_progress: receives where the run stands, every few steps.
+      on_note: receives other messages, one line each.
+
+    Raises:
+      UsageError: as `prepare`; if `out` cannot be written, or holds another run; if the disk is full; if the loss or
+        its gradient is not finite.
+      Stopped: after SIGTERM or SIGINT, when the current step is done and saved.
+    """
+    on_progress, on_note = on_progress or (lambda _: None), on_note or (lambda _: None)
+    if resume and overwrite:
+        raise UsageError("train: --resume continues a run, --overwrite replaces it: give one of them")
+    with full_disk_explained(out, run_dir.how_to_resume(config, out)):
+        known = run_dir.record(out) if resume else None
+        if known is None:
+            return _complete(*begin(config, out, overwrite, on_progress))
+        run_dir.check_config(out, known, config)
+        if done := run_dir.finished(out):
+            on_note(f"the run in {out} is finished: nothing to resume")
+            return done
+        return _complete(*take_up(config, out, known, on_progress, on_note))
 
 
 def begin(
     config: Settings, out: Path, overwrite: bool, on_progress: Callable[[Progress], None]
 ) -> tuple[Run, TrainState]:
-    """A new run, and its state before the first step.
+    """Return a new run, and its state before the first step.
 
     Raises:
-      UsageError: as `prepare` and `directory.claim`.
+      UsageError: as `prepare` and `run_dir.claim`.
     """
     began, job = time.monotonic(), prepare(config)
     rule = job.optimizer(optimizer(config))
@@ -82,25 +138,25 @@ def begin(
 def take_up(
     config: Settings,
     out: Path,
-    known: Record,
+    known: run_dir.Record,
     on_progress: Callable[[Progress], None],
     on_note: Callable[[str], None],
 ) -> tuple[Run, TrainState]:
-    """The run that `known` describes, and the state of its last good checkpoint; its first state if it saved none.
+    """Return the run that `known` describes, and the state of its last intact checkpoint, or its first state.
 
     Raises:
-      UsageError: as `prepare`; if the data is not what it was; if there are checkpoints, and none is good.
+      UsageError: as `prepare`; if the data has changed; if there are checkpoints, and none is intact.
     """
     began = time.monotonic()
     good, notes = checkpoints.last_good(out / "checkpoints")
-    # What it started from is in the checkpoint: where nothing else is made of it, the run it came from may be gone.
-    job = prepare(config if good is None or config.needs_origin else dataclasses.replace(config, init_from=""))
+    # The checkpoint holds the weights. So if nothing else comes from the run it started from, that may be gone.
+    job = prepare(config if good is None or config.needs_origin else dataclasses.replace(config, init_from=None))
     run_dir.check_sources(out, known, config, job.fingerprint(), job.origin)
     rule = job.optimizer(optimizer(config))
     state = start(job, config, rule)
     if good is not None:
         state = checkpoints.restore(good, state)
-        began -= checksums.facts(good)["seconds"]
+        began -= checkpoints.facts(good)["seconds"]
     checkpoints.drop_newer(out / "checkpoints", good)
     notes += [*_differences(known.versions), f"resumed at step {int(state.step)} of {config.steps}"]
     for note in notes:
@@ -111,7 +167,41 @@ def take_up(
 
 
 def _differences(then: dict) -> list[str]:
-    """Other versions may round otherwise."""
+    """A note if versions changed: other versions may round otherwise."""
     now = environment()
     changed = [f"{name} {then[name]} is now {now[name]}" for name in now if then.get(name, now[name]) != now[name]]
     return [f"numbers may differ from those of an unstopped run: {', '.join(changed)}"] if changed else []
+
+
+def _complete(run: Run, state: TrainState) -> dict:
+    assert run.out is not None
+    params, result = _trained(run, state, [])
+    checkpoints.save_weights(run.out / "checkpoints" / "final", params)
+    result |= {"command": f"{command(run.config)} --out {run.out}", "seconds": run.seconds}
+    write_atomically(run.out / "result.json", json.dumps(result, indent=1))
+    return result
+
+
+def _trained(run: Run, state: TrainState, lines: list[dict]) -> tuple[PyTree, dict]:
+    """The trained parameters, and what `result.json` holds."""
+    run.on_progress(Progress(int(state.step), run.config.steps))
+    step = compile_step(run.job, run.config, run.optimizer, state)
+    traffic = compiled_traffic(step, run.job.mesh)
+    max_bits = wire_section(traffic, run.job.mesh.shape, run.elements)["max_bits_per_element"]
+    if run.out is None:
+        state = fit(run, step, state, max_bits, lines.append)
+    else:
+        state = fit_saved(run, step, state, max_bits)
+        write_atomically(run.out / "traffic.json", traffic.to_json())
+    params, pruned = averaged(state, run.config.ema), {}
+    if run.config.prune_below is not None:
+        params, pruned = run.job.prune(params, run.config.prune_below)
+    return params, run_sections(run, params, traffic) | pruned | _history(run, state)
+
+
+def _history(run: Run, state: TrainState) -> dict:
+    steps = int(state.step)
+    training = {"steps": steps, "stopped_early": steps < run.config.steps, "resumed_at": [], "notes": []}
+    if run.record is not None:
+        training |= {"resumed_at": list(run.record.resumed_at), "notes": list(run.record.notes)}
+    return {"training": training, "seconds": run.seconds}

@@ -1,105 +1,151 @@
-"""The loop: steps, and between them what is logged and saved.
+"""The training loop: steps, and between them what is logged and saved.
 
-Law: what is logged and saved at a step is a function of the state after it, so it is the same whether or not the run
-was stopped before.
+What is logged and saved at a step is a function of the state after it, so it does not depend on earlier stops.
 """
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from snap_jax.training.checkpoints import Checkpoints
 from snap_jax.training.config import Settings
-from snap_jax.training.lifecycle import Progress, Run
+from snap_jax.training.failures import Signals, Stopped, not_finite
 from snap_jax.training.metrics import Metrics
-from snap_jax.training.nonfinite import failure
 from snap_jax.training.result_json import spike_statistics
+from snap_jax.training.run import Progress, Run
 from snap_jax.training.run_dir import how_to_resume
-from snap_jax.training.signals import Signals, Stopped
-from snap_jax.training.state import Measured, TrainState, averaged, batches_of
+from snap_jax.training.train_step import Measured, TrainState, averaged, batches_of
 
 _LOGGED_EVERY = 10  # steps
 
 
-def fit(run: Run, compiled: jax.stages.Compiled, state: TrainState, bits_per_element: float) -> TrainState:
-    """Steps until the last, or until patience ends; the state it returns is saved.
+def fit_saved(run: Run, step: jax.stages.Compiled, state: TrainState, max_bits: float) -> TrainState:
+    """Train as `fit` does, with metrics and checkpoints in the run directory; the returned state is saved.
 
     Raises:
-      Stopped: after SIGTERM or SIGINT, when the step under way is done and saved.
+      Stopped: after SIGTERM or SIGINT, when the current step is done and saved.
       UsageError: when a loss or gradient is not finite.
     """
+    assert run.out is not None
     with (
-        Checkpoints(run.out / "checkpoints") as saved,
+        Checkpoints(run.out / "checkpoints") as checkpoints,
         Metrics(run.out, int(state.step), run.seconds) as metrics,
         Signals() as signals,
     ):
-        book = _Book(run, metrics, saved, bits_per_element)
-        first = int(state.step) + 1
-        for done in () if _out_of_patience(run.config, state) else range(first, run.config.steps + 1):
-            state, measured = compiled(state, batches_of(run.job, run.config, done - 1))
-            stop = signals.received
-            state = book.enter(done, state, measured, stop is not None)
-            if stop is not None:
-                saved.wait()
-                go_on = how_to_resume(run.config, run.out)
-                raise Stopped(f"stopped by {stop.name} after step {done}, which is saved; go on with: {go_on}", stop)
-            if _is_evaluated(run.config, done) and _out_of_patience(run.config, state):
-                break
-        saved.wait()
+        saver = _Saver(run, checkpoints, metrics, signals)
+        state = fit(run, step, state, max_bits, metrics.write, saver)
+        checkpoints.wait()
     return state
 
 
-@dataclasses.dataclass(frozen=True)
-class _Book:
-    """What is kept of a run as it goes.
+def fit(
+    run: Run,
+    step: jax.stages.Compiled,
+    state: TrainState,
+    max_bits: float,
+    write: Callable[[dict], None],
+    saver: "_Saver | None" = None,
+) -> TrainState:
+    """Train to the last step, or until patience ends.
 
-    Reading a number of the state waits for it; so only steps that are logged or saved are looked at, and those between
-    go out one behind the other.
+    Args:
+      run: what stays the same from step to step.
+      step: compiled for it.
+      state: to start from.
+      max_bits: bits per element of the compiled program, for the metrics.
+      write: receives the metrics of every logged step.
+      saver: saves the state at some steps; None saves nothing.
+
+    Raises:
+      UsageError: when a loss or gradient is not finite.
+    """
+    log, config = _Log(run, max_bits, write), run.config
+    first = config.steps + 1 if _out_of_patience(config, state) else int(state.step) + 1
+    for done in range(first, config.steps + 1):
+        state, measured = step(state, batches_of(run.job, config, done - 1))
+        due = saver is not None and saver.is_due(done)
+        state = log.enter(done, state, measured, check=due)
+        ended = _is_evaluated(config, done) and _out_of_patience(config, state)
+        if saver is not None:
+            saver.after(done, state, save=due or ended)
+        if ended:
+            break
+    return state
+
+
+@dataclasses.dataclass
+class _Saver:
+    """Saves the state at some steps, and stops the run after a signal."""
+
+    run: Run
+    checkpoints: Checkpoints
+    metrics: Metrics
+    signals: Signals
+
+    def is_due(self, done: int) -> bool:
+        """Whether to save step `done`; a signal that comes later counts for the next step."""
+        config = self.run.config
+        self.stop = self.signals.received
+        return self.stop is not None or done % (config.save_every or config.evaluate_every) == 0 or done == config.steps
+
+    def after(self, done: int, state: TrainState, save: bool) -> None:
+        """Save, sign what has been written, and stop if told to."""
+        if save:
+            self.metrics.sync()
+            self.checkpoints.save(done, state, self.run.seconds)
+        self.checkpoints.sign()
+        if self.stop is not None:
+            self.checkpoints.wait()
+            resume = how_to_resume(self.run.config, self.metrics.out)
+            raise Stopped(
+                f"stopped by {self.stop.name} after step {done}, which is saved; resume with: {resume}", self.stop
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Log:
+    """Checks and logs steps.
+
+    Reading a number of the state waits for it. So only steps that are logged or saved are read, and those between are
+    dispatched one after the other.
     """
 
     run: Run
-    metrics: Metrics
-    saved: Checkpoints
-    bits_per_element: float
+    max_bits: float
+    write: Callable[[dict], None]
     unchecked: list[Measured] = dataclasses.field(default_factory=list)
 
-    def enter(self, done: int, state: TrainState, measured: Measured, stop: bool) -> TrainState:
-        """Checks, logs and saves step `done` if it is time to, or if the run is to stop."""
-        config = self.run.config
-        logged = done % _LOGGED_EVERY == 0 or done == config.steps
-        saved = stop or done % (config.save_every or config.evaluate_every) == 0 or done == config.steps
+    def enter(self, done: int, state: TrainState, measured: Measured, check: bool) -> TrainState:
+        """Check and log step `done` if it is time to."""
+        logged = done % _LOGGED_EVERY == 0 or done == self.run.config.steps
         self.unchecked.append(measured)
-        if logged or saved:
+        if logged or check:
             self._check(done, state)
-        if logged:
-            state = self._log(done, state, measured)
-        if saved or (_is_evaluated(config, done) and _out_of_patience(config, state)):
-            self.metrics.sync()
-            self.saved.save(done, state, self.run.seconds)
-        self.saved.sign()
-        return state
+        return self._log(done, state, measured) if logged else state
 
     def _check(self, done: int, state: TrainState) -> None:
-        if not bool(state.finite):  # and `state.step` is still the one before the first step that failed
+        if not bool(state.finite):  # then `state.step` is still the one before the first step that failed
             failed = int(state.step) - (done - len(self.unchecked))
-            raise failure(self.run.job, self.run.config, state, self.unchecked[failed])
+            raise not_finite(self.run.job, self.run.config, state, self.unchecked[failed])
         self.unchecked.clear()
 
     def _log(self, done: int, state: TrainState, measured: Measured) -> TrainState:
         run, config = self.run, self.run.config
+        bits = {"bits_per_element": self.max_bits, "max_bits_per_element": self.max_bits}
         line = {
             "step": done,
             "loss_bits": float(measured.loss) / math.log(2),
             "seconds": run.seconds,
             "gradient_norm": float(measured.gradient_norm),
-        } | spike_statistics(measured.seen, run.job.shares)
+        } | bits | spike_statistics(measured.seen, run.job.shares)  # fmt: skip
         if _is_evaluated(config, done):
-            line |= run.job.watch(averaged(state, config.ema))
+            line |= run.job.evaluate_some(averaged(state, config.ema))
             state = _scored(state, line["heldout_bits"])
-        self.metrics.write(line | {"bits_per_element": self.bits_per_element})
-        run.on_progress(Progress(done, config.steps, line["loss_bits"], self.bits_per_element, line["seconds"]))
+        self.write(line)
+        run.on_progress(Progress(done, config.steps, line["loss_bits"], line["bits_per_element"], line["seconds"]))
         return state
 
 
@@ -116,4 +162,4 @@ def _is_evaluated(config: Settings, step: int) -> bool:
 
 
 def _out_of_patience(config: Settings, state: TrainState) -> bool:
-    return bool(config.patience) and int(state.stale) >= config.patience
+    return config.patience is not None and int(state.stale) >= config.patience

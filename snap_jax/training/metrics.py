@@ -1,7 +1,6 @@
-"""Metrics: one JSON line every few steps, and the same told to TensorBoard.
+"""Metrics: one JSON line every few steps, and the same numbers for TensorBoard.
 
-Law: `metrics.jsonl` holds each logged step once, in order, however often the run was stopped; the event file tells what
-it tells.
+`metrics.jsonl` holds each logged step once, in order, however often the run was stopped; so does the event file.
 """
 
 import json
@@ -19,15 +18,16 @@ NAME, EVENTS = "metrics.jsonl", "events.out.tfevents.*"
 
 
 class Metrics:
-    """Writes the metrics of a run in `out`, behind those of its first `step` steps.
+    """Writes the metrics of a run in `out`, after those of its first `step` steps.
 
     Args:
       out: the run directory.
-      step: what was logged of later steps is dropped; it will be logged again.
+      step: lines of later steps are dropped; they will be logged again.
       seconds: that the run has taken so far.
     """
 
     def __init__(self, out: Path, step: int, seconds: float):
+        self.out = out
         kept = [line for line in lines(out / NAME) if line["step"] <= step]
         write_atomically(out / NAME, "".join(json.dumps(line) + "\n" for line in kept))
         for old in out.glob(EVENTS):
@@ -46,13 +46,13 @@ class Metrics:
         self._events.close()
 
     def write(self, line: dict) -> None:
-        """Logs one step; `line` has its `step` and `seconds`."""
+        """Log one step; `line` has its `step` and `seconds`."""
         print(json.dumps(line), file=self._file, flush=True)
         self._tell(line)
         self._events.flush()
 
     def sync(self) -> None:
-        """Returns when what was logged is on the disk."""
+        """Return when everything logged is on the disk."""
         sync(self._file)
 
     def _tell(self, line: dict) -> None:
@@ -62,7 +62,7 @@ class Metrics:
 
 
 def lines(path: Path) -> list[dict]:
-    """The lines of a metrics file, up to the first that is not whole; none if there is no file."""
+    """Return the lines of a metrics file, up to the first incomplete one; none if there is no file."""
     found = []
     for text in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else ():
         try:
@@ -74,7 +74,7 @@ def lines(path: Path) -> list[dict]:
 
 
 def scalars(line: dict) -> dict[str, float]:
-    """What can be drawn as a curve, by its name; a list is several curves.
+    """Return the numbers of a line by name; a list becomes several.
 
     >>> scalars({"step": 10, "seconds": 1.5, "loss_bits": 3.0, "firing_rate": None, "threshold_mean": [0.5, 0.25]})
     {'loss_bits': 3.0, 'threshold_mean/0': 0.5, 'threshold_mean/1': 0.25}

@@ -1,6 +1,6 @@
-"""Frozen: channels that a trained model does not use leave the wire for good, and what that saves.
+"""Pruning: channels that a trained model does not use are removed from the wire; and how many bytes that saves.
 
-Law: the frozen model's outputs are those of the silenced one to the last bit; its program sends less.
+The outputs of the pruned model equal those of the masked one bit for bit; its program sends less.
 """
 
 import dataclasses
@@ -17,45 +17,45 @@ from snap_jax.training.tasks.losses import Batch
 from snap_jax.training.tasks.task import Task
 
 
-def silenced(task: Task, params: PyTree, sample: Batch, *, least_rate: float) -> PyTree:
-    """The parameters with those channels silent that fire at most at `least_rate`, on all boundaries that share them.
+def masked(task: Task, params: PyTree, sample: Batch, *, least_rate: float) -> PyTree:
+    """Mask the channels that fire at most at `least_rate` on all boundaries that share a program.
 
     Args:
       task: of a pipeline.
       params: trained.
       sample: one batch, by microbatch.
-      least_rate: 0 silences channels that never fire.
+      least_rate: firing rate; 0 masks channels that never fire.
     """
     spikes = jax.jit(task.spikes)(params, Batch(sample.inputs[:1], sample.classes[:1]))[:-1]
     model, boundaries = pipeline_stages.join(task.graph, on_host(params))
     rates = [(np.asarray(s) != 0).reshape(-1, s.shape[-1]).mean(0) for s in spikes]
-    for dies in pipeline_stages.alike(task.graph, len(boundaries)):
-        idle = np.max(rates[dies], 0) <= least_rate
-        for boundary in boundaries[dies]:
+    for stages in pipeline_stages.alike(task.graph, len(boundaries)):
+        idle = np.max(rates[stages], 0) <= least_rate
+        for boundary in boundaries[stages]:
             mask_channels(boundary, np.flatnonzero(np.tile(idle, boundary.channels // len(idle))).tolist())
     return task.place(pipeline_stages.split(model, boundaries)[1])
 
 
-def frozen(task: Task, params: PyTree) -> tuple[Task, PyTree, list[Pruned]]:
-    """The task, the parameters and a report a program of what is left when silent channels are off the wire.
+def pruned(task: Task, params: PyTree) -> tuple[Task, PyTree, list[Pruned]]:
+    """Return the task and the parameters without masked channels on the wire, and one report per program.
 
     Raises:
-      UsageError: if all channels of a boundary are silent.
+      UsageError: if all channels of a boundary are masked.
     """
     model, boundaries = pipeline_stages.join(task.graph, on_host(params))
-    reports = [prune(boundaries[dies]) for dies in pipeline_stages.alike(task.graph, len(boundaries))]
+    reports = [prune(boundaries[stages]) for stages in pipeline_stages.alike(task.graph, len(boundaries))]
     graph, left = pipeline_stages.split(model, boundaries)
     task = dataclasses.replace(task, graph=graph)
     return task, task.place(left), reports
 
 
 def section(task: Task, params: PyTree, sample: Batch) -> dict:
-    """What freezing did, for `result.json`: channels and forward bytes of one evaluation, before and after.
+    """Return what pruning did, for `result.json`: channels and forward bytes of one evaluation, before and after.
 
-    Channels are those of a boundary; where each has its own, of all together. `identical` says whether loss and right
-    answers of `sample` are the same to the last bit.
+    Channels are those of one boundary, or the sum over boundaries where each is pruned by itself. `identical` says
+    whether loss and correct answers of `sample` stay the same bit for bit.
     """
-    after, left, reports = frozen(task, params)
+    after, left, reports = pruned(task, params)
     scores, nbytes = zip(*(_evaluated(t, p, sample) for t, p in ((task, params), (after, left))), strict=True)
     same = jax.tree.map(lambda a, b: bool((np.asarray(a) == np.asarray(b)).all()), *scores)
     channels = np.sum([report.channels for report in reports], 0).tolist()
@@ -64,5 +64,5 @@ def section(task: Task, params: PyTree, sample: Batch) -> dict:
 
 def _evaluated(task: Task, params: PyTree, sample: Batch) -> tuple[PyTree, int]:
     compiled = jax.jit(task.evaluate).lower(params, sample).compile()
-    boundary_stats = compiled_traffic(compiled, task.mesh).where(lambda t: "boundary" in t.path)
-    return compiled(params, sample)[0], boundary_stats.sent_bytes
+    crossing = compiled_traffic(compiled, task.mesh).where(lambda t: "boundary" in t.path)
+    return compiled(params, sample)[0], crossing.sent_bytes

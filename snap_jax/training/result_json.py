@@ -1,15 +1,12 @@
-"""What a run measured: the sections of `result.json`.
+"""The sections of `result.json`: what a run sent, and what that costs.
 
-Law: every byte of a section is a byte of the compiled program of the very step that ran.
+Every byte of a section is a byte of the compiled program of the step that ran, unless it says "measured".
 """
 
-import importlib.metadata
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 
-import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from snap_jax import cost
 from snap_jax.boundary.telemetry import Telemetry
@@ -18,6 +15,31 @@ from snap_jax.parallel import data_parallel
 from snap_jax.parallel.mesh import DATA, STAGE, TENSOR
 from snap_jax.traffic import Traffic, Transfer
 from snap_jax.traffic.measured_sizes import taken
+from snap_jax.training.config import written_settings
+from snap_jax.training.run import Run
+from snap_jax.training.run_dir import environment
+
+
+def run_sections(run: Run, params: PyTree, traffic: Traffic) -> dict:
+    """Evaluate trained parameters; return the sections of `result.json` that do not depend on how training went."""
+    job, config, shape = run.job, run.config, run.job.mesh.shape
+    sections, seen = job.evaluate_all(params, run.out)
+    wire = wire_section(traffic, shape, run.elements, seen, job.shares)
+    if config.budget is not None:  # the budget also pays for the tokens that both ends need
+        total = wire["bits_per_element"] + job.context_bits
+        wire |= {"budget": config.budget, "budget_bits_per_element": total}
+    links = {"link": config.sent_link, "grad_link": config.backward_link}
+    sent = as_sent(traffic, shape, run.elements, wire["bits_per_element"])
+    return (
+        sections
+        | job.teacher_section()
+        | {
+            "wire": wire,
+            "cost": cost_section(traffic, shape, sent),
+            "config": written_settings(config) | links,
+            "versions": environment(),
+        }
+    )
 
 
 def wire_section(
@@ -27,50 +49,55 @@ def wire_section(
     seen: Telemetry | None = None,
     shares: Sequence[float] = (1.0,),
 ) -> dict:
-    """Bytes that crossed in one step, by direction and place, and what the spikes were like.
+    """Return the bytes that crossed in one step, by direction and place, and statistics of the spikes.
 
-    Forward are the boundaries of a pipeline and the sums of tensor regions, backward their cotangents and the averages
-    of gradients over replicas. `bits_per_element = 8 * forward bytes / elements`: all bits that leave a chip forward,
-    thresholds and headers among them, over the elements that `lax` would have sent in their place, which for a sum over
-    n chips are 2 (n - 1) an element. So floats have 32, bf16 16, and `data` alone, which sends nothing forward, 0.
-    Messages of idle ticks count on both sides: the program sends them. Sums of regions do not: an idle die has none.
+    Forward are the pipeline boundaries and the sums of tensor regions; backward are their cotangents and the averages
+    of gradients over data replicas. `max_bits_per_element = 8 * forward bytes / elements`: all bits that leave a device
+    forward in the compiled program, with thresholds and headers, over the elements that `lax` would have sent, which
+    for a sum over n devices are 2 (n - 1) per element. So float32 has 32, bf16 16, and layout `data`, which sends
+    nothing forward, 0. Messages of idle pipeline slots count on both sides, since the program sends them; sums of
+    regions do not, since an idle stage has none. `bits_per_element` is measured: see `spike_statistics`. Where nothing
+    could be measured, or sums of tensor regions are sent, it is the compiled number.
 
     Args:
       traffic: of one step.
       mesh: sizes of its axes.
       elements: that cross forward in one step.
-      seen: what left each die.
+      seen: what left each stage.
       shares: those of `spike_statistics`.
     """
-    boundary_stats = traffic.where(lambda t: "boundary" in t.path)
+    crossing = traffic.where(lambda t: "boundary" in t.path)
     averages = traffic.where(lambda t: data_parallel.SCOPE in t.path.split("/"))
-    forward = _bytes(boundary_stats, "forward")
-    boundaries = _by_boundary(boundary_stats, mesh.get(STAGE, 1))
+    forward = _bytes(crossing, "forward")
+    boundaries = _by_boundary(crossing, mesh.get(STAGE, 1))
+    bits = 8 * forward / elements if elements else 0.0
     section = {
         "forward_bytes_per_step": forward,
-        "backward_bytes_per_step": _bytes(boundary_stats, "backward") + averages.sent_bytes,
-        "bits_per_element": 8 * forward / elements if elements else 0.0,
+        "backward_bytes_per_step": _bytes(crossing, "backward") + averages.sent_bytes,
+        "bits_per_element": bits,
+        "max_bits_per_element": bits,
         "entropy_bits_per_element": None,
         "firing_rate": None,
-        "by_boundary": [*boundaries, *_by_collective(boundary_stats, averages, mesh)],
+        "by_boundary": [*boundaries, *_by_collective(crossing, averages, mesh)],
     }
     if seen is None or not boundaries:
         return section
     if (rates := seen.firing_rate) is not None and (entropies := seen.entropy_bits) is not None:
         for boundary, rate, entropy in zip(boundaries, rates, entropies, strict=False):
             boundary |= {"firing_rate": float(rate), "entropy_bits": float(entropy)}
-    return section | spike_statistics(seen, shares)
+    measured = spike_statistics(seen, shares)
+    return section | measured | ({"bits_per_element": bits} if mesh.get(TENSOR, 1) > 1 else {})
 
 
 def spike_statistics(seen: Telemetry, shares: Sequence[float] = (1.0,)) -> dict:
-    """What crossed the boundaries, from what left each die; nothing crosses behind the last.
+    """Return means over all that crossed the boundaries; nothing crosses after the last stage.
 
-    Means over all that crossed, bits an element of the stream. `sent_bits_per_element` are payload bits of the rungs
-    taken, for microbatches only.
+    `bits_per_element` are payload bits of the size buckets taken, per element of the stream, of microbatches only:
+    idle pipeline slots and thresholds are not in it.
 
     Args:
-      seen: by die.
-      shares: how many numbers are sent for each element of the stream, by die, or the same for all.
+      seen: what left each stage.
+      shares: how many numbers are sent for each element of the stream, by stage, or the same for all.
     """
     senders = seen[:-1]
     if not senders.elements.size:
@@ -81,7 +108,7 @@ def spike_statistics(seen: Telemetry, shares: Sequence[float] = (1.0,)) -> dict:
     return {
         "firing_rate": None if rates is None else float((rates * sent).sum() / sent.sum()),
         "entropy_bits_per_element": None if entropies is None else float((entropies * sent).sum() / elements),
-        "sent_bits_per_element": 8 * float(np.asarray(senders.sent_bytes, np.float64).sum() / elements),
+        "bits_per_element": 8 * float(np.asarray(senders.sent_bytes, np.float64).sum() / elements),
     }
 
 
@@ -89,24 +116,24 @@ def _bytes(traffic: Traffic, direction: str) -> int:
     return traffic.where(lambda t: t.direction == direction).sent_bytes
 
 
-def _by_boundary(boundary_stats: Traffic, dies: int) -> list[dict]:
-    """A boundary has the permutations that name its pair, and its share of what all dies do together."""
-    along = boundary_stats.where(lambda t: STAGE in t.axes)
+def _by_boundary(crossing: Traffic, stages: int) -> list[dict]:
+    """A boundary has the permutations that name its pair, and its share of what all stages do together."""
+    along = crossing.where(lambda t: STAGE in t.axes)
     return [
-        _row(f"stage {i} to stage {i + 1}", *(_between(along, i, dies - 1, way) for way in ("forward", "backward")))
-        for i in range(dies - 1)
+        _row(f"stage {i} to stage {i + 1}", *(_between(along, i, stages - 1, way) for way in ("forward", "backward")))
+        for i in range(stages - 1)
     ]
 
 
-def _between(along: Traffic, die: int, links: int, direction: str) -> int:
-    """Bytes between a die and the next, one way."""
+def _between(along: Traffic, stage: int, links: int, direction: str) -> int:
+    """Bytes between a stage and the next in one direction."""
     named = along.where(lambda t: t.direction == direction and bool(t.perm))
-    pair = sum(t.sent_bytes // t.pairs * sum(min(link) == die for link in t.perm) for t in named)
+    pair = sum(t.sent_bytes // t.pairs * sum(min(link) == stage for link in t.perm) for t in named)
     return pair + along.where(lambda t: t.direction == direction and not t.perm).sent_bytes // links
 
 
-def _by_collective(boundary_stats: Traffic, averages: Traffic, mesh: Mapping[str, int]) -> list[dict]:
-    sums = boundary_stats.where(lambda t: TENSOR in t.axes and STAGE not in t.axes)
+def _by_collective(crossing: Traffic, averages: Traffic, mesh: Mapping[str, int]) -> list[dict]:
+    sums = crossing.where(lambda t: TENSOR in t.axes and STAGE not in t.axes)
     found = []
     if mesh.get(TENSOR, 1) > 1:
         found.append(_row("sums of tensor regions", _bytes(sums, "forward"), _bytes(sums, "backward")))
@@ -126,7 +153,7 @@ def _row(path: str, forward: int, backward: int) -> dict:
 
 
 def systems(mesh: Mapping[str, int]) -> dict[str, cost.System]:
-    """The systems every run is priced on: dies in a row, others in rings, on three kinds of link.
+    """Return the systems every run is priced on: stages in a chain, other axes in rings, on three kinds of link.
 
     >>> [type(axis).__name__ for axis in systems({"data": 2, "stage": 4})["PCIe 5 x16"].axes.values()]
     ['Chain', 'Chain']
@@ -148,16 +175,16 @@ def systems(mesh: Mapping[str, int]) -> dict[str, cost.System]:
 
 
 def as_sent(traffic: Traffic, mesh: Mapping[str, int], elements: int, sent_bits: float | None) -> Traffic | None:
-    """One step's traffic with the payload sizes taken on held-out data from die to die, forward; the rest as compiled.
+    """Return one step's traffic with forward payload sizes as measured on held-out data between stages.
 
     Args:
       traffic: of one step.
       mesh: sizes of its axes.
       elements: that cross forward in one step.
-      sent_bits: payload bits taken for each of them, from `spike_statistics`.
+      sent_bits: measured bits of each of them, from `spike_statistics`.
 
     Returns:
-      `None` where payloads have one size, or a tensor axis sends sums whose sizes nobody counted.
+      None where payloads have one size, or a tensor axis sends sums whose sizes nobody measured.
     """
     if sent_bits is None or mesh.get(TENSOR, 1) > 1:
         return None
@@ -169,9 +196,9 @@ def as_sent(traffic: Traffic, mesh: Mapping[str, int], elements: int, sent_bits:
 
 
 def cost_section(traffic: Traffic, mesh: Mapping[str, int], sent: Traffic | None = None) -> dict:
-    """Energy and latency of one step's traffic on each system, `[low, high]`; null where a source is missing.
+    """Return energy and latency of one step's traffic on each system, `[low, high]`; null where a source is missing.
 
-    `sent_...` are those of `sent`, see `as_sent`; without it they are left out.
+    `sent_...` are those of `sent`, see `as_sent`; without it they are absent.
     """
     if max(mesh.values()) == 1:
         return {}
@@ -194,11 +221,3 @@ def _price(traffic: Traffic, system: cost.System) -> dict:
         "latency_note": "; ".join(report.missing_latency) or None,
         "serialisation_s_per_step": list(report.serialisation_s),
     }
-
-
-def environment() -> dict[str, str]:
-    """Versions of what computed, and on what."""
-    names = ("snap-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in names}
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}"
-    return versions | {"python": platform.python_version(), "machine": machine}

@@ -1,27 +1,32 @@
-"""The run directory: claimed for a new run, or taken up again where it was left.
+"""The run directory: claimed for a new run, or read by a run that is resumed.
 
-Law: what is there was made by the run that `run.json` describes, and by no other: a directory is never shared, and a
-run is only ever resumed as what it was.
+All of it was made by the run that `run.json` describes: two runs never share a directory, and a run is only resumed
+with the settings and data it began with.
 
-It holds `run.json` (what the run is, written first), `metrics.jsonl` and TensorBoard's `events...` (as it goes),
-`checkpoints/STEP`, `checkpoints/final`, `traffic.json`, `spikes.npz` and, last of all, `result.json`: if that is there,
-the run is complete.
+It holds `run.json` (what the run is, written first), `metrics.jsonl` and TensorBoard's `events...` (written as it
+goes), `checkpoints/STEP`, `checkpoints/final`, `traffic.json`, `spikes.npz` and, written last, `result.json`: if that
+exists, the run is complete.
 """
 
 import dataclasses
+import importlib.metadata
 import json
+import os
+import platform
 import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+
 from snap_jax.errors import UsageError
 from snap_jax.training import metrics
 from snap_jax.training.atomic_io import write_atomically
 from snap_jax.training.config import LanguageConfig, Settings, command, written_settings
-from snap_jax.training.result_json import environment
+from snap_jax.training.config.settings import flag, typed
 
-_FREE = {"save_every"}  # may differ in a resumed run: no number depends on it
+_FREE = {"save_every"}  # may change in a resumed run: no result depends on it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +36,10 @@ class Record:
     Attributes:
       config: the task, and the fields of its `Settings`.
       data: fingerprint of the data.
-      origin: that of the weights it started from, where it needs them to go on; else "".
-      versions: of what computes.
-      resumed_at: the steps at which the run was taken up again.
-      notes: what happened to it on the way.
+      versions: of Python, the machine and the libraries.
+      resumed_at: the steps at which the run was resumed.
+      notes: what happened to it.
+      origin: fingerprint of the weights it started from, where it needs them to resume; else "".
     """
 
     config: dict
@@ -46,7 +51,7 @@ class Record:
 
 
 def how_to_resume(config: Settings, out: Path) -> str:
-    """The command line that goes on.
+    """Return the command line that resumes the run.
 
     >>> from snap_jax.training.config import LanguageConfig
     >>> how_to_resume(LanguageConfig(steps=10), Path("runs/a"))
@@ -56,13 +61,13 @@ def how_to_resume(config: Settings, out: Path) -> str:
 
 
 def finished(out: Path) -> dict | None:
-    """What `result.json` holds; `None` if the run is not complete."""
+    """Return what `result.json` holds; None if the run is not complete."""
     path = out / "result.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def record(out: Path) -> Record | None:
-    """What `run.json` says; `None` if there is none.
+    """Return what `run.json` says; None if there is none.
 
     Raises:
       UsageError: if it cannot be read.
@@ -78,17 +83,17 @@ def record(out: Path) -> Record | None:
 
 
 def write_record(out: Path, what: Record) -> None:
-    """Writes `run.json`."""
+    """Write `run.json`."""
     write_atomically(out / "run.json", json.dumps(dataclasses.asdict(what), indent=1))
 
 
 def continued(what: Record, step: int, notes: Sequence[str]) -> Record:
-    """The record of a run that is taken up at `step`."""
+    """Return the record of a run that is resumed at `step`."""
     return dataclasses.replace(what, resumed_at=(*what.resumed_at, step), notes=(*what.notes, *notes))
 
 
 def check_config(out: Path, what: Record, config: Settings) -> None:
-    """Raises unless the run in `out` is the one that `config` asks for.
+    """Check that the run in `out` is the one that `config` asks for.
 
     Raises:
       UsageError: names the field and both values.
@@ -98,32 +103,32 @@ def check_config(out: Path, what: Record, config: Settings) -> None:
     for field in dataclasses.fields(config):
         theirs, ours = what.config.get(field.name, field.default), getattr(config, field.name)
         if theirs != ours and field.name not in _FREE:
-            flag = f"--{field.name.replace('_', '-')} {shlex.quote(str(theirs))}"
+            name, value = flag(field.name), shlex.quote(str(theirs))
             raise UsageError(
-                f"--resume: the run in {out} has {field.name}={theirs!r}, the command line {field.name}={ours!r}: "
-                f"give {flag}, or begin another run with another --out"
+                f"--resume: the run in {out} has {name} {value}, the command line {name} {shlex.quote(str(ours))}: "
+                f"give {name} {value}, or start another run with another --out"
             )
 
 
 def check_sources(out: Path, what: Record, config: Settings, data: str, origin: str) -> None:
-    """Raises unless data and first weights are what the run in `out` began with.
+    """Check that the data and the first weights are what the run in `out` began with.
 
     Raises:
-      UsageError: if the fingerprint of one of them is another.
+      UsageError: if the fingerprint of one of them has changed.
     """
     for name, then, now in (("data", what.data, data), ("init_from", what.origin, origin)):
         if then != now:
             raise UsageError(
-                f"--resume: {name}={getattr(config, name)!r} has changed since the run in {out} began: "
-                "put back what it was, or begin another run with another --out"
+                f"--resume: {typed(config, [name])} has changed since the run in {out} began: "
+                "restore it, or start another run with another --out"
             )
 
 
 def claim(out: Path, config: Settings, data: str, overwrite: bool, origin: str = "") -> Record:
-    """Makes `out` ready for a new run.
+    """Prepare `out` for a new run.
 
     Raises:
-      UsageError: if it cannot be written, or holds a run and `overwrite` is off.
+      UsageError: if it cannot be written, or holds a run and `overwrite` is False.
     """
     if not overwrite:
         _check_free(out)
@@ -144,4 +149,12 @@ def _check_free(out: Path) -> None:
     if (out / "result.json").exists():
         raise UsageError(f"{out} already holds a finished run: choose another --out, or pass --overwrite")
     if any(path.name.isdecimal() for path in (out / "checkpoints").glob("*")):
-        raise UsageError(f"{out} holds a run that was stopped: go on with --resume, or start again with --overwrite")
+        raise UsageError(f"{out} holds a stopped run: continue it with --resume, or replace it with --overwrite")
+
+
+def environment() -> dict[str, str]:
+    """Return the versions of the libraries and of Python, and a description of the machine."""
+    names = ("snap-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in names}
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}"
+    return versions | {"python": platform.python_version(), "machine": machine}

@@ -1,6 +1,6 @@
-"""The job `vision`: which class a picture is of, by a convolutional network divided over chips.
+"""The vision task: image classification by a convolutional network divided over devices.
 
-Law: batches are those of `data.images`; what is evaluated does not depend on how it was trained.
+Batches are those of `data.image_loader`; what is evaluated does not depend on training.
 """
 
 import dataclasses
@@ -21,67 +21,70 @@ from snap_jax.data import image_loader
 from snap_jax.models import efficientnet, resnet
 from snap_jax.models.base import VisionNetwork
 from snap_jax.training.config import Settings, VisionConfig
-from snap_jax.training.parallel_job import Divided, Score, build, by_microbatch, score
-from snap_jax.training.spike_rasters import sends_spikes, spikes_of
+from snap_jax.training.evaluation import Score, by_microbatch, score, sends_spikes, spikes_of
+from snap_jax.training.links import links_of
+from snap_jax.training.parallel_job import MakeLinks, ParallelJob, build
 from snap_jax.training.tasks.losses import Batch
 
-_EVALUATED_AT_ONCE = (4, 32)  # microbatches, pictures each
-_WATCHED = 512  # pictures of a quick look
-_SMALL = 64  # pixels a side: smaller pictures are not halved before the first block
+_EVALUATED_AT_ONCE = (4, 32)  # microbatches, images each
+_SOME = 512  # images of a quick evaluation
+_SMALL = 64  # pixels per side: smaller images are not down-sampled before the first block
+_NOISE_DRAWS = 8  # of each held-out image, if there is noise
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Vision(Divided):
-    """A model, and pictures to learn from and to measure on; a `Job`."""
+class VisionJob(ParallelJob):
+    """A divided model, and images for training and held out."""
 
     config: VisionConfig
-    pictures: image_loader.Images
+    images: image_loader.Images
 
     def fingerprint(self) -> str:
-        """SHA-256 of pictures and labels; of those that stay on disk, of what the data set says of itself."""
-        found = self.pictures
+        """Return the SHA-256 of images and labels; for images that stay on disk, of the description of the data set."""
+        found = self.images
         digest = hashlib.sha256(repr((found.name, found.classes, found.notes)).encode())
         for array in (found.train_images, found.train_labels, found.heldout_images, found.heldout_labels):
             digest.update(array.tobytes() if isinstance(array, np.ndarray) else repr(array.shape).encode())
         return digest.hexdigest()
 
     def batch(self, index: int) -> Batch:
-        """The pictures of one batch, by microbatch; a pure function of the seed and the index."""
+        """Return the images of one batch, by microbatch; a pure function of the seed and the index."""
         config = self.config
-        pixels, labels = image_loader.batch(self.pictures, step=index, seed=config.seed, batch=config.batch)
-        return by_microbatch(self._ready(pixels, labels), config.parts)
+        pixels, labels = image_loader.batch(self.images, step=index, seed=config.seed, batch=config.batch)
+        return by_microbatch(self._ready(pixels, labels, config.seed, index), config.parts)
 
     def batch_name(self, index: int) -> str:
-        """Seed, index and where in the epochs it lies."""
-        first, count = index * self.config.batch, len(self.pictures.train_images)
+        """Return the seed, the index and where the batch lies in its epoch."""
+        first, count = index * self.config.batch, len(self.images.train_images)
         return (
-            f"seed {self.config.seed}, batch {index}: {self.config.batch} pictures from place {first % count} of "
+            f"seed {self.config.seed}, batch {index}: {self.config.batch} images from place {first % count} of "
             f"epoch {first // count}"
         )
 
-    def watch(self, params: PyTree) -> dict:
-        """Bits a picture and accuracy on some held-out pictures, and the mean threshold of each boundary."""
-        places = _spread(len(self.pictures.heldout_images), _WATCHED)
+    def evaluate_some(self, params: PyTree) -> dict:
+        """Return bits per image and accuracy on some held-out images, and the mean threshold of each boundary."""
+        places = _spread(len(self.images.heldout_images), _SOME)
         found = self._score(params, places)
-        seen = {
+        measured = {
             "heldout_bits": found.nats / math.log(2) / len(places),
             "heldout_accuracy_percent": 100 * found.correct / len(places),
         }
-        return seen | self.thresholds(params)
+        return measured | self.thresholds(params)
 
-    def conclude(self, params: PyTree, out: Path) -> tuple[dict, Telemetry]:
-        """Accuracy on all held-out pictures; leaves the spikes of one."""
-        places = _spread(len(self.pictures.heldout_images), self.config.heldout_images)
-        found = self._score(params, places)
-        if sends_spikes(self, found.seen):
+    def evaluate_all(self, params: PyTree, out: Path | None) -> tuple[dict, Telemetry]:
+        """Return accuracy on all held-out images; write the spikes of one of them."""
+        places = _spread(len(self.images.heldout_images), self.config.heldout_images)
+        shown = np.tile(places, _NOISE_DRAWS if self.config.noise else 1)
+        found = self._score(params, shown)
+        if out is not None and sends_spikes(self.task, found.seen):
             self._write_raster(params, int(places[len(places) // 2]), out)
-        counts = np.bincount(self.pictures.heldout_labels[places])
+        counts = np.bincount(self.images.heldout_labels[places])
         sections = {
             "quality": {
                 "metric": "accuracy_percent",
-                "value": 100 * found.correct / len(places),
-                "n": len(places),
-                "bits_per_image": found.nats / math.log(2) / len(places),
+                "value": 100 * found.correct / len(shown),
+                "n": len(shown),
+                "bits_per_image": found.nats / math.log(2) / len(shown),
             },
             "baselines": {"majority_class_percent": 100 * int(counts.max()) / len(places)},
         }
@@ -90,43 +93,51 @@ class Vision(Divided):
     def _score(self, params: PyTree, places: np.ndarray) -> Score:
         def read(rows: np.ndarray) -> Batch:
             there = places[rows]
-            return self._ready(self.pictures.heldout_images[there], self.pictures.heldout_labels[there])
+            draw = 2**40, int(rows[0])  # noise that training never draws
+            return self._ready(self.images.heldout_images[there], self.images.heldout_labels[there], *draw)
 
         return score(self.task, params, len(places), read, _EVALUATED_AT_ONCE)
 
     def _write_raster(self, params: PyTree, place: int, out: Path) -> None:
         at = slice(place, place + 1)
-        image, label = self.pictures.heldout_images[at], self.pictures.heldout_labels[at]
-        spikes = spikes_of(self, params, self._ready(image, label))
+        image, label = self.images.heldout_images[at], self.images.heldout_labels[at]
+        row = Batch(image_loader.normalise(self.images, image), label)
+        spikes = spikes_of(self.task, params, row, self.config.device_layout.data)
         boundaries: dict[str, Any] = {"spikes": np.stack(spikes)} if self.config.keeps_shape else _numbered(spikes)
         np.savez_compressed(out / "spikes.npz", image=image[0], label=label[0], **boundaries)
 
-    def _ready(self, pixels: np.ndarray, labels: np.ndarray) -> Batch:
-        return Batch(image_loader.normalise(self.pictures, pixels), labels)
+    def _ready(self, pixels: np.ndarray, labels: np.ndarray, *draw: int) -> Batch:
+        """Normalized images, with noise that the numbers in `draw` decide."""
+        clean = image_loader.normalise(self.images, pixels)
+        if not self.config.noise:
+            return Batch(clean, labels)
+        noise = np.random.default_rng(draw).standard_normal(clean.shape, np.float32)
+        return Batch(clean + np.float32(self.config.noise) * noise, labels)
 
 
-def prepare(config: VisionConfig) -> Vision:
-    """Loads the pictures and builds the task; every mistake of the user is found here.
+def prepare(config: VisionConfig, make_links: MakeLinks = links_of) -> VisionJob:
+    """Load the images and divide the model; see `lifecycle.prepare`.
 
     Raises:
-      UsageError: for data, links, chips or sizes that cannot be; the message names the fix.
+      UsageError: for data, links, devices or sizes that cannot work; the message names the fix.
     """
-    pictures = image_loader.load(config.data)
+    images = image_loader.load(config.data)
 
     def sample() -> Array:
-        pixels, _ = image_loader.batch(pictures, step=2**31, seed=config.seed, batch=64)
-        return jnp.asarray(image_loader.normalise(pictures, pixels))
+        pixels, _ = image_loader.batch(images, step=2**31, seed=config.seed, batch=64)
+        return jnp.asarray(image_loader.normalise(images, pixels))
 
-    row = jax.ShapeDtypeStruct(pictures.train_images.shape[1:], jnp.float32)
-    return Vision(config, *build(config, functools.partial(network, pictures), row, sample), pictures)
+    row = jax.ShapeDtypeStruct(images.train_images.shape[1:], jnp.float32)
+    built = build(config, functools.partial(network, images), row, sample, make_links)
+    return VisionJob(config, *built, images)
 
 
-def network(pictures: image_loader.Images, config: Settings) -> VisionNetwork:
-    """The model on one chip, for pictures of this size and so many classes."""
+def network(images: image_loader.Images, config: Settings) -> VisionNetwork:
+    """Return the model on one device, for images of this size and so many classes."""
     assert isinstance(config, VisionConfig)
-    height, width, channels = pictures.train_images.shape[1:]
-    small, classes = min(height, width) <= _SMALL, pictures.classes
-    rngs, ticks = nnx.Rngs(config.seed), config.neuron_ticks
+    height, width, channels = images.train_images.shape[1:]
+    small, classes = min(height, width) <= _SMALL, images.classes
+    rngs, ticks = nnx.Rngs(config.seed), config.neuron_steps
     if config.model.startswith("efficientnet-"):
         size = efficientnet.efficientnet(
             config.model.removeprefix("efficientnet-"), classes=classes, channels=channels, ticks=ticks
@@ -147,6 +158,6 @@ def _numbered(spikes: list[np.ndarray]) -> dict[str, np.ndarray]:
     return {f"spikes_{n}": values for n, values in enumerate(spikes, 1)}
 
 
-def _spread(count: int, most: int) -> np.ndarray:
-    """At most so many places, evenly spread and in order; all of them for 0."""
+def _spread(count: int, most: int | None) -> np.ndarray:
+    """At most so many places, evenly spread and in order; all of them for None."""
     return np.linspace(0, count - 1, min(count, most or count)).round().astype(int)

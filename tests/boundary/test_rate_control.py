@@ -31,9 +31,9 @@ from snap_jax.models import pipeline_stages, rwkv
 from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.training import pruning
-from snap_jax.training.boundary_setup import budget_of
 from snap_jax.training.config import LanguageConfig
 from snap_jax.training.language import next_token
+from snap_jax.training.links import controller_of
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout
 
@@ -132,13 +132,16 @@ def test_pressures_are_what_their_names_say():
         (lambda: RateController(float("nan")), "bits_per_element=nan"),
         (lambda: RateController(1.0, start_ratio=0.5), "start_ratio=0.5"),
         (lambda: RateController(1.0, groups=((0, 1), (1,))), "one group only"),
-        (lambda: LanguageConfig(budget=-1.0), "budget=-1.0"),
+        (lambda: LanguageConfig(budget=-1.0, init_from="run"), r"--budget -1\.0"),
         (lambda: LanguageConfig(budget=1.0), "give its --out as --init-from"),
-        (lambda: budget_of(LanguageConfig(budget=0.06, init_from="run"), 0.0625), "does not pay for the tokens"),
+        (
+            lambda: controller_of(LanguageConfig(budget=0.06, init_from="run"), 0.0625),
+            "the tokens that both ends of a boundary need",
+        ),
         (lambda: LanguageConfig(budget=1.0, init_from="run", link="int4"), r"add \+rans"),
-        (lambda: LanguageConfig(prune_below=2.0), "prune_below=2.0: use a firing rate"),
-        (lambda: LanguageConfig(prune_below=0.0, mode="dense"), "no spikes to be silent"),
-        (lambda: LanguageConfig(prune_below=0.0, chips=1), "pipeline of 2 or more"),
+        (lambda: LanguageConfig(prune_below=2.0), "--prune-below 2.0: use a firing rate"),
+        (lambda: LanguageConfig(prune_below=0.0, mode="dense"), "no spikes are sent"),
+        (lambda: LanguageConfig(prune_below=0.0, devices=1), "pipeline with 2 devices or more"),
         (lambda: LearnedTransform(rank=0), "rank=0"),
         (lambda: Boundary(None, 4, transform=LearnedTransform(9)), "rank=9 of 4"),
         (
@@ -290,7 +293,7 @@ def test_a_budget_is_met_from_the_command_line_alone(tmp_path):
     words[:, 4] = ord(" ")
     (tmp_path / "text.txt").write_bytes(words.tobytes())
     dense = LanguageConfig(
-        data=str(tmp_path / "text.txt"), link="dense", chips=2, layers=2, width=32, heads=2, seq_len=32, batch=16,
+        data=str(tmp_path / "text.txt"), link="fp32", devices=2, layers=2, width=32, heads=2, seq_len=32, batch=16,
         microbatches=2, steps=60,
     )  # fmt: skip
     training.train(dense, tmp_path / "dense")
@@ -305,7 +308,7 @@ def test_a_budget_is_met_from_the_command_line_alone(tmp_path):
     head = 8 * (2 + 4 + 1) / (8 * 32)  # table, state of the lane, rung, of a payload of 8 x 32 bytes
     assert job.context_bits * 32 == pytest.approx(letters + kept + head, rel=0.02)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    sent = np.mean([line["sent_bits_per_element"] for line in lines[-4:]])
+    sent = np.mean([line["bits_per_element"] for line in lines[-4:]])
     assert sent + job.context_bits == pytest.approx(1.0, rel=0.05)
     assert result["wire"]["budget_bits_per_element"] == pytest.approx(1.0, rel=0.05)
     assert job.shares == (20 / 32, 20 / 32)

@@ -15,14 +15,14 @@ def config(tmp_path_factory):
     data = tmp_path_factory.mktemp("data") / "text.txt"
     data.write_bytes(bytes(range(32, 127)) * 40)
     return LanguageConfig(
-        data=str(data), link="count:2", layers=2, chips=2, width=8, heads=2, seq_len=8, batch=2, microbatches=2
+        data=str(data), link="count:2", layers=2, devices=2, width=8, heads=2, seq_len=8, batch=2, microbatches=2
     )
 
 
 @pytest.mark.parametrize(("compute", "stream"), [("f32", "f32[1,8,8]"), ("bf16", "bf16[1,8,8]")])
 def test_the_stream_crosses_as_computed_and_gradients_are_f32(config, compute, stream):
     """One window of 8 bytes and 8 channels a microbatch."""
-    job = training.prepare(dataclasses.replace(config, compute=compute, link="dense", grad_link="dense"))
+    job = training.prepare(dataclasses.replace(config, compute=compute, link="fp32", grad_link="fp32"))
     crossing = jax.make_jaxpr(job.loss_and_gradient)(job.params, job.batch(0), job.extra()).pretty_print(
         use_color=False
     )

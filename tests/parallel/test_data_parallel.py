@@ -20,7 +20,7 @@ from tests.support.small_models import WIDTH, build, compiled, cross_entropy, ru
 TERNARY = snap.Codec(snap.Ternary(threshold=1.5), snap.Packed())
 
 
-def divide(layout, link="dense", grad_link="dense", data_codec=None, layers=2):
+def divide(layout, link="fp32", grad_link="fp32", data_codec=None, layers=2):
     codecs = parse_link(link), parse_link(grad_link)
     return assemble.build(build("transformer", layers), layout, *codecs, data_codec=data_codec)
 

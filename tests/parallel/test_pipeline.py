@@ -26,12 +26,12 @@ def tokens(micro=4, batch=2, seq_len=16):
     return next_token(np.random.default_rng(0).integers(0, 256, (micro, batch, seq_len + 1)))
 
 
-def build(chips, link="dense", grad_link="dense"):
+def build(chips, link="fp32", grad_link="fp32"):
     model, codecs = rwkv.RWKV(SIZE, rngs=nnx.Rngs(0)), (parse_link(link), parse_link(grad_link))
     return assemble.build(model, Layout(pipeline=chips), *codecs)
 
 
-def loss_and_gradient(chips, link="dense", grad_link="dense"):
+def loss_and_gradient(chips, link="fp32", grad_link="fp32"):
     task, params = build(chips, link, grad_link)
     loss, gradient = jax.jit(task.loss_and_gradient)(params, tokens())
     gradient = jax.tree.map(np.asarray, gradient)
@@ -143,7 +143,7 @@ def test_boundary_learns_one_positive_threshold_a_channel():
     boundary = Boundary(snap.Codec(snap.Ternary(0.5)), 3)
     np.testing.assert_allclose(boundary.codec.encoding.threshold, [0.5] * 3, rtol=1e-6)
     assert boundary.log_threshold.shape == (3,)
-    for spec in ("dense", "bf16"):
+    for spec in ("fp32", "bf16"):
         assert not jax.tree.leaves(nnx.state(Boundary(parse_link(spec), 3)))
     x = jnp.ones((2, 3))
     np.testing.assert_array_equal(Boundary(None, 3)(x), x)

@@ -293,7 +293,7 @@ def test_the_raster_writes_the_text_below(tmp_path):
 
 
 def test_frozen_channels_are_in_the_table(tmp_path):
-    frozen = {("frozen",): {"channels": [24, 21], "payload_bytes": [4096, 3600], "identical": True}}
+    frozen = {("pruned",): {"channels": [24, 21], "payload_bytes": [4096, 3600], "identical": True}}
     runs = read_runs([make_run(tmp_path, "plain"), make_run(tmp_path, "frozen", SPIKING | frozen)])
     cells = {row.name: row.cells for row in rows(runs)}
     assert cells["channels on the wire, all and not frozen"] == ("–", "24 → 21")
@@ -301,11 +301,17 @@ def test_frozen_channels_are_in_the_table(tmp_path):
 
 
 def test_bits_are_those_of_the_sizes_taken_where_payloads_have_several(tmp_path):
-    taken = {("wire", "sent_bits_per_element"): 0.875, ("wire", "budget_bits_per_element"): 1.0}
+    taken = {
+        ("wire", "bits_per_element"): 0.875,
+        ("wire", "max_bits_per_element"): 2.0,
+        ("wire", "budget_bits_per_element"): 1.0,
+    }
     found = read_runs([make_run(tmp_path, "plain"), make_run(tmp_path, "rungs", SPIKING | taken)])
     assert [run.bits for run in found] == [16.0, 1.0]
     cells = {row.name: row.cells for row in rows(found)}
     assert cells["at most, as compiled"] == ("16", "2")
-    one_size = read_runs([make_run(tmp_path, "one", {("wire", "sent_bits_per_element"): 15.9})])
+    one_size = read_runs(
+        [make_run(tmp_path, "one", {("wire", "bits_per_element"): 15.9, ("wire", "max_bits_per_element"): 16.0})]
+    )
     assert one_size[0].bits == 16.0
     assert "at most, as compiled" not in {row.name for row in rows(one_size)}

@@ -1,6 +1,5 @@
 """What tests of training share: a job that compiles in no time, a parabola a die; a text; runs nobody trained."""
 
-import dataclasses
 import time
 from pathlib import Path
 
@@ -16,34 +15,29 @@ from snap_jax.encodings import Ternary
 from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.training import checkpoints, run_dir
 from snap_jax.training.config import LanguageConfig
-from snap_jax.training.lifecycle import Run
-from snap_jax.training.optimizers import optimizer
+from snap_jax.training.job import Job
+from snap_jax.training.run import Run
+from snap_jax.training.train_step import optimizer
 
 CODEC = Codec(Ternary(threshold=1.0))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Parabola:
-    """`loss = mean_die (w_die - batch)^2`; batch `index` is the number `index`; one sender and one receiver."""
+class Parabola(Job):
+    """`loss = mean_stage (w_stage - batch)^2`; batch `index` is the number `index`; one sender and one receiver."""
 
-    scale: float = 1.0
+    crossing_elements, shares, origin, context_bits = 1, (1.0, 1.0), "", 0.0
+
+    def __init__(self, scale: float = 1.0):
+        self.scale = scale
 
     @property
     def mesh(self) -> Mesh:
-        return auto_mesh({"die": 2})
+        return auto_mesh({"stage": 2})
 
     @property
     def params(self):
-        place = NamedSharding(self.mesh, PartitionSpec("die"))
+        place = NamedSharding(self.mesh, PartitionSpec("stage"))
         return {"w": jax.device_put(jnp.array([3.0, -1.0]), place)}
-
-    @property
-    def crossing_elements(self) -> int:
-        return 1
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        return (1.0, 1.0)
 
     def fingerprint(self) -> str:
         return "numbers"
@@ -51,34 +45,8 @@ class Parabola:
     def batch(self, index: int):
         return jnp.float32(index * self.scale)
 
-    @property
-    def origin(self) -> str:
-        return ""
-
-    @property
-    def context_bits(self) -> float:
-        return 0.0
-
-    def taught(self, batch):
-        return batch
-
-    def beside(self) -> dict:
-        return {}
-
     def batch_name(self, index: int) -> str:
         return f"number {index}"
-
-    def extra(self) -> dict:
-        return {}
-
-    def optimizer(self, rule):
-        return rule
-
-    def follow(self, extra, seen, progress) -> dict:
-        return extra
-
-    def threshold_step(self, params, seen, progress):
-        return params
 
     def loss_and_gradient(self, params, batch, extra):
         def loss(params):
@@ -89,13 +57,10 @@ class Parabola:
     def not_finite(self, params, batch):
         return (~jnp.isfinite((params["w"] - batch) ** 2)).astype(jnp.int32)
 
-    def watch(self, params) -> dict:
+    def evaluate_some(self, params) -> dict:
         return {"heldout_bits": float(np.asarray(params["w"]).sum())}
 
-    def freeze(self, params, least_rate):
-        raise NotImplementedError
-
-    def conclude(self, params, out: Path):
+    def evaluate_all(self, params, out):
         raise NotImplementedError
 
 

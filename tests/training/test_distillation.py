@@ -14,11 +14,10 @@ from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.training import checkpoints, lifecycle, run_dir
 from snap_jax.training.config import LanguageConfig, VisionConfig
 from snap_jax.training.distillation import teacher_of
-from snap_jax.training.optimizers import optimizer
-from snap_jax.training.state import batches_of, compile_step, start
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout
 from snap_jax.training.tasks.losses import Distilled, losses, teacher_logits
+from snap_jax.training.train_step import batches_of, compile_step, optimizer, start
 from tests.support import small_networks
 from tests.support.training_jobs import save_untrained, write_text
 
@@ -30,7 +29,7 @@ def dense(tmp_path_factory):
     """A dense run whose weights no run starts from, and the config of one that it teaches."""
     out = tmp_path_factory.mktemp("runs")
     config = LanguageConfig(
-        data=write_text(out), mode="dense", model="transformer", layers=2, chips=1, width=8, heads=2, seq_len=8,
+        data=write_text(out), mode="dense", model="transformer", layers=2, devices=1, width=8, heads=2, seq_len=8,
         batch=4, microbatches=2, steps=20, heldout_bytes=64, accumulate=2,
     )  # fmt: skip
     save_untrained(config, out / "dense", moved=0.3)
@@ -63,13 +62,15 @@ def step_of(config):
 
 def test_in_every_layout_who_is_his_own_teacher_learns_from_the_data_alone(dense):
     """What the teacher says is made where it is asked for: the step moves no more, beside it its own hops cross."""
-    config = dataclasses.replace(dense, layout="data:2+pipeline:2+tensor:2", chips=8)
+    config = dataclasses.replace(dense, layout="data:2+pipeline:2+tensor:2", devices=8)
     job, found, traffic = step_of(dataclasses.replace(config, distill=WEIGHT))
     _, (loss, norm), untaught = step_of(config)
     assert found == pytest.approx((loss, (1 - WEIGHT) * norm), rel=1e-3)
     assert traffic == untaught
     # Two batches a step, 4 bytes of each element.
-    assert job.beside() == {"teacher": {"run": dense.init_from, "bytes_per_step": 2 * 4 * job.crossing_elements}}
+    assert job.teacher_section() == {
+        "teacher": {"run": dense.init_from, "bytes_per_step": 2 * 4 * job.crossing_elements}
+    }
 
 
 def test_resumed_it_is_the_run_as_long_as_its_teacher_is(dense, tmp_path):
@@ -90,10 +91,10 @@ def test_resumed_it_is_the_run_as_long_as_its_teacher_is(dense, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     other = jax.tree.map(lambda a: np.asarray(a) * 1.001, whole.params)
     checkpoints.save_weights(home / "checkpoints" / "final", other)
-    with pytest.raises(UsageError, match=r"--resume: init_from=.*dense. has changed since the run in .* began"):
+    with pytest.raises(UsageError, match=r"--resume: --init-from .*dense has changed since the run in .* began"):
         resume()
     shutil.rmtree(home)
-    with pytest.raises(UsageError, match=r"init_from=.*dense: that is no run directory"):
+    with pytest.raises(UsageError, match=r"--init-from .*dense: this is no run directory"):
         resume()
 
 
@@ -111,19 +112,19 @@ def test_networks_whose_blocks_differ_are_taught_too():
 
 def test_only_dense_runs_teach(dense, tmp_path):
     run_dir.claim(tmp_path / "run", dataclasses.replace(dense, mode="hybrid", link="count:2"), "data", False)
-    with pytest.raises(UsageError, match=r"distill=0.5: the run in .*run sends count:2, and a teacher is dense: give"):
+    with pytest.raises(UsageError, match=r"--distill 0.5: the run in .*run sends count:2, a teacher must be dense:"):
         teacher_of(dataclasses.replace(dense, init_from=str(tmp_path / "run"), distill=0.5), training.prepare)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LanguageConfig(distill=1.5), "distill=1.5: use a share of the loss from 0 to 1, such as 0.5"),
+        (lambda: LanguageConfig(distill=1.5), r"--distill 1\.5: use a weight above 0 and up to 1, such as 0.5"),
         (
             lambda: LanguageConfig(distill=0.5),
-            "the one to start from: train one with --link fp32 first, then give its --out",
+            "the dense run to start from: train one with --link fp32 first, then give its --out",
         ),
-        (lambda: VisionConfig(distill=-0.1, init_from="runs/dense"), "distill=-0.1: use a share"),
+        (lambda: VisionConfig(distill=-0.1, init_from="runs/dense"), "--distill -0.1: use a weight"),
     ],
 )
 def test_what_cannot_be_is_refused(make, message):

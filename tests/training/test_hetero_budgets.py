@@ -16,12 +16,12 @@ from snap_jax.boundary.transforms import LearnedTransform
 from snap_jax.models import pipeline_stages, resnet
 from snap_jax.models.hetero_stages import Layers
 from snap_jax.traffic.hlo import compiled_traffic
-from snap_jax.training import checkpoints, pruning, result_json, run_dir, state
+from snap_jax.training import checkpoints, pruning, result_json, run_dir, train_step
 from snap_jax.training.config import VisionConfig
-from snap_jax.training.optimizers import optimizer
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout
 from snap_jax.training.tasks.losses import nats
+from snap_jax.training.train_step import optimizer
 from tests.support import small_networks
 from tests.support.idx_files import write_idx
 from tests.support.small_networks import pictures
@@ -117,7 +117,7 @@ def test_a_model_without_its_quietest_channels_sends_less_and_says_the_same():
     rates = [(np.asarray(s) != 0).reshape(-1, s.shape[-1]).mean(0) for s in spikes]
     least = max(float(np.sort(rate)[0]) for rate in rates)
     left = [int((rate > least).sum()) for rate in rates]
-    section = pruning.section(task, pruning.silenced(task, params, batch, least_rate=least), batch)
+    section = pruning.section(task, pruning.masked(task, params, batch, least_rate=least), batch)
     places = [2 * 4 * 4, 2 * 2 * 2]
     sent = lambda rank: sum(4 * (-(-n * d * 4 // 8) + 1) + 4 * d for n, d in zip(places, rank, strict=True))
     assert min(left) > 0
@@ -144,7 +144,7 @@ def job(tmp_path_factory):
     write_idx(out, "train", rng, 60)
     write_idx(out, "t10k", rng, 3)
     dense = VisionConfig(
-        data=str(out), model="resnet18", mode="dense", width=8, chips=1, batch=32, microbatches=2, steps=60,
+        data=str(out), model="resnet18", mode="dense", width=8, devices=1, batch=32, microbatches=2, steps=60,
         learning_rate=0.002,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
@@ -153,7 +153,7 @@ def job(tmp_path_factory):
         run_dir.claim(out / "dense", dense, begun.fingerprint(), overwrite=False)
         checkpoints.save_weights(out / "dense" / "checkpoints" / "final", begun.params)
         hybrid = {"mode": "hybrid", "link": "count:15+rans", "init_from": str(out / "dense")}
-        return training.prepare(dataclasses.replace(dense, **hybrid, chips=2, budget=1.0, rank=6))
+        return training.prepare(dataclasses.replace(dense, **hybrid, devices=2, budget=1.0, rank=6))
 
 
 def test_a_budget_is_met(job):
@@ -165,10 +165,10 @@ def test_a_budget_is_met(job):
     assert [len(names) for names in own.codec.wire.lists] == [6]
     rule = job.optimizer(optimizer(job.config))
     off = pipeline_stages.raise_thresholds(job.task.graph, job.params, jnp.array([0.5, 0.0]))
-    now = state.start(dataclasses.replace(job, params=off), job.config, rule)
-    step, sent = state.compile_step(job, job.config, rule, now), []
+    now = train_step.start(dataclasses.replace(job, params=off), job.config, rule)
+    step, sent = train_step.compile_step(job, job.config, rule, now), []
     for index in range(60):
-        now, seen = step(now, state.batches_of(job, job.config, index))
-        sent.append(result_json.spike_statistics(seen.seen, job.shares)["sent_bits_per_element"])
+        now, seen = step(now, train_step.batches_of(job, job.config, index))
+        sent.append(result_json.spike_statistics(seen.seen, job.shares)["bits_per_element"])
     assert sent[0] < 0.8
     assert np.mean(sent[-10:]) == pytest.approx(1.0, rel=0.05)

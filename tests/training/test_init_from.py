@@ -12,8 +12,7 @@ from snap_jax.errors import UsageError
 from snap_jax.models import pipeline_stages
 from snap_jax.training import checkpoints, run_dir
 from snap_jax.training.config import LanguageConfig
-from snap_jax.training.optimizers import optimizer
-from snap_jax.training.state import start
+from snap_jax.training.train_step import optimizer, start
 from tests.support.training_jobs import write_text
 
 
@@ -28,7 +27,7 @@ def compiled_fast():
 def config(tmp_path_factory):
     return LanguageConfig(
         data=write_text(tmp_path_factory.mktemp("data")),
-        link="dense", layers=4, chips=4, width=8, heads=2, seq_len=8, batch=2, microbatches=2,
+        link="fp32", layers=4, devices=4, width=8, heads=2, seq_len=8, batch=2, microbatches=2,
         heldout_bytes=256,
     )  # fmt: skip
 
@@ -72,10 +71,10 @@ def test_dense_evaluation_does_not_depend_on_the_chips(config, dense):
     """Restored on 4, 2 and 1 chips; and it is not what fresh parameters give."""
     measured = []
     for chips in (4, 2, 1):
-        job = training.prepare(dataclasses.replace(config, chips=chips, init_from=dense))
+        job = training.prepare(dataclasses.replace(config, devices=chips, init_from=dense))
         measured.append(training.evaluate(job, job.params, job.heldout[:8])[0])
     np.testing.assert_allclose(measured, measured[0], rtol=1e-6)
-    fresh = training.prepare(dataclasses.replace(config, chips=1)).params
+    fresh = training.prepare(dataclasses.replace(config, devices=1)).params
     assert abs(training.evaluate(job, fresh, job.heldout[:8])[0] - measured[0]) > 1e-3
 
 
@@ -101,14 +100,14 @@ def thresholds(config, **changes):
     ],
 )
 def test_a_boundary_keeps_its_threshold_behind_the_same_layer(config, spiking, chips, expected):
-    assert thresholds(config, link="count:2", chips=chips, init_from=spiking) == pytest.approx(expected)
+    assert thresholds(config, link="count:2", devices=chips, init_from=spiking) == pytest.approx(expected)
 
 
 def test_other_boundaries_start_fresh(config, spiking, dense, tmp_path):
     """Another encoding; none before; and of four boundaries two that a run of two chips did not have."""
     for changes in ({"link": "count:3", "init_from": spiking}, {"link": "count:2", "init_from": dense}):
         assert thresholds(config, **changes) == thresholds(config, link=changes["link"])
-    saved(dataclasses.replace(config, link="count:2", chips=2), tmp_path / "two")
+    saved(dataclasses.replace(config, link="count:2", devices=2), tmp_path / "two")
     fresh = thresholds(config, link="count:2")
     expected = [fresh[0], 2, fresh[2], 3]
     assert thresholds(config, link="count:2", init_from=str(tmp_path / "two")) == pytest.approx(expected)
@@ -119,10 +118,10 @@ def test_another_wire_is_no_other_threshold(config, spiking):
 
 
 def test_weights_that_do_not_fit(config, spiking, tmp_path):
-    with pytest.raises(UsageError, match=r"init_from=.*run: it has width=8, this run 16: use --width 8"):
+    with pytest.raises(UsageError, match=r"--init-from .*run: it has --width 8, not 16: use --width 8"):
         training.prepare(dataclasses.replace(config, width=16, init_from=spiking))
-    with pytest.raises(UsageError, match=r"that is no run directory \(.*\): give the --out of a run"):
+    with pytest.raises(UsageError, match=r"this is no run directory \(.*\): give the --out of a run"):
         training.prepare(dataclasses.replace(config, init_from=str(tmp_path)))
     run_dir.claim(tmp_path / "empty", config, "data", overwrite=False)
-    with pytest.raises(UsageError, match=r"no checkpoint is there: give the --out of a run that has saved one"):
+    with pytest.raises(UsageError, match=r"it has no checkpoint: give the --out of a run that has saved one"):
         training.prepare(dataclasses.replace(config, init_from=str(tmp_path / "empty")))

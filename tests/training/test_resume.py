@@ -13,7 +13,7 @@ import pytest
 
 from snap_jax import cli, training
 from snap_jax.errors import UsageError
-from snap_jax.training import Stopped, checkpoints, checksums, lifecycle, run_dir
+from snap_jax.training import Stopped, checkpoints, lifecycle, run_dir
 from snap_jax.training.config import LanguageConfig
 from tests.support.training_jobs import write_text
 
@@ -22,7 +22,7 @@ from tests.support.training_jobs import write_text
 def config(tmp_path_factory):
     return LanguageConfig(
         data=write_text(tmp_path_factory.mktemp("data")),
-        link="count:2", layers=2, chips=2, width=8, heads=2, seq_len=8, batch=2, microbatches=2,
+        link="count:2", layers=2, devices=2, width=8, heads=2, seq_len=8, batch=2, microbatches=2,
         steps=40, ema=0.9, accumulate=2, heldout_bytes=256,
     )  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_with_its_last_checkpoint_damaged_it_goes_on_from_the_one_before(config,
     largest.write_bytes(bytes(largest.stat().st_size))
     run, state = lifecycle.take_up(config, out, run_dir.record(out), lambda _: None, notes.append)
     assert int(state.step) == 20
-    assert run.seconds > checksums.facts(out / "checkpoints" / "20")["seconds"]
+    assert run.seconds > checkpoints.facts(out / "checkpoints" / "20")["seconds"]
     assert notes[0].startswith("checkpoint 21 is not used: ")
     assert notes[1:] == ["resumed at step 20 of 40"]
     assert run_dir.record(out) == run.record
@@ -105,21 +105,21 @@ def test_a_finished_run_is_not_resumed(config, whole, capsys):
 
 def test_a_run_is_resumed_only_as_what_it_was(config, stopped, tmp_path):
     for changes, message in (
-        ({"steps": 50}, r"has steps=40, the command line steps=50: give --steps 40, or begin another run"),
-        ({"link": "dense"}, r"has link='count:2', the command line link='dense': give --link count:2"),
-        ({"learning_rate": 1.0}, r"has learning_rate=0.008, .* give --learning-rate 0.008"),
+        ({"steps": 50}, r"has --steps 40, the command line --steps 50: give --steps 40, or start another run"),
+        ({"link": "fp32"}, r"has --link count:2, the command line --link fp32: give --link count:2"),
+        ({"learning_rate": 1.0}, r"has --learning-rate 0.008, .* give --learning-rate 0.008"),
     ):
         with pytest.raises(UsageError, match=message):
             training.train(dataclasses.replace(config, **changes), stopped, resume=True)
     run_dir.check_config(stopped, run_dir.record(stopped), dataclasses.replace(config, save_every=7))
-    with pytest.raises(UsageError, match=r"data=.* has changed since the run in .*/x began"):
+    with pytest.raises(UsageError, match=r"--data .* has changed since the run in .*/x began"):
         run_dir.check_sources(tmp_path / "x", run_dir.record(stopped), config, "other", "")
 
 
 def test_a_stopped_run_is_not_lost_by_accident(config, stopped):
-    with pytest.raises(UsageError, match="holds a run that was stopped: go on with --resume, or start again with"):
+    with pytest.raises(UsageError, match="holds a stopped run: continue it with --resume, or replace it with"):
         training.train(config, stopped)
-    with pytest.raises(UsageError, match="--resume goes on, --overwrite starts again: give one of them"):
+    with pytest.raises(UsageError, match="--resume continues a run, --overwrite replaces it: give one of them"):
         training.train(config, stopped, resume=True, overwrite=True)
 
 
@@ -143,5 +143,5 @@ def test_the_command_line_says_how_to_go_on(monkeypatch, capsys, number, code, t
 
 def test_how_to_resume_is_the_command_line(config):
     line = run_dir.how_to_resume(dataclasses.replace(config, data="a text"), Path("my runs"))
-    assert line.startswith("snap-jax train language --data 'a text' --link count:2 --chips 2")
+    assert line.startswith("snap-jax train language --data 'a text' --link count:2 --devices 2")
     assert line.endswith("--out 'my runs' --resume")

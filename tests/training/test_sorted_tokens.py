@@ -12,14 +12,14 @@ from snap_jax import training
 from snap_jax.boundary.transforms import Chain
 from snap_jax.errors import UsageError
 from snap_jax.models import pipeline_stages
-from snap_jax.training import checkpoints, lifecycle, run_dir, state
-from snap_jax.training.boundary_setup import budget_of
-from snap_jax.training.config import LanguageConfig, VisionConfig
+from snap_jax.training import checkpoints, lifecycle, run_dir
+from snap_jax.training.config import LanguageConfig
 from snap_jax.training.init_from import inherits, weights_of
 from snap_jax.training.language import _write_raster, network
-from snap_jax.training.optimizers import optimizer
+from snap_jax.training.links import controller_of, links_of
 from snap_jax.training.tasks.assemble import on_host
 from snap_jax.training.tasks.losses import Batch
+from snap_jax.training.train_step import optimizer, start
 from tests.support.training_jobs import save_untrained, write_text
 
 
@@ -28,7 +28,7 @@ def config(tmp_path_factory):
     """Two segments on two dies, from weights as they are made."""
     out = tmp_path_factory.mktemp("runs")
     dense = LanguageConfig(
-        data=write_text(out), mode="dense", model="transformer", layers=2, chips=2, width=8, heads=2, seq_len=8,
+        data=write_text(out), mode="dense", model="transformer", layers=2, devices=2, width=8, heads=2, seq_len=8,
         batch=4, microbatches=2, steps=10, heldout_bytes=64,
     )  # fmt: skip
     save_untrained(dense, out / "dense")
@@ -39,7 +39,7 @@ def config(tmp_path_factory):
         "rank": 6,
         "context_tokens": 1,
         "token_groups": 2,
-        "grad_link": "dense",
+        "grad_link": "fp32",
     }
     return dataclasses.replace(dense, init_from=str(out / "dense"), **hybrid)
 
@@ -94,10 +94,10 @@ def test_what_is_frozen_kept_and_handed_on(config, job, spikes, tmp_path):
     """Without training: channels that leave the wire, the spikes of one text, and thresholds for another run."""
     rates = (spikes != 0).reshape(-1, 6).mean(0)
     left = int((rates > np.median(rates)).sum())
-    params, section = job.freeze(job.params, float(np.median(rates)))
+    params, section = job.prune(job.params, float(np.median(rates)))
     assert 0 < left < 6
-    assert section["frozen"]["channels"] == [2 * 6, 2 * left]
-    assert section["frozen"]["identical"]
+    assert section["pruned"]["channels"] == [2 * 6, 2 * left]
+    assert section["pruned"]["identical"]
     _write_raster(job, params, tmp_path)
     with np.load(tmp_path / "spikes.npz") as kept:
         assert kept["spikes"].shape == (1, 8, 6)
@@ -105,9 +105,9 @@ def test_what_is_frozen_kept_and_handed_on(config, job, spikes, tmp_path):
     assert job.thresholds(job.params)["threshold_mean"] == pytest.approx([np.exp(logs[0]).mean()])  # of one boundary
     run_dir.claim(tmp_path / "run", config, job.fingerprint(), overwrite=False)
     checkpoints.save_weights(tmp_path / "run" / "checkpoints" / "final", params)
-    assert inherits(tmp_path / "run", config, [8])
-    assert not inherits(tmp_path / "run", dataclasses.replace(config, token_groups=4), [8])
-    ours = weights_of(tmp_path / "run", config, network, job.task.graph, job.params)
+    assert inherits(tmp_path / "run", links_of(config), [8])
+    assert not inherits(tmp_path / "run", links_of(dataclasses.replace(config, token_groups=4)), [8])
+    ours = weights_of(tmp_path / "run", config, links_of(config), network, job.task.graph, job.params)
     np.testing.assert_array_equal(ours["boundary"]["log_threshold"][...], params["boundary"]["log_threshold"][...])
 
 
@@ -115,7 +115,7 @@ def test_resumed_under_a_budget_it_is_the_same_program(config, job, tmp_path):
     """Its book comes from the weights that the run started from."""
     run_dir.claim(tmp_path / "run", config, job.fingerprint(), overwrite=False, origin=job.origin)
     with checkpoints.Checkpoints(tmp_path / "run" / "checkpoints") as saved:
-        saved.save(5, state.start(job, config, job.optimizer(optimizer(config))), 0.0)
+        saved.save(5, start(job, config, job.optimizer(optimizer(config))), 0.0)
         saved.wait()
     record = run_dir.record(tmp_path / "run")
     assert record is not None
@@ -127,18 +127,14 @@ def test_resumed_under_a_budget_it_is_the_same_program(config, job, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LanguageConfig(token_groups=0), "token_groups=0: use 1 or more"),
+        (lambda: LanguageConfig(token_groups=0), "--token-groups 0: use 1 or more"),
         (
             lambda: LanguageConfig(token_groups=8),
-            "token_groups=8 without a budget: vectors cross as they are: add --budget",
+            "--token-groups 8 needs a learned transform: add --budget or --rank",
         ),
         (
             lambda: LanguageConfig(token_groups=7, budget=1.0, init_from="runs/dense"),
-            "token_groups=7 does not divide window=128: use a divisor, such as 8",
-        ),
-        (
-            lambda: VisionConfig(token_groups=8, budget=1.0, init_from="runs/dense"),
-            "token_groups=8: vectors are sorted by token, and pictures have none: use 1",
+            "--token-groups 7 does not divide --seq-len 128: use a divisor, such as 8",
         ),
     ],
 )
@@ -152,6 +148,6 @@ def test_a_budget_pays_for_the_tokens(config, job):
     assert 0 < job.context_bits <= (8 + 8 * 2 / 16) / 8
     assert not dataclasses.replace(config, context_tokens=0, token_groups=1).reads_tokens
     assert dataclasses.replace(config, context_tokens=0).reads_tokens
-    assert budget_of(config, job.context_bits).bits_per_element == 3 - job.context_bits
-    with pytest.raises(UsageError, match=r"budget=3.0 does not pay for the tokens that both sides hold, 3.5 bits an"):
-        budget_of(config, 3.5)
+    assert controller_of(config, job.context_bits).bits_per_element == 3 - job.context_bits
+    with pytest.raises(UsageError, match=r"--budget 3.0: the tokens that both ends of a boundary need take 3.5 bits"):
+        controller_of(config, 3.5)

@@ -12,24 +12,24 @@ from snap_jax.codecs.link_spec import parse_link
 from snap_jax.data import image_loader
 from snap_jax.training import vision
 from snap_jax.training.config import VisionConfig
-from snap_jax.training.spike_rasters import sends_spikes, spikes_of
+from snap_jax.training.evaluation import sends_spikes, spikes_of
 
-TINY = VisionConfig(data="digits", layers=2, width=8, batch=4, microbatches=2, chips=4, layout="data:2+pipeline:2")
+TINY = VisionConfig(data="digits", layers=2, width=8, batch=4, microbatches=2, devices=4, layout="data:2+pipeline:2")
 
 
 def conclusion(config, out):
     job = training.prepare(config)
-    _, seen = job.conclude(job.params, out)
+    _, seen = job.evaluate_all(job.params, out)
     return job, seen
 
 
-@pytest.mark.parametrize(("mode", "ticks"), [("hybrid", 4), ("spiking", 3)])
+@pytest.mark.parametrize(("mode", "ticks"), [("hybrid", None), ("spiking", 3)])
 def test_spikes_of_one_picture_over_chips_are_those_of_one_chip(tmp_path, mode, ticks):
     """Two replicas of two dies: what leaves the first die is what stands behind block one; ticks on their own axis."""
     link = "count:3" if mode == "hybrid" else "ternary+bitplanes"
-    config = dataclasses.replace(TINY, mode=mode, ticks=ticks, link=link, heldout_images=3)
+    config = dataclasses.replace(TINY, mode=mode, time_steps=ticks, link=link, heldout_images=3)
     job, seen = conclusion(config, tmp_path)
-    assert sends_spikes(job, seen)
+    assert sends_spikes(job.task, seen)
     with np.load(tmp_path / "spikes.npz") as kept:
         image, label, spikes = kept["image"], kept["label"], kept["spikes"]
     pictures = image_loader.load("digits")
@@ -48,13 +48,13 @@ def test_spikes_of_one_picture_over_chips_are_those_of_one_chip(tmp_path, mode, 
 def test_a_row_of_a_batch_and_its_copies_are_one(tmp_path):
     """Replicas are given the same row, so which of them is kept does not matter."""
     job = training.prepare(dataclasses.replace(TINY, heldout_images=1))
-    one = training.prepare(dataclasses.replace(TINY, layout="pipeline", chips=2, heldout_images=1))
+    one = training.prepare(dataclasses.replace(TINY, layout="pipeline", devices=2, heldout_images=1))
     row = type(job.batch(0))(*(a[0, :1] for a in job.batch(0)))
-    np.testing.assert_array_equal(spikes_of(job, job.params, row), spikes_of(one, one.params, row))
+    np.testing.assert_array_equal(spikes_of(job.task, job.params, row, 2), spikes_of(one.task, one.params, row, 1))
 
 
 @pytest.mark.parametrize("changes", [{"mode": "dense"}, {"layout": "data"}])
 def test_no_spikes_are_kept_where_none_cross_from_die_to_die(tmp_path, changes):
     job, seen = conclusion(dataclasses.replace(TINY, heldout_images=1, **changes), tmp_path)
-    assert not sends_spikes(job, seen)
+    assert not sends_spikes(job.task, seen)
     assert list(tmp_path.iterdir()) == []

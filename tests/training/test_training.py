@@ -60,7 +60,7 @@ def test_wire_bytes_are_those_of_the_program_and_of_the_codec(run, data):
     assert spikes == elements * 3 // 8 + 3 * 5
     assert wire["forward_bytes_per_step"] == spikes + 3 * 16 * 4
     assert wire["backward_bytes_per_step"] == elements * 2 + 3 * 5  # bf16 and a header
-    assert wire["bits_per_element"] == 8 * wire["forward_bytes_per_step"] / elements
+    assert wire["max_bits_per_element"] == 8 * wire["forward_bytes_per_step"] / elements
     saved = Traffic.from_json((out / "traffic.json").read_text())
     crossing = saved.where(lambda t: "boundary" in t.path)
     assert crossing.sent_bytes == wire["forward_bytes_per_step"] + wire["backward_bytes_per_step"]
@@ -111,18 +111,18 @@ def test_the_checkpoint_holds_the_final_parameters(run, data):
 def test_the_same_seed_gives_the_same_run(run, data):
     """The first step of two runs: loss and parameters, bit for bit."""
     first, second = training.prepare(tiny(data)), training.prepare(tiny(data))
-    tokens = training.microbatches_of(first, 0)
-    np.testing.assert_array_equal(tokens, training.microbatches_of(second, 0))
+    tokens = first.batch(0)
+    np.testing.assert_array_equal(tokens, second.batch(0))
     step = jax.jit(first.task.loss_and_gradient)
     jax.tree.map(np.testing.assert_array_equal, step(first.params, tokens), step(second.params, tokens))
 
 
 def test_a_link_without_thresholds_has_none_to_show(data):
     """At most a quarter of the elements fires."""
-    prepared = training.prepare(tiny(data, link="topk:0.25", layers=2, chips=2))
+    prepared = training.prepare(tiny(data, link="topk:0.25", layers=2, devices=2))
     _, seen = training.evaluate(prepared, prepared.params, prepared.heldout[:2])
     assert 0 < spike_statistics(seen)["firing_rate"] <= 0.25
-    assert "threshold_mean" not in prepared.watch(prepared.params)
+    assert "threshold_mean" not in prepared.evaluate_some(prepared.params)
 
 
 def test_a_finished_run_is_not_overwritten_by_accident(run, data):
@@ -134,17 +134,17 @@ def test_a_finished_run_is_not_overwritten_by_accident(run, data):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
-    with pytest.raises(UsageError, match=r"the loss is \w+ at step \d+: lower --learning-rate"):
-        training.train(tiny(data, learning_rate=1e6, link="dense", chips=1, layers=1), tmp_path / "nan")
+    with pytest.raises(UsageError, match=r"the loss is \w+ at step \d+: use a lower --learning-rate"):
+        training.train(tiny(data, learning_rate=1e6, link="fp32", devices=1, layers=1), tmp_path / "nan")
     assert not (tmp_path / "nan" / "result.json").exists()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"chips": 3}, "chips=3 does not divide layers=4: use 1, 2, 4"),
-        ({"microbatches": 3}, "microbatches=3 does not divide batch=4"),
-        ({"steps": 0}, "steps=0: use 1 or more"),
+        ({"devices": 3}, "--devices 3: 3 pipeline stages do not divide --layers 4: use 1, 2, 4"),
+        ({"microbatches": 3}, "--microbatches 3 does not divide --batch 4"),
+        ({"steps": 0}, "--steps 0: use 1 or more"),
         ({"link": "int44"}, "Int: bits=44"),
         ({"seq_len": 100_000}, "window=100000|length=100000"),
         ({"heads": 3}, "heads=3 does not divide width=16"),

@@ -17,17 +17,14 @@ from tensorboardX.proto.event_pb2 import Event
 
 from snap_jax.errors import UsageError
 from snap_jax.training import Stopped, checkpoints
-from snap_jax.training.atomic_io import full_disk_explained
 from snap_jax.training.config import LanguageConfig
-from snap_jax.training.job import Job
-from snap_jax.training.loop import fit
+from snap_jax.training.failures import Signals, full_disk_explained
+from snap_jax.training.loop import fit_saved as fit
 from snap_jax.training.metrics import lines
-from snap_jax.training.optimizers import schedule
-from snap_jax.training.signals import Signals
-from snap_jax.training.state import averaged, batches_of, compile_step, start
+from snap_jax.training.train_step import averaged, batches_of, compile_step, schedule, start
 from tests.support.training_jobs import Parabola, run_of
 
-CONFIG = LanguageConfig(steps=40, learning_rate=0.1, layers=2, chips=2)
+CONFIG = LanguageConfig(steps=40, learning_rate=0.1, layers=2, devices=2)
 
 
 def changed(**changes):
@@ -47,10 +44,6 @@ def fitted(config, out, job=None, on_progress=lambda _: None):
 
 def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
-def test_the_toy_is_a_job():
-    assert isinstance(Parabola(), Job)
 
 
 def test_accumulated_gradients_are_the_mean_of_the_batches(tmp_path):
@@ -112,7 +105,7 @@ def test_small_state_of_others_is_saved_too(tmp_path):
     same(checkpoints.restore(tmp_path / "checkpoints" / "1", empty), state)
 
 
-@pytest.mark.parametrize(("save_every", "kept"), [(0, ["20", "30", "40"]), (7, ["28", "35", "40"])])
+@pytest.mark.parametrize(("save_every", "kept"), [(None, ["20", "30", "40"]), (7, ["28", "35", "40"])])
 def test_the_last_three_checkpoints_are_kept(tmp_path, save_every, kept):
     fitted(changed(save_every=save_every), tmp_path)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == kept
@@ -176,7 +169,7 @@ def test_no_good_checkpoint_at_all(tmp_path):
     for step in ("10", "20"):
         (tmp_path / step).mkdir()
         (tmp_path / step / "manifest.json").write_text("{")
-    with pytest.raises(UsageError, match=r"no checkpoint is whole \(checkpoint 20 is not used: .*--overwrite"):
+    with pytest.raises(UsageError, match=r"no checkpoint is intact \(checkpoint 20 is not used: .*--overwrite"):
         checkpoints.last_good(tmp_path)
 
 
@@ -217,7 +210,7 @@ def test_a_loss_that_is_not_finite_names_step_boundary_and_batch(tmp_path):
     with pytest.raises(UsageError) as failed:
         fitted(CONFIG, tmp_path, Parabola(scale=1e20))
     message = str(failed.value)
-    assert message.startswith("train: the loss is inf at step 2: lower --learning-rate")
+    assert message.startswith("train: the loss is inf at step 2: use a lower --learning-rate")
     assert message.endswith("first not finite: what stage 0 sends to stage 1; number 1")
     assert "\n" not in message
 
@@ -279,7 +272,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(ocp.CheckpointManager, "save", full)
-    message = r"^train: cannot write to .*: no space left; all .* still there: make room, then go on with: X$"
+    message = r"^train: cannot write to .*: no space left; all .* still there: free some space, then resume with: X$"
     with pytest.raises(UsageError, match=message), full_disk_explained(tmp_path, "X"):
         fitted(CONFIG, tmp_path / "other")
     with pytest.raises(UsageError, match=message), full_disk_explained(tmp_path, "X"):

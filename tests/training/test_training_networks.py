@@ -35,7 +35,7 @@ def config(tmp_path_factory):
     write_idx(folder, "train", rng, 60)
     write_idx(folder, "t10k", rng, 20)
     sizes = {"width": 8, "batch": 4, "microbatches": 2, "steps": 3, "learning_rate": 0.01, "save_every": 1}
-    return VisionConfig(data=str(folder), model="resnet18", mode="dense", chips=1, **sizes)
+    return VisionConfig(data=str(folder), model="resnet18", mode="dense", devices=1, **sizes)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def whole(config, tmp_path_factory):
 def two_dies(config, tmp_path_factory):
     """With spikes, from the command line, and resumed before the last step."""
     out = tmp_path_factory.mktemp("dies") / "run"
-    changed = dataclasses.replace(config, mode="hybrid", chips=2)
-    flags = [f"--{n.replace('_', '-')}={v}" for n, v in dataclasses.asdict(changed).items() if v not in ("", None)]
+    changed = dataclasses.replace(config, mode="hybrid", devices=2)
+    flags = [f"--{n.replace('_', '-')}={v}" for n, v in dataclasses.asdict(changed).items() if v is not None]
     cli.main(["train", "vision", *flags, "--out", str(out)])
     return out
 
@@ -67,7 +67,7 @@ def metrics(out):
 
 
 def test_dense_results_do_not_depend_on_the_dies(config, whole, tmp_path):
-    training.train(dataclasses.replace(config, chips=4, layout="data:2+pipeline"), tmp_path / "run")
+    training.train(dataclasses.replace(config, devices=4, layout="data:2+pipeline"), tmp_path / "run")
     for name in ("loss_bits", "heldout_bits", "gradient_norm"):
         assert metrics(tmp_path / "run")[-1][name] == pytest.approx(metrics(whole)[-1][name], rel=2e-4), name
 
@@ -94,7 +94,7 @@ def test_two_dies_of_two_chips_say_what_crosses_and_hand_their_weights_on(config
 
     What goes on crosses in 3 ticks from two chips, a sum in 2: halves as spikes of 3 bits, then the sum of 4 bits.
     """
-    wide = dataclasses.replace(config, mode="hybrid", width=32, chips=4, layout="pipeline:2+tensor")
+    wide = dataclasses.replace(config, mode="hybrid", width=32, devices=4, layout="pipeline:2+tensor")
     job = training.prepare(wide)
     traffic = collective_traffic(job.loss_and_gradient)(job.params, job.batch(0), job.extra())
     wire = result_json.wire_section(traffic, job.mesh.shape, job.crossing_elements)
@@ -110,7 +110,7 @@ def test_two_dies_of_two_chips_say_what_crosses_and_hand_their_weights_on(config
     other = jax.tree.map(lambda p: p + 1, job.params)
     checkpoints.save_weights(tmp_path / "checkpoints" / "final", other)
     again = dataclasses.replace(wide, init_from=str(tmp_path))
-    one = dataclasses.replace(again, mode="dense", chips=1, layout="pipeline")
+    one = dataclasses.replace(again, mode="dense", devices=1, layout="pipeline")
     moved, alone = (training.prepare(start) for start in (again, one))
     jax.tree.map(np.testing.assert_array_equal, joined(moved), joined(moved, other))
     blocks = dict(nnx.to_flat_state(joined(moved)["model"]))
@@ -142,9 +142,9 @@ def test_weights_move_between_one_chip_and_dies(config, whole, two_dies):
         return pipeline_stages.join(job.task.graph, jax.tree.map(np.asarray, job.params))
 
     here, _ = start(whole)
-    there, fresh = start(whole, chips=2, mode="hybrid")
+    there, fresh = start(whole, devices=2, mode="hybrid")
     jax.tree.map(np.testing.assert_array_equal, nnx.state(there), nnx.state(here))
-    back, [learned, _] = start(two_dies, chips=2, mode="hybrid")
+    back, [learned, _] = start(two_dies, devices=2, mode="hybrid")
     alone, _ = start(two_dies)
     jax.tree.map(np.testing.assert_array_equal, nnx.state(back), nnx.state(alone))
     assert np.abs(learned.log_threshold[...] - fresh[0].log_threshold[...]).min() > 0  # it moved, and is kept
@@ -162,7 +162,7 @@ def test_weights_move_between_one_chip_and_dies(config, whole, two_dies):
 )
 def test_every_mode_traces_in_every_layout(config, model, mode, layout, chips):
     """A step, forward and back; what would run, without waiting for it to be compiled."""
-    job = training.prepare(dataclasses.replace(config, model=model, mode=mode, layout=layout, chips=chips))
+    job = training.prepare(dataclasses.replace(config, model=model, mode=mode, layout=layout, devices=chips))
     (loss, _), gradient = jax.eval_shape(job.loss_and_gradient, job.params, job.batch(0), job.extra())
     assert loss.shape == ()
     rows = 2 if "data" in layout else 1

@@ -24,7 +24,7 @@ def tiny(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     write_idx(folder, "train", rng, 60)
     write_idx(folder, "t10k", rng, 20)
-    common = {"layers": 2, "chips": 1, "batch": 4, "microbatches": 2, "steps": 3, "learning_rate": 0.01}
+    common = {"layers": 2, "devices": 1, "batch": 4, "microbatches": 2, "steps": 3, "learning_rate": 0.01}
     language = LanguageConfig(
         data=write_text(folder, lines=99), model="transformer", width=8, heads=2, seq_len=8, heldout_bytes=64, **common
     )
@@ -53,7 +53,7 @@ def whole(tiny, tmp_path_factory):
     [("vision", "data:2+tensor", 4), ("language", PRODUCT, 8), ("vision", "data", 2), ("language", "data", 2)],
 )
 def test_dense_results_do_not_depend_on_the_layout(tiny, whole, tmp_path, task, layout, chips):
-    result = trained(tiny[task], tmp_path / "run", mode="dense", layout=layout, chips=chips)
+    result = trained(tiny[task], tmp_path / "run", mode="dense", layout=layout, devices=chips)
     expected, found = last_line(whole / task), last_line(tmp_path / "run")
     for name in ("loss_bits", "heldout_bits", "gradient_norm"):
         assert found[name] == pytest.approx(expected[name], rel=2e-4), name
@@ -78,7 +78,7 @@ def test_spikes_cross_every_axis_of_a_product(tiny, whole, tmp_path):
     Count(3) has 7 levels, 3 bits; a sum of two has 13, 4 bits. One image a replica and microbatch is 4 * 4 * 32
     numbers, a half goes to each chip of a region. Beside them thresholds cross a boundary once, a header each payload.
     """
-    config = dataclasses.replace(tiny["vision"], layout=PRODUCT, chips=8, init_from=str(whole / "vision"))
+    config = dataclasses.replace(tiny["vision"], layout=PRODUCT, devices=8, init_from=str(whole / "vision"))
     result = training.train(config, tmp_path / "run")
     wire, stream, micro, ticks = result["wire"], 4 * 4 * 32, 2, 3
     boundary = 4 * (ticks * (stream * 3 // 8 + 1) + 4 * 32)
@@ -106,7 +106,7 @@ def test_spikes_cross_every_axis_of_a_product(tiny, whole, tmp_path):
 @pytest.mark.parametrize("task", ["language", "vision"])
 def test_every_mode_traces_in_every_layout(tiny, task, mode, layout, chips):
     """A step, forward and back; what would run, without waiting for it to be compiled."""
-    job = training.prepare(dataclasses.replace(tiny[task], mode=mode, layout=layout, chips=chips))
+    job = training.prepare(dataclasses.replace(tiny[task], mode=mode, layout=layout, devices=chips))
     (loss, _), gradient = jax.eval_shape(job.loss_and_gradient, job.params, job.batch(0), job.extra())
     assert loss.shape == ()
     rows = 2 if layout == "data" else 1  # spikes of replicas are averaged by the optimizer
@@ -117,14 +117,14 @@ def test_every_mode_traces_in_every_layout(tiny, task, mode, layout, chips):
 def test_a_spiking_model_learns_pictures_from_the_command_line(tiny, tmp_path, capsys):
     """With a page that shows it, and a report beside a run on text."""
     data, out = tiny["vision"].data, tmp_path / "run"
-    sizes = f"--layers 2 --chips 2 --width 16 --batch 12 --microbatches 2 --steps 40 --learning-rate 0.02 --out {out}"
-    cli.main(["train", "vision", "--data", data, "--mode", "spiking", "--ticks", "2", *sizes.split()])
+    sizes = f"--layers 2 --devices 2 --width 16 --batch 12 --microbatches 2 --steps 40 --learning-rate 0.02 --out {out}"
+    cli.main(["train", "vision", "--data", data, "--mode", "spiking", "--time-steps", "2", *sizes.split()])
     result = json.loads((out / "result.json").read_text())
     assert result["quality"]["metric"] == "accuracy_percent"
     assert result["quality"]["n"] == 20
     assert result["baselines"]["majority_class_percent"] == 35  # 7 of 20
     assert result["quality"]["value"] > 60
-    assert result["command"].startswith(f"snap-jax train vision --data {data} --mode spiking --ticks 2 --chips 2")
+    assert result["command"].startswith(f"snap-jax train vision --data {data} --mode spiking --time-steps 2")
     assert result["config"]["task"] == "vision"
     assert "accuracy percent" in capsys.readouterr().out
     assert "% accuracy" in (out / "report.html").read_text()
@@ -132,7 +132,7 @@ def test_a_spiking_model_learns_pictures_from_the_command_line(tiny, tmp_path, c
 
 
 def test_what_a_run_is_comes_back_from_its_record(tmp_path):
-    config = VisionConfig(mode="spiking", ticks=2, layout="data:2+pipeline")
+    config = VisionConfig(mode="spiking", time_steps=2, layout="data:2+pipeline")
     assert read_settings(json.loads(json.dumps(written_settings(config)))) == config
     assert read_settings({"data": "enwik8", "seq_len": 64}) == LanguageConfig(
         data="enwik8", seq_len=64
@@ -143,30 +143,42 @@ def test_what_a_run_is_comes_back_from_its_record(tmp_path):
     run_dir.check_config(tmp_path / "run", record, config)
     with pytest.raises(UsageError, match=r"the run in .* is `train vision`, not language: give another --out"):
         run_dir.check_config(tmp_path / "run", record, LanguageConfig())
-    assert command(config) == "snap-jax train vision --mode spiking --ticks 2 --layout data:2+pipeline"
+    assert command(config) == "snap-jax train vision --mode spiking --time-steps 2 --layout data:2+pipeline"
     assert run_dir.how_to_resume(config, tmp_path).startswith("snap-jax train vision --mode spiking")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("vision --mode dense --link int4", "mode=dense sends floats, and link='int4' does not: use --link bf16"),
-        ("language --mode dense --grad-link int8", "grad_link='int8' does not: leave it out"),
+        (
+            "vision --mode dense --link int4",
+            "--mode dense sends floats, --link int4 does not: use fp32, bf16, or",
+        ),
+        ("language --mode dense --grad-link int8", "--mode dense sends floats, --grad-link int8 does not"),
         (
             "language --mode spiking --link bf16",
-            "sends spikes, and link='bf16' sends none: use count:3, or --mode hybrid",
+            "sends spikes, --link bf16 does not: use --link count:3, or --mode hybrid",
         ),
-        ("vision --ticks 8", "ticks=8 with mode=hybrid: only a spiking model has ticks: add --mode spiking"),
+        ("vision --time-steps 8", "--time-steps 8 with --mode hybrid: only neurons have them: use --mode spiking"),
         ("vision --layout rows", "layout 'rows': 'rows': use data, pipeline, tensor"),
         ("language --layout data:3", "3 chips named, 4 are there"),
-        ("language --layout data --batch 6 --microbatches 2", "4 replicas do not divide batch=6: use --batch 8"),
-        ("language --layout tensor --chips 8", "8 chips do not divide heads=4: use --heads 8"),
+        (
+            "language --layout data --batch 6 --microbatches 2",
+            "data: 4 replicas do not divide --batch 6: use --batch 8",
+        ),
+        ("language --layout tensor --devices 8", "--layout tensor: 8 devices do not divide --heads 4: use --heads 8"),
         ("vision --layout tensor", "4 chips do not divide the 2 groups of .*: use a width of 64, or fewer chips"),
         ("vision --budget 1", "give its --out as --init-from"),
-        ("vision --budget 1 --mode dense", "budget=1.0 with mode=dense: floats cannot be fewer: use --mode hybrid"),
-        ("vision --budget 1 --layout data", "it is met from die to die: use --layout pipeline"),
+        (
+            "vision --budget 1 --init-from x --mode dense",
+            "--budget 1.0 with --mode dense: floats have a fixed",
+        ),
+        (
+            "vision --budget 1 --layout data",
+            "--budget 1.0 with --layout data: it applies between",
+        ),
         ("vision --data /no/such/folder", "neither a dataset"),
-        ("vision --heldout-images -1", "heldout_images=-1: use 0 or more"),
+        ("vision --heldout-images -1", "--heldout-images -1: use 1 or more"),
     ],
 )
 def test_a_contradiction_is_one_line(arguments, message, capsys, tmp_path, monkeypatch):
@@ -182,11 +194,11 @@ def test_a_contradiction_is_one_line(arguments, message, capsys, tmp_path, monke
 
 def test_weights_of_another_task_or_other_pictures(tiny, whole, tmp_path):
     start = lambda **changes: training.prepare(dataclasses.replace(tiny["vision"], **changes))
-    with pytest.raises(UsageError, match="that is a run of `train language`: start from one of vision"):
+    with pytest.raises(UsageError, match="that is a run of `train language`: start from a run of `train vision`"):
         start(init_from=str(whole / "language"))
     with pytest.raises(UsageError, match=r"other shapes|another model"):
         start(init_from=str(whole / "vision"), data="digits")
-    spiking = start(init_from=str(whole / "vision"), mode="spiking", chips=2)  # its blocks are those of the dense run
+    spiking = start(init_from=str(whole / "vision"), mode="spiking", devices=2)  # its blocks are those of the dense run
     dense = start(init_from=str(whole / "vision"), mode="dense")
     ours, theirs = (np.asarray(job.params["model"]["head"]["kernel"][...])[-1] for job in (spiking, dense))
     np.testing.assert_array_equal(ours, theirs)

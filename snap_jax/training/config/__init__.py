@@ -1,8 +1,4 @@
-"""What one run is: task, data, model, mode, layout, links, sizes, length; and the command line that repeats it.
-
-Law: a run is the fields of its `LanguageConfig` and nothing else; those that cannot be together are refused when it
-is made.
-"""
+"""What a run is: `LanguageConfig` or `VisionConfig`, their checks, and the command line that repeats a run."""
 
 from snap_jax.training.config.run_configs import LanguageConfig as LanguageConfig
 from snap_jax.training.config.run_configs import VisionConfig as VisionConfig

@@ -1,28 +1,27 @@
-"""The tasks there are: text, and pictures.
-
-Law: fields that cannot be together are refused when a config is made.
-"""
+"""The settings of the two tasks: text and images. Making one checks it."""
 
 import dataclasses
 from typing import ClassVar, Literal
 
 from snap_jax.errors import UsageError
-from snap_jax.training.config.settings import Settings
+from snap_jax.training.config.settings import Settings, typed
 from snap_jax.training.config.validation import at_least, check
 
 
 @dataclasses.dataclass(frozen=True)
 class LanguageConfig(Settings):
-    """Next-byte prediction on a text: a run of `train language`.
+    """Settings of `train language`: next-byte prediction on a text.
 
     Attributes:
-      data: `stdlib`, `enwik8`, or a path to text.
-      model: `rwkv`, or `transformer`.
-      context_tokens: tokens that predict what is sent under a budget; what it takes to send them to every chip counts,
-        entropy-coded.
-      heads: of the time mix, or of attention.
-      seq_len: bytes a sequence.
-      heldout_bytes: how much held-out text to evaluate, evenly spread; 0 takes all.
+      data: `stdlib` (the source text of Python's standard library), `enwik8`, or a path to text.
+      model: The model: an RWKV or a transformer.
+      context_tokens: Number of tokens that predict what is sent, under --budget or --rank. The bits that send them to
+        every device are counted. Use 0 for no prediction.
+      token_groups: Number of groups of tokens with thresholds and frequency tables of their own, under --budget or
+        --rank. Vectors are sent sorted by the mean size of what their token leaves to send. It must divide --seq-len.
+      heads: Number of heads of the time mix or of attention.
+      seq_len: Number of bytes in a sequence.
+      heldout_bytes: How many bytes of held-out text to evaluate, evenly spread. Use None for all of them.
     """
 
     task: ClassVar[str] = "language"
@@ -31,39 +30,51 @@ class LanguageConfig(Settings):
     data: str = "stdlib"
     model: Literal["rwkv", "transformer"] = "rwkv"
     context_tokens: int = 4
+    token_groups: int = 1
     heads: int = 4
     seq_len: int = 128
-    heldout_bytes: int = 131072
+    heldout_bytes: int | None = 131072
 
     def __post_init__(self):
-        at_least(self, 1, ("heads", "seq_len"))
-        at_least(self, 0, ("context_tokens", "heldout_bytes"))
+        at_least(self, 1, ("heads", "seq_len", "token_groups", "heldout_bytes"))
+        at_least(self, 0, ("context_tokens",))
         check(self)
-        if self.seq_len % self.token_groups:
+        self._check_token_groups()
+        if self.heads % self.device_layout.tensor:
             raise UsageError(
-                f"token_groups={self.token_groups} does not divide window={self.seq_len}: use a divisor, such as 8"
-            )
-        if self.heads % self.divided.tensor:
-            raise UsageError(
-                f"layout={self.layout!r}: {self.divided.tensor} chips do not divide heads={self.heads}: "
-                f"use --heads {self.divided.tensor}, or fewer chips along tensor"
+                f"{typed(self, ['layout'])}: {self.device_layout.tensor} devices do not divide "
+                f"{typed(self, ['heads'])}: use --heads {self.device_layout.tensor}, or fewer devices along tensor"
             )
 
+    def _check_token_groups(self) -> None:
+        groups = typed(self, ["token_groups"])
+        if self.token_groups > 1 and not self.has_transform:
+            raise UsageError(f"{groups} needs a learned transform: add --budget or --rank")
+        if self.seq_len % self.token_groups:
+            raise UsageError(f"{groups} does not divide {typed(self, ['seq_len'])}: use a divisor, such as 8")
+
     @property
-    def predicting(self) -> int:
-        """Tokens that predict what is sent under a budget."""
+    def predicting_tokens(self) -> int:
+        """Number of tokens that the transform predicts from."""
         return self.context_tokens
+
+    @property
+    def groups_of_tokens(self) -> int:
+        """Number of token groups."""
+        return self.token_groups
 
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig(Settings):
-    """Which class a picture is of: a run of `train vision`.
+    """Settings of `train vision`: image classification.
 
     Attributes:
       data: `digits`, `cifar10`, `cifar100`, `fashion_mnist`, `imagenet2012`, or a directory of IDX files.
-      model: `resnet`, an MS-ResNet whose stream keeps one shape; or `resnet18`, with down-sampling, and
-        `efficientnet-b0` to `-b4`, whose layers, and the width of an EfficientNet, are theirs.
-      heldout_images: how many held-out pictures to evaluate, evenly spread; 0 takes all.
+      model: The model. `resnet` is an MS-ResNet without down-sampling. `resnet18` and `efficientnet-b0` to `-b4` have
+        the layers of the published models; an EfficientNet also has their width.
+      noise: Standard deviation of Gaussian noise added to the normalized images, drawn anew at every step. Held-out
+        images are evaluated under eight draws of it.
+      heldout_images: How many held-out images to evaluate, evenly spread. The default is all.
     """
 
     task: ClassVar[str] = "vision"
@@ -83,17 +94,15 @@ class VisionConfig(Settings):
     batch: int = 64
     steps: int = 600
     learning_rate: float = 5e-3
-    heldout_images: int = 0
+    noise: float = 0.0
+    heldout_images: int | None = None
 
     def __post_init__(self):
-        at_least(self, 0, ("heldout_images",))
-        if self.token_groups > 1:
-            raise UsageError(
-                f"token_groups={self.token_groups}: vectors are sorted by token, and pictures have none: use 1"
-            )
+        at_least(self, 1, ("heldout_images",))
+        at_least(self, 0, ("noise",))
         check(self)
 
     @property
     def keeps_shape(self) -> bool:
-        """Whether the stream of the model has one shape."""
+        """Whether the residual stream has the same shape after every block."""
         return self.model == "resnet"

@@ -1,7 +1,4 @@
-"""Configs written down and read again, and the command line that repeats a run.
-
-Law: `read_settings(written_settings(config)) == config`.
-"""
+"""Settings as JSON fields and as a command line. `read_settings(written_settings(config)) == config`."""
 
 import dataclasses
 import shlex
@@ -9,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from snap_jax.training.config.run_configs import LanguageConfig, VisionConfig
-from snap_jax.training.config.settings import Settings
+from snap_jax.training.config.settings import Settings, flag
 
 
 def read_settings(fields: Mapping[str, Any]) -> Settings:
-    """The settings that a run wrote down; fields it did not know yet have their defaults, others are left out.
+    """Return the settings that a run wrote. Missing fields get their defaults, unknown ones are dropped.
 
     >>> read_settings({"data": "enwik8", "of": "old"}).data
     'enwik8'
@@ -24,20 +21,20 @@ def read_settings(fields: Mapping[str, Any]) -> Settings:
 
 
 def written_settings(config: Settings) -> dict[str, Any]:
-    """What `read_settings` reads: the task, and all fields."""
+    """Return what `read_settings` reads: the task and all fields."""
     return {"task": config.task} | dataclasses.asdict(config)
 
 
 def command(config: Settings) -> str:
-    """The command line that repeats a run; defaults are left out.
+    """Return the command line that repeats a run, without the flags that have their defaults.
 
-    >>> command(Config(link="int4", steps=10))
+    >>> command(LanguageConfig(link="int4", steps=10))
     'snap-jax train language --link int4 --steps 10'
     >>> command(VisionConfig(mode="spiking", layout="data"))
     'snap-jax train vision --mode spiking --layout data'
     """
     flags = [
-        f" --{field.name.replace('_', '-')} {shlex.quote(str(value))}"
+        f" {flag(field.name)} {shlex.quote(str(value))}"
         for field in dataclasses.fields(config)
         if (value := getattr(config, field.name)) != field.default
     ]

@@ -1,56 +1,59 @@
-"""What runs of all tasks have: how a model is divided, how its chips talk, how long it learns.
+"""The settings that all tasks share: the data, the model, its division over devices, the links, the length of a run.
 
-Law: what a run makes of its fields is a function of them alone.
+What a run makes of its settings is a function of them alone.
 """
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from snap_jax.training.tasks.layout import Layout, parse_layout
 
-LINK, TICKS = "count:3", 4
-_CODED = "count:31+rans"
+_TIME_STEPS = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The fields that tasks share; each task refuses, when it is made, what `checks.check` refuses.
+    """The fields that all tasks share. `validation.check` refuses combinations that cannot work.
 
     Attributes:
-      data: what to train on.
-      link: what crosses from chip to chip, e.g. `dense`, `bf16`, `int4`, `count:3+packed`.
-      mode: `dense` for floats on all links (`--link bf16` for half of them); `hybrid` for spikes where tensors leave a
-        chip and floats inside; `spiking` for neurons inside too.
-      ticks: how long the neurons of a spiking model run.
-      layout: what the chips share: `pipeline`, `tensor`, `data`, or several with their sizes, `data:2+pipeline:2`.
-      budget: wire bits an element to train for, all included, e.g. 0.75; 0 sets none. Link is then `count:31+rans`
-        unless you name another, around it a basis, a mean and, for text, a prediction are learned (`innovation`). Needs
-        a trained model to start from, `init_from`.
-      rank: numbers sent for each vector under a budget; 0 takes 3/8 of its features for each bit of it.
-      token_groups: parts in which the vectors of a text cross under a budget, sorted by their tokens, the quiet ones
-      first,
-        each with thresholds and tables of its own (`ordering`); a divisor of the window. 1 leaves them in order.
-      distill: share of the loss, from 0 to 1, that is the cross-entropy with what the dense model says that the run
-        starts from, `init_from`; the rest is that with the data.
-      freeze: channels that fire at most this often on every boundary leave the wire when training ends, e.g. 0.001; 0
-        takes those that never fire, without it all stay. Where the stream changes its shape, each boundary has its own.
-      grad_link: the same as link for the way back; empty means dense for a dense link, else bf16.
-      chips: how many there are; the layout says what they share.
-      layers: blocks of the model; the dies of a pipeline must divide them.
-      width: of the residual stream.
-      batch: rows a step.
-      microbatches: parts of a batch that follow each other through the pipeline; fewer where replicas leave fewer rows.
-      steps: of the optimizer.
-      learning_rate: its peak, after a linear warm-up over 5 % of the steps.
-      schedule: from the peak on: `cosine` or `linear` down to 5 % of it, or `constant`.
-      compute: what layers compute in, `f32` or `bf16`; parameters and optimizer are f32.
-      accumulate: batches whose mean gradient makes one step.
-      ema: decay of the running mean of the parameters that is evaluated and kept, e.g. 0.999; 0 takes the last ones.
-      patience: stop when so many evaluations (there are ten a run) brought no better held-out loss; 0 never stops.
-      save_every: steps from checkpoint to checkpoint; 0 means ten a run.
-      init_from: a run whose weights to start from: any chips, layout, link and mode, the same model and sizes.
-      seed: of parameters and batches.
+      data: The training data.
+      link: What devices send in the forward pass, as ENCODING or ENCODING+WIRE. Encodings: fp32, bf16, int8, int4,
+        topk:0.1, ternary, count:3, rate:8, latency:8, phase:4. Wires: packed, radix, bitmap, bitplanes, events, ladder,
+        rans. The default is count:3; it is fp32 in mode dense, and count:31+rans under a budget.
+      mode: Where the model spikes. `dense` sends floats on all links. `hybrid` sends spikes between devices and
+        computes with floats inside. `spiking` also has spiking neurons inside.
+      time_steps: How many time steps the neurons of a spiking model run. The default is 4.
+      layout: What the devices divide among them: `pipeline` (the layers), `tensor` (each layer), `data` (the batch), or
+        several with their sizes, such as `data:2+pipeline:2`.
+      budget: Target bits per element on the wire, everything included, such as 0.75. The thresholds, a basis and a mean
+        are trained to meet it, and for text a prediction. Needs --init-from.
+      rank: How many numbers are sent for each feature vector, after a learned change of basis. The default under a
+        budget is 3/8 of the features for each bit of it. Needs --init-from.
+      distill: Weight of the distillation loss, from 0 to 1. The teacher is the dense run given by --init-from.
+      prune_below: After training, remove the channels whose firing rate is at most this from the wire, such as 0.001.
+        With 0, only channels that never fire are removed.
+      grad_link: What devices send in the backward pass, written as for --link. The default is bf16, or fp32 if the link
+        is fp32.
+      devices: How many devices to use. On a CPU they are emulated.
+      layers: Number of blocks of the model. Pipeline stages must divide it.
+      width: Number of features of the residual stream.
+      batch: Number of sequences or images in one batch.
+      microbatches: Number of parts of a batch that follow each other through the pipeline. Fewer are used where data
+        replicas leave fewer rows.
+      steps: Number of optimizer steps.
+      learning_rate: Peak learning rate, after a linear warm-up over 5 % of the steps.
+      schedule: Learning rate after the warm-up: `cosine` or `linear` decay to 5 % of the peak, or `constant`.
+      compute: Number format that layers compute in. Parameters and optimizer state are always f32.
+      accumulate: Number of batches whose mean gradient makes one step.
+      ema: Decay of an exponential moving average of the parameters, such as 0.999. The average is evaluated and saved.
+        Without it the last parameters are.
+      patience: Stop after this many evaluations without a lower held-out loss. A run has ten evaluations.
+      save_every: Number of steps between checkpoints. The default is ten checkpoints per run.
+      init_from: Directory of a run whose weights to start from. It must have the same model and sizes. Devices, layout,
+        link and mode can differ.
+      seed: Seed of parameters and batches.
     """
 
     task: ClassVar[str]
@@ -58,17 +61,16 @@ class Settings:
     model: str
 
     data: str = ""
-    link: str = LINK
+    link: str | None = None
     mode: Literal["dense", "hybrid", "spiking"] = "hybrid"
-    ticks: int = TICKS
+    time_steps: int | None = None
     layout: str = "pipeline"
-    budget: float = 0.0
-    rank: int = 0
-    token_groups: int = 1
-    distill: float = 0.0
-    freeze: float | None = None
-    grad_link: str = ""
-    chips: int = 4
+    budget: float | None = None
+    rank: int | None = None
+    distill: float | None = None
+    prune_below: float | None = None
+    grad_link: str | None = None
+    devices: int = 4
     layers: int = 4
     width: int = 128
     batch: int = 8
@@ -78,64 +80,94 @@ class Settings:
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     compute: Literal["f32", "bf16"] = "f32"
     accumulate: int = 1
-    ema: float = 0.0
-    patience: int = 0
-    save_every: int = 0
-    init_from: str = ""
+    ema: float | None = None
+    patience: int | None = None
+    save_every: int | None = None
+    init_from: str | None = None
     seed: int = 0
 
     @property
     def sent_link(self) -> str:
-        """The link in use: floats in mode dense, entropy-coded counts where a budget is all that was asked for."""
-        if self.link != LINK:
-            return self.link
-        return "dense" if self.mode == "dense" else _CODED if self.budget else self.link
+        """The link in use: `link`, or the default for this mode and budget."""
+        if self.link is not None:
+            return self.link.strip().lower()
+        return "fp32" if self.mode == "dense" else "count:31+rans" if self.budget else "count:3"
 
     @property
     def backward_link(self) -> str:
-        """The link of the cotangent."""
-        return self.grad_link or ("dense" if self.sent_link == "dense" else "bf16")
+        """The link of the backward pass."""
+        return self.grad_link or ("fp32" if self.sent_link == "fp32" else "bf16")
 
     @property
-    def divided(self) -> Layout:
-        """The layout of the chips."""
-        return parse_layout(self.layout, self.chips)
+    def device_layout(self) -> Layout:
+        """The parsed layout."""
+        return parse_layout(self.layout, self.devices)
 
     @property
-    def neuron_ticks(self) -> int:
-        """Ticks of the model; 0 where no neuron spikes inside a chip."""
-        return self.ticks if self.mode == "spiking" else 0
+    def neuron_steps(self) -> int:
+        """Time steps of the neurons inside the model; 0 if it has none."""
+        return (self.time_steps or _TIME_STEPS) if self.mode == "spiking" else 0
 
     @property
     def parts(self) -> int:
-        """Microbatches in use: every replica has rows of each."""
-        return math.gcd(self.microbatches, self.batch // self.divided.data)
+        """Microbatches in use: every data replica has rows of each."""
+        return math.gcd(self.microbatches, self.batch // self.device_layout.data)
 
     @property
     def keeps_shape(self) -> bool:
-        """Whether the stream of the model has one shape."""
+        """Whether the residual stream has the same shape after every block."""
         return True
 
     @property
-    def predicting(self) -> int:
-        """Tokens that predict what is sent under a budget."""
+    def predicting_tokens(self) -> int:
+        """Number of tokens that the transform predicts from."""
         return 0
 
     @property
+    def groups_of_tokens(self) -> int:
+        """Number of token groups that the transform sorts vectors into."""
+        return 1
+
+    @property
+    def has_transform(self) -> bool:
+        """Whether a learned transform surrounds the codec of each boundary."""
+        return self.budget is not None or self.rank is not None
+
+    @property
     def reads_tokens(self) -> bool:
-        """Whether both sides of a boundary need to hold the tokens: to predict from them, or to sort by them."""
-        return self.predicting > 0 or self.token_groups > 1
+        """Whether both ends of a boundary need the tokens, to predict from them or to sort by them."""
+        return self.has_transform and (self.predicting_tokens > 0 or self.groups_of_tokens > 1)
 
     @property
     def needs_origin(self) -> bool:
-        """Whether the run it starts from takes part in every step: as a teacher, or by the book of its wire."""
-        return bool(self.budget or self.distill)
+        """Whether a resumed run needs the run it started from: as teacher, or for its basis and frequency tables."""
+        return self.has_transform or self.distill is not None
 
-    def sent_dims(self, features: int) -> int:
-        """Numbers that cross for each vector of so many features."""
-        return min(features, self.rank or math.ceil(0.375 * self.budget * features)) if self.budget else features
+    def sent_rank(self, features: int) -> int:
+        """How many numbers are sent for each vector of so many features."""
+        if self.rank is not None:
+            return min(features, self.rank)
+        return features if self.budget is None else min(features, math.ceil(0.375 * self.budget * features))
 
     @property
     def evaluate_every(self) -> int:
-        """Steps from one look at the held-out data to the next: ten a run, at multiples of ten."""
+        """Steps between evaluations: ten per run, at multiples of ten."""
         return max(10, self.steps // 10 // 10 * 10)
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a field.
+
+    >>> flag("seq_len")
+    '--seq-len'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
+def typed(config: Settings, names: Sequence[str]) -> str:
+    """The flags of some fields with their values, as they would be typed.
+
+    >>> typed(Settings("rwkv", devices=3), ["devices", "layers"])
+    '--devices 3 --layers 4'
+    """
+    return " ".join(f"{flag(name)} {getattr(config, name)}" for name in names)

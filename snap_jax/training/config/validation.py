@@ -1,6 +1,6 @@
-"""What fields of a run cannot be together; the message names the fix.
+"""Checks which settings cannot be used together. Every message names the flags as typed, and the fix.
 
-Law: a run that passes these checks fails later only for its data, its machine or its model's sizes.
+A run that passes these checks fails later only because of its data, its machine or the sizes of its model.
 """
 
 import math
@@ -9,90 +9,96 @@ from collections.abc import Sequence
 from snap_jax.codecs.link_spec import parse_link
 from snap_jax.encodings import Cast, Int, TopK
 from snap_jax.errors import UsageError
-from snap_jax.training.config.settings import LINK, TICKS, Settings
+from snap_jax.training.config.settings import Settings, flag, typed
+
+_FLOATS = ("fp32", "bf16")
 
 
 def check(config: Settings) -> None:
-    """Looks at what all tasks have.
+    """Check what all tasks share.
 
     Raises:
-      UsageError: a field out of its range, or two that cannot be together.
+      UsageError: for a value out of range, or two that cannot be used together.
     """
-    at_least(
-        config, 1, ("chips", "layers", "width", "batch", "microbatches", "steps", "accumulate", "ticks", "token_groups")
-    )
-    at_least(config, 0, ("patience", "save_every", "rank"))
-    if not 0 <= config.ema < 1:
-        raise UsageError(f"ema={config.ema}: use a decay below 1, such as 0.999, or 0 for none")
+    at_least(config, 1, ("devices", "layers", "width", "batch", "microbatches", "steps", "accumulate"))
+    at_least(config, 1, ("patience", "save_every", "rank", "time_steps"))
+    if config.ema is not None and not 0 < config.ema < 1:
+        raise UsageError(f"{typed(config, ['ema'])}: use a decay between 0 and 1, such as 0.999, or leave it out")
     if config.batch % config.microbatches:
-        raise UsageError(f"microbatches={config.microbatches} does not divide batch={config.batch}: use a divisor")
+        raise UsageError(f"{typed(config, ['microbatches'])} does not divide {typed(config, ['batch'])}: use a divisor")
     _check_layout(config)
     _check_mode(config)
+    _check_transform(config)
     _check_budget(config)
     _check_distill(config)
-    _check_freeze(config)
+    _check_pruning(config)
 
 
 def at_least(config: Settings, least: int, names: Sequence[str]) -> None:
-    """Raises UsageError if a field of these names is less.
+    """Raise a UsageError if one of these fields is below `least`; None is allowed.
 
-    >>> at_least(Settings("rwkv", chips=0), 1, ["chips"])
+    >>> at_least(Settings("rwkv", devices=0), 1, ["devices"])
     Traceback (most recent call last):
-    snap_jax.errors.UsageError: chips=0: use 1 or more
+    snap_jax.errors.UsageError: --devices 0: use 1 or more
     """
     for name in names:
-        if getattr(config, name) < least:
-            raise UsageError(f"{name}={getattr(config, name)}: use {least} or more")
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise UsageError(f"{flag(name)} {value}: use {least} or more")
 
 
 def _check_layout(config: Settings) -> None:
-    layout = config.divided
+    layout = config.device_layout
     if config.keeps_shape and config.layers % layout.pipeline:
         fits = ", ".join(str(n) for n in range(1, config.layers + 1) if config.layers % n == 0)
-        raise UsageError(f"chips={layout.pipeline} does not divide layers={config.layers}: use {fits}, or other layers")
+        stages = typed(config, ["devices"]) if layout.pipeline == config.devices else typed(config, ["layout"])
+        raise UsageError(
+            f"{stages}: {layout.pipeline} pipeline stages do not divide {typed(config, ['layers'])}: "
+            f"use {fits} stages, or other --layers"
+        )
     if config.batch % layout.data:
         raise UsageError(
-            f"layout={config.layout!r}: {layout.data} replicas do not divide batch={config.batch}: "
+            f"{typed(config, ['layout'])}: {layout.data} replicas do not divide {typed(config, ['batch'])}: "
             f"use --batch {-(-config.batch // layout.data) * layout.data}"
         )
 
 
 def _check_mode(config: Settings) -> None:
-    mode, floats = f"mode={config.mode}", ("dense", "bf16")
-    link, grad_link = config.link.strip().lower(), config.grad_link.strip().lower()
-    if config.mode == "dense" and link not in (LINK, *floats):
-        raise UsageError(f"{mode} sends floats, and link={config.link!r} does not: use --link bf16, or --mode hybrid")
-    if config.mode == "dense" and grad_link not in ("", *floats):
-        raise UsageError(f"{mode} sends floats, and grad_link={config.grad_link!r} does not: leave it out")
-    if config.mode == "spiking" and not _spikes(config.link):
-        raise UsageError(f"{mode} sends spikes, and link={config.link!r} sends none: use count:3, or --mode hybrid")
-    if config.mode != "spiking" and config.ticks != TICKS:
-        raise UsageError(f"ticks={config.ticks} with {mode}: only a spiking model has ticks: add --mode spiking")
-
-
-def _check_freeze(config: Settings) -> None:
-    if config.freeze is None:
-        return
-    freeze = f"prune_below={config.freeze}"
-    if not 0 <= config.freeze < 1:
-        raise UsageError(f"{freeze}: use a firing rate from 0 up to 1, such as 0.001")
-    if config.mode == "dense" or not _learns_thresholds(config.sent_link):
-        raise UsageError(f"{freeze} with link={config.sent_link!r}: there are no spikes to be silent: use count:3")
-    if config.divided.pipeline != config.chips or config.chips == 1:
+    mode = typed(config, ["mode"])
+    for name in ("link", "grad_link"):
+        value = getattr(config, name)
+        if config.mode == "dense" and value is not None and value.strip().lower() not in _FLOATS:
+            raise UsageError(f"{mode} sends floats, {typed(config, [name])} does not: use fp32, bf16, or --mode hybrid")
+    if config.mode == "spiking" and not _spikes(config.sent_link):
         raise UsageError(
-            f"{freeze} with layout={config.layout!r}, chips={config.chips}: it is for a pipeline of 2 or more"
+            f"{mode} sends spikes, {typed(config, ['link'])} does not: use --link count:3, or --mode hybrid"
+        )
+    if config.mode != "spiking" and config.time_steps is not None:
+        raise UsageError(f"{typed(config, ['time_steps'])} with {mode}: only neurons have them: use --mode spiking")
+
+
+def _check_pruning(config: Settings) -> None:
+    if config.prune_below is None:
+        return
+    below = typed(config, ["prune_below"])
+    if not 0 <= config.prune_below < 1:
+        raise UsageError(f"{below}: use a firing rate from 0 up to 1, such as 0.001")
+    if config.mode == "dense" or not _learns_thresholds(config.sent_link):
+        raise UsageError(f"{below} with --link {config.sent_link}: no spikes are sent: use --link count:3")
+    if config.device_layout.pipeline != config.devices or config.devices == 1:
+        raise UsageError(
+            f"{below} with {typed(config, ['layout', 'devices'])}: channels are pruned between pipeline stages: "
+            "use --layout pipeline with 2 devices or more"
         )
 
 
 def _check_distill(config: Settings) -> None:
-    distill = f"distill={config.distill}"
-    if not 0 <= config.distill <= 1:
-        raise UsageError(f"{distill}: use a share of the loss from 0 to 1, such as 0.5")
-    if config.distill and not config.init_from:
-        raise UsageError(
-            f"{distill}: the dense model that teaches is the one to start from: train one with --link fp32 first, "
-            "then give its --out as --init-from"
-        )
+    if config.distill is None:
+        return
+    distill = typed(config, ["distill"])
+    if not 0 < config.distill <= 1:
+        raise UsageError(f"{distill}: use a weight above 0 and up to 1, such as 0.5, or leave it out")
+    _check_starts(config, distill, "the teacher is the dense run to start from")
 
 
 def _learns_thresholds(link: str) -> bool:
@@ -105,24 +111,29 @@ def _spikes(link: str) -> bool:
     return codec is not None and not isinstance(codec.encoding, Cast | Int | TopK)
 
 
-def _check_budget(config: Settings) -> None:
-    budget = f"budget={config.budget}"
-    if config.budget < 0 or not math.isfinite(config.budget):
-        raise UsageError(f"{budget}: use bits an element, such as 0.75, or 0 for none")
-    if not config.budget:
-        if config.token_groups > 1:
-            raise UsageError(
-                f"token_groups={config.token_groups} without a budget: vectors cross as they are: add --budget"
-            )
+def _check_transform(config: Settings) -> None:
+    if not config.has_transform:
         return
-    if config.mode == "dense":
-        raise UsageError(f"{budget} with mode=dense: floats cannot be fewer: use --mode hybrid")
-    if config.divided.pipeline != config.chips:
-        raise UsageError(f"{budget} with layout={config.layout!r}: it is met from die to die: use --layout pipeline")
-    if not config.init_from:
+    what = typed(config, ["rank" if config.budget is None else "budget"])
+    if config.device_layout.pipeline != config.devices:
         raise UsageError(
-            f"{budget}: boundaries are calibrated on what crosses a trained model: train one with "
-            "--link fp32 first, then give its --out as --init-from"
+            f"{what} with {typed(config, ['layout'])}: it applies between pipeline stages: use --layout pipeline"
         )
+    _check_starts(config, what, "boundaries are calibrated on the activations of a trained model")
+
+
+def _check_starts(config: Settings, what: str, why: str) -> None:
+    if config.init_from is None:
+        raise UsageError(f"{what}: {why}: train one with --link fp32 first, then give its --out as --init-from")
+
+
+def _check_budget(config: Settings) -> None:
+    if config.budget is None:
+        return
+    budget = typed(config, ["budget"])
+    if config.budget <= 0 or not math.isfinite(config.budget):
+        raise UsageError(f"{budget}: use a number of bits per element above 0, such as 0.75, or leave it out")
+    if config.mode == "dense":
+        raise UsageError(f"{budget} with --mode dense: floats have a fixed size: use --mode hybrid")
     if not any(wire in config.sent_link for wire in ("+rans", "+ladder", "+events")):
-        raise UsageError(f"{budget} with link={config.link!r}: its size does not follow the spikes: add +rans")
+        raise UsageError(f"{budget} with --link {config.sent_link}: its payload has a fixed size: add +rans")

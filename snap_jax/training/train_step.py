@@ -1,7 +1,7 @@
-"""TrainState: all of a run that changes, in one pytree; and the step that changes it.
+"""TrainState: all of a run that changes, in one pytree; the step that changes it; and the optimizer.
 
-Law: the step is a pure function of the state and its batches, so a state that is saved and restored goes on as if
-nothing had happened. A step whose loss or gradient is not finite changes nothing but `finite`, and none after it does.
+The step is a pure function of the state and its batches, so a state that is saved and restored continues as if nothing
+had happened. A step whose loss or gradient is not finite changes nothing but `finite`, and nor do the steps after it.
 """
 
 import dataclasses
@@ -13,29 +13,30 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from snap_jax._compat import pytree
 from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.training.config import Settings
 from snap_jax.training.job import Job
-from snap_jax.training.optimizers import clipped
+
+_LAST_RATE = 0.05  # of the peak learning rate, at the end
 
 
 @pytree
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Where a run stands.
+    """The state of a run.
 
     Attributes:
       step: steps done, int32.
       params: of the model.
-      optimizer: what optax keeps.
-      ema: running sum of the parameters, `ema' = decay ema + (1 - decay) params` from 0; `None` where none is kept.
+      optimizer: state of the optax optimizer.
+      ema: moving average of the parameters, `ema' = decay ema + (1 - decay) params` from 0; None if it is not used.
       best: lowest held-out loss so far, bits; infinite before the first.
       stale: evaluations since the best, int32.
-      finite: whether every loss and gradient so far was; once false, the rest stays as it was before that step.
-      extra: small state of whatever else takes part in the step, by name.
+      finite: whether every loss and gradient so far was finite; if not, the rest is the state before the failed step.
+      extra: small state of the job, by name.
     """
 
     step: Any  # Int[Array, ""]
@@ -51,12 +52,12 @@ class TrainState:
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What one step saw.
+    """What one step measured.
 
     Attributes:
       loss: mean over the batches, nats.
-      gradient_norm: of their mean gradient, before it is clipped; of replicas that send spikes, their root mean square.
-      seen: what left each die, `[die]`, of all batches together.
+      gradient_norm: of their mean gradient, before it is clipped; root mean square over data replicas that send spikes.
+      seen: what left each stage, `[stage]`, in all batches together.
     """
 
     loss: Any  # Float[Array, ""]
@@ -68,7 +69,7 @@ Step = Callable[[TrainState, PyTree], tuple[TrainState, Measured]]
 
 
 def start(job: Job, config: Settings, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step, placed as the parameters are; it takes the parameters over, not a copy."""
+    """Return the state before the first step, placed as the parameters are; it holds the parameters, not a copy."""
     everywhere = NamedSharding(job.mesh, PartitionSpec())
     # A weak type is not saved: without one from the start, the program is the same after a restore.
     params = jax.tree.map(lambda p: lax.convert_element_type(p, p.dtype), job.params)
@@ -85,7 +86,7 @@ def start(job: Job, config: Settings, optimizer: optax.GradientTransformation) -
 
 
 def _placed(tree: PyTree, mesh: Mesh) -> PyTree:
-    """What is on the mesh already stays as it lies there; the rest goes everywhere."""
+    """Replicate what is not on the mesh yet; the rest stays as it is placed."""
 
     def one(leaf: Array) -> Array:
         there = isinstance(leaf.sharding, NamedSharding) and leaf.sharding.mesh == mesh
@@ -94,21 +95,21 @@ def _placed(tree: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(one, tree)
 
 
-def averaged(state: TrainState, decay: float) -> PyTree:
-    """The parameters to evaluate: their running mean, `ema / (1 - decay^step)`, or without one the last ones."""
-    if state.ema is None or not int(state.step):
+def averaged(state: TrainState, decay: float | None) -> PyTree:
+    """Return the parameters to evaluate: their moving average, `ema / (1 - decay^step)`, or else the last ones."""
+    if state.ema is None or decay is None or not int(state.step):
         return state.params
     return optax.tree.bias_correction(state.ema, decay, state.step)
 
 
 def batches_of(job: Job, config: Settings, step: int) -> PyTree:
-    """What one step reads: batches `step K` to `step K + K - 1`, stacked if there are several."""
-    several = [job.taught(job.batch(index)) for index in batch_indices(config, step)]
+    """Return what one step reads: batches `step K` to `step K + K - 1`, stacked if there are several."""
+    several = [job.with_teacher(job.batch(index)) for index in batch_indices(config, step)]
     return several[0] if len(several) == 1 else jax.tree.map(lambda *arrays: jnp.stack(arrays), *several)
 
 
 def batch_indices(config: Settings, step: int) -> range:
-    """The indices of those batches.
+    """Return the indices of those batches.
 
     >>> from snap_jax.training.config import LanguageConfig
     >>> batch_indices(LanguageConfig(accumulate=3), 2)
@@ -120,14 +121,14 @@ def batch_indices(config: Settings, step: int) -> range:
 def compile_step(
     job: Job, config: Settings, optimizer: optax.GradientTransformation, state: TrainState
 ) -> jax.stages.Compiled:
-    """One `Step`, compiled; it consumes the state it is given."""
+    """Return one compiled `Step`; it donates the state it is given."""
 
     def step(state: TrainState, batches: PyTree) -> tuple[TrainState, Measured]:
         (loss, seen), gradient = _loss_and_gradient(job, state, batches, config.accumulate)
         norm = _norm(gradient, state.params)
         new = _updated(state, clipped(gradient, norm), optimizer, config.ema)
         progress = state.step / config.steps
-        params, extra = job.threshold_step(new.params, seen, progress), job.follow(state.extra, seen, progress)
+        params, extra = job.threshold_step(new.params, seen, progress), job.update_extra(state.extra, seen, progress)
         new = dataclasses.replace(new, params=params, extra=extra)
         finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(norm)
         new = jax.tree.map(lambda n, old: jnp.where(finite, n, old), new, state)
@@ -139,23 +140,25 @@ def compile_step(
 
 
 def _norm(gradient: PyTree, params: PyTree) -> Array:
-    """Of the gradient; where each replica has a row of its own, the root of the mean of their squares."""
+    """Norm of the gradient; where each data replica has a row of its own, their root mean square."""
     rows = jax.tree.leaves(gradient)[0].size // jax.tree.leaves(params)[0].size
     norm = optax.tree.norm(gradient)
     return norm if rows == 1 else norm / rows**0.5
 
 
-def _updated(state: TrainState, gradient: PyTree, optimizer: optax.GradientTransformation, decay: float) -> TrainState:
+def _updated(
+    state: TrainState, gradient: PyTree, optimizer: optax.GradientTransformation, decay: float | None
+) -> TrainState:
     updates, kept = optimizer.update(gradient, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
-    ema = None if state.ema is None else optax.incremental_update(params, state.ema, 1 - decay)
+    ema = None if state.ema is None or decay is None else optax.incremental_update(params, state.ema, 1 - decay)
     return dataclasses.replace(state, step=state.step + 1, params=params, optimizer=kept, ema=ema)
 
 
 def _loss_and_gradient(
     job: Job, state: TrainState, batches: PyTree, count: int
 ) -> tuple[tuple[Array, Telemetry], PyTree]:
-    """Of the mean loss of `count` batches, one after the other; what was seen adds up."""
+    """Loss and gradient of the mean loss of `count` batches, one after the other; what was seen is summed."""
     params, extra = state.params, state.extra
     if count == 1:
         return job.loss_and_gradient(params, batches, extra)
@@ -167,3 +170,36 @@ def _loss_and_gradient(
     nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     ((loss, seen), gradient), _ = lax.scan(add, nothing, batches)
     return (loss / count, seen), jax.tree.map(lambda g: g / count, gradient)
+
+
+def optimizer(config: Settings) -> optax.GradientTransformation:
+    """Return AdamW with the schedule of a config, for gradients that are already `clipped`."""
+    return optax.adamw(schedule(config), b2=0.98, weight_decay=0.01)
+
+
+def clipped(gradient: PyTree, norm: Float[Array, ""], limit: float = 1.0) -> PyTree:
+    """Return the gradient clipped to a norm: `g min(1, limit / norm)`.
+
+    As `optax.clip_by_global_norm`, which would sum over all devices once more for a norm that is known.
+
+    >>> clipped({"a": jnp.array([3.0, 4.0])}, jnp.float32(5.0))["a"].round(6).tolist()
+    [0.6000000238418579, 0.800000011920929]
+    """
+    return jax.tree.map(lambda g: jnp.where(norm < limit, g, g / norm.astype(g.dtype) * limit), gradient)
+
+
+def schedule(config: Settings) -> optax.Schedule:
+    """Return a linear warm-up over 5 % of the steps, then `cosine` or `linear` to 5 % of the peak, or `constant`.
+
+    >>> from snap_jax.training.config import LanguageConfig
+    >>> rate = schedule(LanguageConfig(steps=100, learning_rate=1.0, schedule="linear"))
+    >>> [round(float(rate(step)), 3) for step in (0, 1, 5, 100)]
+    [0.0, 0.2, 1.0, 0.05]
+    """
+    peak, warmup = config.learning_rate, max(1, config.steps // 20)
+    end = max(config.steps, warmup + 1)
+    if config.schedule == "cosine":
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, end, _LAST_RATE * peak)
+    last = peak if config.schedule == "constant" else _LAST_RATE * peak
+    rise, fall = optax.linear_schedule(0.0, peak, warmup), optax.linear_schedule(peak, last, end - warmup)
+    return optax.join_schedules([rise, fall], [warmup])

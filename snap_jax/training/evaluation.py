@@ -1,0 +1,84 @@
+"""Evaluation of trained parameters on many rows: loss, correct answers, and the spikes that were sent.
+
+Scores are sums over rows, so neither microbatches nor data replicas change them.
+"""
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Integer, PyTree
+
+from snap_jax.boundary.telemetry import Telemetry
+from snap_jax.parallel.mesh import STAGE
+from snap_jax.training.tasks.losses import Batch, Scores
+from snap_jax.training.tasks.task import Task
+
+
+class Score(NamedTuple):
+    """The result of evaluating many rows.
+
+    Attributes:
+      nats: cross-entropy, summed over all labels.
+      correct: number of labels predicted correctly.
+      seen: what left each stage.
+    """
+
+    nats: float
+    correct: float
+    seen: Telemetry
+
+
+def score(
+    task: Task, params: PyTree, count: int, read: Callable[[np.ndarray], Batch], at_once: tuple[int, int]
+) -> Score:
+    """Return how well `count` rows are predicted.
+
+    Args:
+      task: the divided model.
+      params: its parameters.
+      count: number of rows.
+      read: indices of rows -> these rows.
+      at_once: microbatches, and rows in each.
+    """
+    total, seen, size = np.zeros(2), [], at_once[0] * at_once[1]
+    for start in range(0, count, size):
+        places = np.arange(start, min(start + size, count))
+        # All batches have one size: the last one is filled up with copies, which are not counted.
+        scores, batch = _evaluate(task, params, by_microbatch(read(np.resize(places, size)), at_once[0]))
+        total += [float(np.asarray(each).reshape(-1)[: len(places)].sum()) for each in scores]
+        seen.append(jax.tree.map(lambda a: np.asarray(a, np.int64), batch))
+    return Score(float(total[0]), float(total[1]), functools.reduce(operator.add, seen))
+
+
+def by_microbatch(rows: Batch, count: int) -> Batch:
+    """Divide rows into `count` microbatches, `[rows, ...]` -> `[count, rows / count, ...]`."""
+    return Batch(*(jnp.asarray(a).reshape(count, -1, *a.shape[1:]) for a in (rows.inputs, rows.classes)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evaluate(task: Task, params: PyTree, batch: Batch) -> tuple[Scores, Telemetry]:
+    return task.evaluate(params, batch)
+
+
+def sends_spikes(task: Task, seen: Telemetry) -> bool:
+    """Return whether spikes, not floats, cross between pipeline stages."""
+    return bool(seen.symbols) and task.mesh.shape[STAGE] > 1
+
+
+def spikes_of(task: Task, params: PyTree, row: Batch, replicas: int) -> list[Integer[np.ndarray, "steps ... channels"]]:
+    """Return the spikes that leave each stage but the last for one row, exactly as they cross.
+
+    Args:
+      task: with spikes between stages.
+      params: its parameters.
+      row: inputs and labels, `[1, ...]`. The first axis of the result is 1, or the time steps of a spiking model.
+      replicas: number of data replicas; all get the same row.
+    """
+    rows = Batch(*(np.repeat(np.asarray(a), replicas, axis=0) for a in row))
+    spikes = jax.jit(task.spikes)(params, by_microbatch(rows, 1))[:-1]
+    return [np.asarray(s, np.int16)[: len(s) // replicas] for s in spikes]

@@ -1,0 +1,145 @@
+"""What ends a run early, and what it says then: a signal, a full disk, or a loss that is not finite."""
+
+import contextlib
+import errno
+import math
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from snap_jax.errors import UsageError
+from snap_jax.parallel.mesh import STAGE
+from snap_jax.training.config import Settings
+from snap_jax.training.job import Job
+from snap_jax.training.train_step import Measured, TrainState, batch_indices
+
+_FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the quota is used up"}
+
+
+class Stopped(Exception):  # noqa: N818 - this is no error
+    """The run received a signal to stop, and has saved its state.
+
+    Attributes:
+      signal: the signal; the process exits with `128 + signal`.
+    """
+
+    def __init__(self, message: str, signal: signal.Signals):
+        super().__init__(message)
+        self.signal = signal
+
+
+class Signals:
+    """Context manager that notes the first SIGTERM or SIGINT in `received`; a second one acts as usual.
+
+    Only the main thread can receive signals; in any other thread this does nothing.
+    """
+
+    def __init__(self):
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _note(self, number: int, _: object) -> None:
+        self.received = signal.Signals(number)
+        self.__exit__()
+
+
+@contextlib.contextmanager
+def full_disk_explained(out: Path, how_to_resume: str) -> Iterator[None]:
+    """Replace the error of a full disk, wherever it was raised, by one line that says so.
+
+    Raises:
+      UsageError: instead of that error.
+    """
+    try:
+        yield
+    except Exception as error:
+        why = _why_full(error)
+        if why is None:
+            raise
+        raise UsageError(
+            f"train: cannot write to {out}: {why}; all checkpoints saved before are still there: "
+            f"free some space, then resume with: {how_to_resume}"
+        ) from error
+
+
+def _why_full(error: BaseException | None) -> str | None:
+    """TensorStore, which Orbax uses, gives the number of the operating system's error only in its text."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return _FULL[error.errno]
+        for number, why in _FULL.items():
+            if f"os_error_code='{number}'" in str(error) or os.strerror(number) in str(error):
+                return why
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def not_finite(job: Job, config: Settings, state: TrainState, measured: Measured) -> UsageError:
+    """Return the error to raise when `state.finite` is false.
+
+    It names the step, the first boundary that a NaN or infinity crossed, and the batch. The state is the one before the
+    step that failed, so all of it is computed from that step's own numbers.
+
+    Args:
+      job: of the run.
+      config: of the run.
+      state: after the failure.
+      measured: by the step that failed.
+    """
+    step, bits = int(state.step), float(measured.loss) / math.log(2)
+    what = f"loss is {bits}" if not math.isfinite(bits) else f"gradient norm is {float(measured.gradient_norm)}"
+    where, index = _first(job, config, state.params, step)
+    return UsageError(
+        f"train: the {what} at step {step + 1}: use a lower --learning-rate, or look at the batch; "
+        f"first not finite: {where}; {job.batch_name(index)}"
+    )
+
+
+def _first(job: Job, config: Settings, params: PyTree, step: int) -> tuple[str, int]:
+    """Where, and in which batch of the step. Parameters come first: they are older than any activation."""
+    indices = batch_indices(config, step)
+    if broken := _parameter(params):
+        return broken, indices[0]
+    count = jax.jit(job.not_finite)
+    for index in indices:
+        stages = np.flatnonzero(np.asarray(count(params, job.batch(index))))
+        if stages.size:
+            return _name(int(stages[0]), job.mesh.shape[STAGE]), index
+    return "nothing that crosses forward, so the loss itself or the backward pass", indices[0]
+
+
+def _name(stage: int, stages: int) -> str:
+    if stage + 1 < stages:
+        return f"what stage {stage} sends to stage {stage + 1}"
+    return f"what the last stage, {stage}, computes"
+
+
+def _parameter(params: PyTree) -> str:
+    """The first parameter that is not finite, by stage; "" if there is none."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    found = [(i, jax.tree_util.keystr(path, simple=True, separator=".")) for path, a in leaves for i in _stages(a)]
+    return f"a parameter of stage {min(found)[0]}, {min(found)[1]}" if found else ""
+
+
+def _stages(leaf: Array) -> list[int]:
+    """The stages whose part of a parameter is not finite."""
+    array = np.asarray(leaf)
+    return np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1)).tolist()

@@ -1,0 +1,151 @@
+"""What crosses between the stages of a run: codec, learned transform, rate penalty; and how many elements do.
+
+Without a budget or a rank nothing surrounds the codec, and nothing is added to the loss.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+from flax import nnx
+from jaxtyping import Array
+
+from snap_jax.boundary.rate_control import RateController, RatePenalty
+from snap_jax.boundary.transforms import LearnedTransform, TransformMaker
+from snap_jax.codecs.codec import Codec
+from snap_jax.codecs.link_spec import parse_link
+from snap_jax.errors import UsageError
+from snap_jax.models import pipeline_stages
+from snap_jax.models.base import Network
+from snap_jax.parallel.tensor_parallel import Region, Whole
+from snap_jax.training.config import Settings
+from snap_jax.training.config.settings import typed
+
+_START = 0.6  # of the bits a spike could have: where thresholds start that no budget decides
+
+
+@dataclasses.dataclass(frozen=True)
+class Links:
+    """What the boundaries of a run are made of.
+
+    Attributes:
+      codec: for the forward pass, also of tensor regions; None sends floats.
+      grad_codec: for the backward pass; None sends floats.
+      transform: number of features -> the transform of such a boundary, as `Boundary` takes it, or None.
+      penalty: what is added to the loss so that less is sent; None adds nothing.
+      start_bits: bits per element that thresholds are calibrated to on trained activations; None leaves them.
+    """
+
+    codec: Codec | None
+    grad_codec: Codec | None
+    transform: Callable[[int], TransformMaker | None]
+    penalty: RatePenalty | None = None
+    start_bits: float | None = None
+
+
+def links_of(config: Settings, context_bits: float = 0.0) -> Links:
+    """Return the links that a config asks for.
+
+    Args:
+      config: of the run.
+      context_bits: bits per element that the tokens take which both ends of a boundary need.
+
+    >>> from snap_jax.training.config import LanguageConfig
+    >>> links_of(LanguageConfig(budget=1.0, init_from="runs/dense")).transform(64)
+    LearnedTransform(rank=24, context_tokens=4, vocabulary=256, hidden=128, token_groups=1, lr_multiplier=0.25)
+    >>> links_of(LanguageConfig(link="fp32")).codec is None
+    True
+
+    Raises:
+      UsageError: for a link that is not known, or a budget that those tokens use up.
+    """
+    codec, controller = parse_link(config.sent_link), controller_of(config, context_bits)
+
+    def transform(features: int) -> LearnedTransform | None:
+        if not config.has_transform:
+            return None
+        return LearnedTransform(
+            config.sent_rank(features), config.predicting_tokens, token_groups=config.groups_of_tokens
+        )
+
+    if controller is not None:
+        start = float(controller.target(0.0))
+    else:
+        start = _start_bits(config, codec) if config.has_transform else None
+    return Links(codec, parse_link(config.backward_link), transform, controller, start)
+
+
+def controller_of(config: Settings, context_bits: float) -> RateController | None:
+    """Return the rate controller of each boundary; `context_bits` come out of the budget first.
+
+    >>> from snap_jax.training.config import LanguageConfig
+    >>> controller_of(LanguageConfig(budget=1.0, init_from="runs/dense"), 0.125).bits_per_element
+    0.875
+
+    Raises:
+      UsageError: if they leave nothing.
+    """
+    if config.budget is None:
+        return None
+    if config.budget <= context_bits:
+        raise UsageError(
+            f"{typed(config, ['budget'])}: the tokens that both ends of a boundary need take {context_bits:.3g} bits "
+            "per element: use a larger budget, or --context-tokens 0 and --token-groups 1"
+        )
+    return RateController(config.budget - context_bits)
+
+
+def _start_bits(config: Settings, codec: Codec | None) -> float:
+    levels = 1 if codec is None else len(codec.encoding.symbols)
+    return _START * math.log2(max(2, levels)) * config.sent_rank(config.width) / config.width
+
+
+def crossing_elements(config: Settings, model: Network, inputs: jax.ShapeDtypeStruct) -> int:
+    """Return how many elements cross forward for one batch; with float links, 4 bytes each.
+
+    `slots tensor sum_boundaries stream + 2 microbatches (tensor - 1) sum_regions out`, all data replicas together,
+    where `slots = microbatches + stages - 1`. A stream crosses each pipeline boundary from every device that holds it,
+    in idle slots of the pipeline too. A sum over n devices takes 2 (n - 1) elements for each of its own: n - 1 to add
+    it up and n - 1 to return it; an idle stage sums nothing.
+
+    Args:
+      config: of the run.
+      model: on one device.
+      inputs: shape and dtype of one row.
+    """
+    layout, rows = config.device_layout, config.batch // config.parts
+    streams, summed = _sizes(model, jax.ShapeDtypeStruct((rows, *inputs.shape), inputs.dtype))
+    crossing = sum(streams[place - 1] for place in pipeline_stages.cuts(model, layout.pipeline)[:-1])
+    slots = config.parts + layout.pipeline - 1
+    return slots * layout.tensor * crossing + 2 * config.parts * (layout.tensor - 1) * summed
+
+
+class _CountingRegion(Whole):
+    """A region on one device that notes, while it is traced, how many elements would leave each of many devices."""
+
+    def __init__(self, features: int, sizes: list[int]):
+        super().__init__(features)
+        self.sizes = nnx.static(sizes)
+
+    def leave(self, partial: Array) -> Array:
+        self.sizes.append(partial.size)
+        return partial
+
+
+def _sizes(model: Network, microbatch: jax.ShapeDtypeStruct) -> tuple[list[int], int]:
+    """Sizes of the stream after each block, and of all that leaves regions together."""
+    counted, leaving, streams = nnx.clone(model), [], []
+    modules = dict(nnx.iter_modules(counted))
+    for path, module in modules.items():
+        if isinstance(module, Region):
+            setattr(modules[path[:-1]], str(path[-1]), _CountingRegion(module.features, leaving))
+
+    def run(x: Array) -> None:
+        x = counted.enter(x)
+        for block in counted.blocks:
+            x = block(x)
+            streams.append(x.size)
+
+    jax.eval_shape(run, microbatch)
+    return streams, sum(leaving)
