@@ -53,7 +53,7 @@ class Chain(Transform):
     def __init__(self, features: int, links: Sequence[Transform] = ()):
         self.links = nnx.List(list(links))
         self.channels = links[-1].channels if links else features
-        self.share = math.prod(link.share for link in links)
+        self.share = math.prod((link.share for link in links), start=1.0)
 
     def prepare(self, x, context=None):
         """Return `x` after all links."""

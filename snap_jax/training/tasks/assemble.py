@@ -15,7 +15,7 @@ from jaxtyping import Array, PyTree
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.boundary.calibrate import calibrate, fit_wire
 from snap_jax.boundary.rate_control import RatePenalty
-from snap_jax.boundary.transforms import LearnedTransform
+from snap_jax.boundary.transforms import TransformMaker
 from snap_jax.codecs.codec import Codec
 from snap_jax.models import pipeline_stages
 from snap_jax.models.base import Network
@@ -31,7 +31,7 @@ def build(
     grad_codec: Codec | None,
     *,
     data_codec: Codec | None = None,
-    transform: Callable[[int], LearnedTransform | None] | None = None,
+    transform: Callable[[int], TransformMaker | None] | None = None,
     penalty: RatePenalty | None = None,
     rngs: nnx.Rngs | None = None,
 ) -> tuple[Task, PyTree]:
