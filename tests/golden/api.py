@@ -7,17 +7,17 @@ from flax import nnx
 
 import snap_jax as snap
 from snap_jax._compat import as_varying
-from snap_jax.cli import DEMO_LINKS as DEMO_LINKS
 from snap_jax.cost import links
 from snap_jax.models import transformer
 from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.training.config import LanguageConfig
 from snap_jax.training.language import next_token
-from snap_jax.training.prepare import prepare
+from snap_jax.training.lifecycle import prepare
 from snap_jax.training.result_json import wire_section
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout
 
+DEMO_LINKS = ("bf16", "int4", "count:3")  # of the demo when the table was recorded
 UsageError, CostError = snap.UsageError, snap.cost.CostError
 
 ENCODINGS = {
