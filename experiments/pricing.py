@@ -13,7 +13,7 @@ from pathlib import Path
 from experiments.sweeps import load
 from experiments.ways import Trial, find
 from snap_jax.cost import HOROWITZ_45NM, Joules, OperationCount, Operations, Range, Report, Seconds, named, price
-from snap_jax.cost.compare import ratio, span
+from snap_jax.cost.units import ratio, span
 from snap_jax.traffic import Traffic
 
 SYSTEMS = {
@@ -64,7 +64,7 @@ def energy(report: Report) -> Joules | None:
 
 def seconds(report: Report) -> Seconds:
     """One thing after another; of the bytes alone, where the latency of the link has no source."""
-    return report.no_overlap_s if report.has_latency else report.serialisation_s
+    return report.no_overlap_s if report.has_latency else report.serialization_s
 
 
 def times_less(base: Group, ours: Group, what: Callable[[dict], Joules | Seconds | None]) -> str:

@@ -1,28 +1,27 @@
-"""What traffic costs on a machine: links, topologies, collectives, compute, report. No JAX in here."""
+"""What traffic costs on a machine, in joules and seconds. This package does not import JAX."""
 
 from snap_jax.cost import links as links
-from snap_jax.cost.cheapest_branch import cheapest as cheapest
-from snap_jax.cost.compare import Comparison as Comparison
+from snap_jax.cost.comparison import Comparison as Comparison
 from snap_jax.cost.compute import HOROWITZ_45NM as HOROWITZ_45NM
 from snap_jax.cost.compute import ComputeUnit as ComputeUnit
-from snap_jax.cost.errors import CostError as CostError
-from snap_jax.cost.export import astra as astra
 from snap_jax.cost.links import Link as Link
-from snap_jax.cost.presets import named as named
+from snap_jax.cost.pricing import cheapest as cheapest
 from snap_jax.cost.pricing import price as price
 from snap_jax.cost.report import Report as Report
 from snap_jax.cost.sweep import Sweep as Sweep
 from snap_jax.cost.sweep import sweep as sweep
 from snap_jax.cost.system import Coding as Coding
 from snap_jax.cost.system import System as System
+from snap_jax.cost.system import named as named
 from snap_jax.cost.toml_systems import load as load
-from snap_jax.cost.topologies.chain_ring import Chain as Chain
-from snap_jax.cost.topologies.chain_ring import Ring as Ring
-from snap_jax.cost.topologies.graph import Graph as Graph
-from snap_jax.cost.topologies.mesh_torus import Mesh as Mesh
-from snap_jax.cost.topologies.mesh_torus import Torus as Torus
-from snap_jax.cost.topologies.switch import FullyConnected as FullyConnected
-from snap_jax.cost.topologies.switch import Switch as Switch
+from snap_jax.cost.topologies import Chain as Chain
+from snap_jax.cost.topologies import FullyConnected as FullyConnected
+from snap_jax.cost.topologies import Graph as Graph
+from snap_jax.cost.topologies import Mesh as Mesh
+from snap_jax.cost.topologies import Ring as Ring
+from snap_jax.cost.topologies import Switch as Switch
+from snap_jax.cost.topologies import Torus as Torus
+from snap_jax.cost.units import CostError as CostError
 from snap_jax.cost.units import Joules as Joules
 from snap_jax.cost.units import Range as Range
 from snap_jax.cost.units import Seconds as Seconds

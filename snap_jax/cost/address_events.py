@@ -1,15 +1,15 @@
-"""Spikes as address-event packets on a neuromorphic mesh.
+"""Energy and time of spikes that travel as address-event packets on a neuromorphic mesh.
 
-Law: a packet costs its way out plus its hops, whatever it carries; spikes of one tick between the same
-two cores share packets. With dx, dy the hops east-west and north-south, q the packets met on the route
-and t the time to receive one:
+A packet costs the same for any content: sending it plus its hops. Spikes of one time step between the same two cores
+share packets. With dx, dy the hops east-west and north-south, q the packets met on the route and t the time to receive
+one:
 
     energy of a packet    out + ew |dx| + ns |dy|
-    delay, road clear     ew |dx| + ns |dy|
-    delay, road shared    max(road clear, q t / (hops + 1)) + max(0, q - (hops + 1) buffer) t
+    delay, route free     ew |dx| + ns |dy|
+    delay, route shared   max(route free, q t / (hops + 1)) + max(0, q - (hops + 1) buffer) t
 
 after SANA-FE (Boyle et al. 2025, doi:10.1109/TCAD.2025.3537971): each packet in flight weighs
-1 / (hops + 2) on every tile it visits, and q is the weight on a route.
+1 / (hops + 2) on every core it visits, and q is the weight on a route.
 """
 
 import collections
@@ -18,8 +18,7 @@ import math
 from collections.abc import Sequence
 from typing import final
 
-from snap_jax.cost.errors import CostError
-from snap_jax.cost.units import Joules, Number, Range, Seconds
+from snap_jax.cost.units import CostError, Joules, Number, Range, Seconds
 
 Core = tuple[int, int]
 
@@ -27,12 +26,12 @@ Core = tuple[int, int]
 @final
 @dataclasses.dataclass(frozen=True)
 class Flow:
-    """Spikes that one core sends to another in every tick.
+    """Spikes that one core sends to another in every time step.
 
     Attributes:
       source: (x, y) of the sending core.
       target: (x, y) of the receiving core.
-      spikes: how many a tick; a mean may be a fraction, and then so is the count of packets.
+      spikes: spikes per time step; a mean may be a fraction, and then the number of packets is one, too.
     """
 
     source: Core
@@ -41,7 +40,7 @@ class Flow:
 
     @property
     def route(self) -> tuple[Core, ...]:
-        """Tiles visited, both ends included: along x first, then along y.
+        """Cores visited, both ends included: along x first, then along y.
 
         >>> Flow((0, 0), (2, 1)).route
         ((0, 0), (1, 0), (2, 0), (2, 1))
@@ -54,7 +53,7 @@ class Flow:
 
     @property
     def hops(self) -> int:
-        """Links crossed."""
+        """Number of links crossed."""
         return len(self.route) - 1
 
 
@@ -66,7 +65,7 @@ class SpikeMesh:
     Attributes:
       name: what a report calls it.
       boundary: what the figures include.
-      source: where they come from.
+      source: where the figures come from.
       process_node: silicon node of the energies.
       width: cores along x.
       height: cores along y.
@@ -77,11 +76,11 @@ class SpikeMesh:
       ns_north_south: time of one hop along y.
       ns_send: time in which a core puts one packet on the mesh.
       ns_receive: time in which a core takes one packet in.
-      ns_sync: time between two ticks that do not overlap.
+      ns_sync: time between two time steps that do not overlap.
       buffer_packets: packets that one link holds.
       spikes_per_packet: spikes for one core that fit in one packet.
       header_bits: bits of a packet besides its spikes; None when unknown.
-      address_bits: bits that say which neuron fired.
+      address_bits: bits of the address of the neuron that fired.
       payload_bits: bits of a graded spike; 0 for a binary one.
     """
 
@@ -106,14 +105,14 @@ class SpikeMesh:
     payload_bits: int = 0
 
     def packets(self, flow: Flow) -> Number:
-        """Packets a tick: spikes for the same core share packets; at least one if there is a spike."""
+        """Return the packets per time step: spikes for one core share packets; at least one if there is a spike."""
         self._check(flow)
         whole = float(flow.spikes).is_integer()
         share = flow.spikes / self.spikes_per_packet
         return math.ceil(share) if whole else max(share, min(flow.spikes, 1.0))
 
     def bits(self, flow: Flow) -> Number:
-        """Bits a tick: packets x header + spikes x (address + payload); CostError when those are None."""
+        """Return the bits per time step: packets x header + spikes x (address + payload). CostError if None."""
         if self.header_bits is None or self.address_bits is None:
             raise CostError(
                 f"no source for header_bits and address_bits of {self.name!r} (known from: {self.source}); "
@@ -122,7 +121,7 @@ class SpikeMesh:
         return self.packets(flow) * self.header_bits + flow.spikes * (self.address_bits + self.payload_bits)
 
     def packet_energy(self, flow: Flow) -> Joules:
-        """Energy of one packet.
+        """Return the energy of one packet.
 
         >>> print(LOIHI.packet_energy(Flow((0, 0), (7, 3))))
         144 – 145 pJ
@@ -132,7 +131,7 @@ class SpikeMesh:
         return Joules.total(Joules(r.low * 1e-12, r.high * 1e-12) * k for r, k in parts)
 
     def hop_delay(self, flow: Flow) -> Seconds:
-        """Time on a clear road.
+        """Return the time on a free route.
 
         >>> print(LOIHI.hop_delay(Flow((0, 0), (7, 3))))
         48.2 ns
@@ -142,10 +141,10 @@ class SpikeMesh:
         return Seconds.total(_nanoseconds(r) * k for r, k in parts)
 
     def shared_delay(self, flow: Flow, met: Number) -> Seconds:
-        """Time on a road on which `met` packets are in flight, waiting to enter included."""
-        clear, receive, room = self.hop_delay(flow), _nanoseconds(self.ns_receive), flow.hops + 1
+        """Return the time on a route with `met` packets in flight, including the wait to enter it."""
+        free, receive, room = self.hop_delay(flow), _nanoseconds(self.ns_receive), flow.hops + 1
         blocked = max(0.0, met - room * self.buffer_packets)
-        low, high = (max(c, met * t / room) + blocked * t for c, t in zip(clear, receive, strict=True))
+        low, high = (max(c, met * t / room) + blocked * t for c, t in zip(free, receive, strict=True))
         return Seconds(low, high)
 
     def _distance(self, flow: Flow) -> tuple[int, int]:
@@ -161,28 +160,28 @@ class SpikeMesh:
 
 
 def met_on_route(flow: Flow, weight: dict[Core, Number]) -> Number:
-    """Packets in flight that a packet of `flow` meets: the weight on the tiles it visits."""
-    return sum(weight.get(tile, 0.0) for tile in flow.route)
+    """Return the packets in flight that a packet of `flow` meets: the weight on the cores that it visits."""
+    return sum(weight.get(core, 0.0) for core in flow.route)
 
 
 def weights(flows: Sequence[Flow], mesh: SpikeMesh) -> dict[Core, Number]:
-    """Weight on every tile when all packets of a tick are in flight at once."""
+    """Return the weight on every core when all packets of a time step are in flight at once."""
     total: collections.Counter[Core] = collections.Counter()
     for flow in flows:
-        for tile in flow.route:
-            total[tile] += mesh.packets(flow) / (flow.hops + 2)  # pyright: ignore[reportArgumentType]
+        for core in flow.route:
+            total[core] += mesh.packets(flow) / (flow.hops + 2)  # pyright: ignore[reportArgumentType]
     return dict(total)
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class SpikePrice:
-    """What the spikes of some ticks cost.
+    """What the spikes of some time steps cost.
 
     Attributes:
-      energy_j: of all packets.
-      latency_s: low, ticks overlap and roads are clear; high, they follow one another and roads are shared.
-      packets: of all ticks.
+      energy_j: energy of all packets.
+      latency_s: low: time steps overlap and routes are free; high: they follow one another and routes are shared.
+      packets: packets of all time steps.
     """
 
     energy_j: Joules
@@ -190,37 +189,37 @@ class SpikePrice:
     packets: Number
 
 
-def price_spikes(flows: Sequence[Flow], mesh: SpikeMesh, ticks: int = 1) -> SpikePrice:
-    """Price the same flows over some ticks.
+def price_spikes(flows: Sequence[Flow], mesh: SpikeMesh, time_steps: int = 1) -> SpikePrice:
+    """Return the cost of the same flows over some time steps.
 
     Raises:
-      CostError: a core outside the mesh, or less than one tick.
+      CostError: a core outside the mesh, or less than one time step.
 
-    >>> price_spikes([Flow((0, 0), (1, 0), spikes=10)], LOIHI, ticks=4).packets
+    >>> price_spikes([Flow((0, 0), (1, 0), spikes=10)], LOIHI, time_steps=4).packets
     40
     """
-    if ticks < 1:
-        raise CostError(f"price_spikes: ticks={ticks}; want at least 1")
-    energy = Joules.total(mesh.packet_energy(flow) * mesh.packets(flow) for flow in flows) * ticks
-    packets = sum(mesh.packets(flow) for flow in flows) * ticks
-    return SpikePrice(energy, _latency(flows, mesh, ticks), packets)
+    if time_steps < 1:
+        raise CostError(f"price_spikes: time_steps={time_steps}; want at least 1")
+    energy = Joules.total(mesh.packet_energy(flow) * mesh.packets(flow) for flow in flows) * time_steps
+    packets = sum(mesh.packets(flow) for flow in flows) * time_steps
+    return SpikePrice(energy, _latency(flows, mesh, time_steps), packets)
 
 
-def _latency(flows: Sequence[Flow], mesh: SpikeMesh, ticks: int) -> Seconds:
+def _latency(flows: Sequence[Flow], mesh: SpikeMesh, time_steps: int) -> Seconds:
     weight, moving = weights(flows, mesh), [flow for flow in flows if flow.spikes]
     if not moving:
         return Seconds(0.0, 0.0)
     out, into = _busiest(moving, mesh)
-    clear = max(mesh.hop_delay(flow).low for flow in moving)
+    free = max(mesh.hop_delay(flow).low for flow in moving)
     shared = max(mesh.shared_delay(flow, met_on_route(flow, weight)).high for flow in moving)
     send, receive = _nanoseconds(mesh.ns_send) * out, _nanoseconds(mesh.ns_receive) * into
-    first = max(send.low, clear, receive.low)
+    first = max(send.low, free, receive.low)
     alone = send.high + shared + receive.high + _nanoseconds(mesh.ns_sync).high
-    return Seconds(first + (ticks - 1) * max(send.low, receive.low), alone * ticks)
+    return Seconds(first + (time_steps - 1) * max(send.low, receive.low), alone * time_steps)
 
 
 def _busiest(flows: Sequence[Flow], mesh: SpikeMesh) -> tuple[Number, Number]:
-    """(packets a tick of the core that sends most, of the core that receives most)."""
+    """Return the packets per time step of (the core that sends most, the core that receives most)."""
     out: collections.Counter[Core] = collections.Counter()
     into: collections.Counter[Core] = collections.Counter()
     for flow in flows:

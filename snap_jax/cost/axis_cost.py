@@ -1,70 +1,74 @@
-"""One transfer over one mesh axis, priced.
+"""The cost of one transfer over one mesh axis.
 
-Law: energy is that of every execution in every group; time is that of every execution, groups side by side.
+Energy is that of every execution in every group. Time is that of every execution; groups run side by side.
 """
 
 import dataclasses
+import math
+from collections.abc import Iterator
 from typing import final
 
+from snap_jax.cost.algorithms import REDUCTIONS, AlgorithmChoice, Plan, Rounds, chosen_plan
 from snap_jax.cost.links import Link
-from snap_jax.cost.rounds import Plan
-from snap_jax.cost.topologies.base import Topology
-from snap_jax.cost.units import Joules, Number, Range, Seconds
+from snap_jax.cost.system import System
+from snap_jax.cost.topologies import Topology
+from snap_jax.cost.topologies.base import Pairs, shift
+from snap_jax.cost.units import CostError, Joules, Number, Range, Seconds
 from snap_jax.traffic.transfer import Transfer
 
-# A message is in the bandwidth regime when latency is at most this part of its bytes' time; beyond, an
-# alpha-beta model is not to be trusted: fitted to four A100 it still missed a 1 MiB message by 2.7x.
+# Bytes decide the time of a message when its latency is at most this part of the time of its bytes. For shorter
+# messages an alpha-beta model is not reliable: fitted to four A100 it missed a 1 MiB message by a factor of 2.7.
 BANDWIDTH_REGIME = 0.1
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Leg:
+class AxisCost:
     """The part of one transfer that runs over one mesh axis.
 
     Attributes:
-      index: place of the transfer in the traffic.
-      transfer: what it belongs to.
+      index: position of the transfer in the traffic.
+      transfer: the transfer.
       axis: mesh axis.
-      topology: wiring of that axis.
-      phases: rounds of one execution in one group.
+      topology: topology of that axis.
+      plan: rounds of one execution in one group.
       parallel: groups that do the same side by side, on links of their own.
-      coding_s: time to encode and decode, all executions; zero on all legs of a transfer but the first.
+      coding_s: time to encode and decode, all executions; zero on all axes of a transfer but the first.
     """
 
     index: int
     transfer: Transfer
     axis: str
     topology: Topology
-    phases: Plan
+    plan: Plan
     parallel: int
     coding_s: Seconds
 
     @property
     def link(self) -> Link:
-        """What joins the chips of the axis."""
+        """Link between the chips of the axis."""
         return self.topology.link
 
     @property
     def energy_j(self) -> Joules:
         """Energy on the links. Raises CostError when pj_per_bit has no source."""
-        once = Joules.total(phase.joules(self.link) for phase in self.phases)
+        once = Joules.total(rounds.joules(self.link) for rounds in self.plan)
         return once * (self.parallel * self.transfer.times)
 
     @property
     def link_s(self) -> Seconds:
         """Time on the links, one execution after another. Raises CostError when the latency has no source."""
-        return Seconds.total(phase.seconds(self.link) for phase in self.phases) * self.transfer.times
+        return Seconds.total(rounds.seconds(self.link) for rounds in self.plan) * self.transfer.times
 
     @property
-    def serialisation_s(self) -> Seconds:
+    def serialization_s(self) -> Seconds:
         """Time of the bytes alone: a lower bound that needs no latency figure."""
-        return Seconds.total(phase.serialisation(self.link) for phase in self.phases) * self.transfer.times
+        return Seconds.total(rounds.serialization(self.link) for rounds in self.plan) * self.transfer.times
 
     @property
     def wire_bytes(self) -> Number:
-        """Bytes that cross links, packet overhead included, each link counted."""
-        once = sum(phase.crossings * self.link.wire_bytes(phase.message_bytes) for phase in self.phases)
+        """Bytes that cross links, packet overhead included; a byte counts on each link that it crosses."""
+        once = sum(rounds.crossings * self.link.wire_bytes(rounds.message_bytes) for rounds in self.plan)
         return once * self.parallel * self.transfer.times
 
     @property
@@ -72,15 +76,110 @@ class Leg:
         """Whether bytes, not latency, decide its time; False where the latency has no source."""
         half = self.half_size_bytes
         if half is None:
-            return not self.phases
+            return not self.plan
         return half.high <= BANDWIDTH_REGIME * self.transfer.bytes
 
     @property
     def half_size_bytes(self) -> Range | None:
         """Operand bytes at which latency takes as long as the bytes do; None where either has no source."""
-        if self.link.latency_ns is None or self.link.gbyte_per_s is None or not self.phases:
+        if self.link.latency_ns is None or self.link.gbyte_per_s is None or not self.plan:
             return None
-        latency = Seconds.total(phase.latency(self.link) for phase in self.phases)
-        bytes_ = Seconds.total(phase.serialisation(self.link) for phase in self.phases)
+        latency = Seconds.total(rounds.latency(self.link) for rounds in self.plan)
+        bytes_ = Seconds.total(rounds.serialization(self.link) for rounds in self.plan)
         halves = sorted((latency.low / bytes_.low, latency.high / bytes_.high))
         return Range(halves[0], halves[1]) * self.transfer.bytes
+
+    def explain(self) -> Iterator[str]:
+        """Yield the formulas of time and energy, with the numbers filled in."""
+        for rounds in self.plan:
+            wire = self.link.wire_bytes(rounds.message_bytes)
+            size = f"{rounds.message_bytes:,.0f} B = {wire:,.0f} B on the wire"
+            yield f"  {rounds.algorithm} on {self.axis} ({self.link.name}), {size}"
+            yield f"    time   {self.transfer.times} x {_time_formula(rounds, self.link, wire)}"
+            yield f"    energy {self._energy_formula(rounds, wire)}"
+        if self.half_size_bytes is not None:
+            half = _either(self.half_size_bytes, ",.0f")
+            yield f"  latency takes as long as the bytes on {self.axis} at {half} B per operand"
+
+    def _energy_formula(self, rounds: Rounds, wire: Number) -> str:
+        if self.link.pj_per_bit is None:
+            return "n/a: no source"
+        times = self.transfer.times
+        formula = f"{rounds.crossings:g} crossings x {wire:,.0f} B x 8 x {_either(self.link.pj_per_bit)} pJ/bit"
+        return f"{times} x {self.parallel} groups x {formula} = {rounds.joules(self.link) * (self.parallel * times)}"
+
+
+def _time_formula(rounds: Rounds, link: Link, wire: Number) -> str:
+    known = link.latency_ns is not None and link.gbyte_per_s is not None
+    alpha = "unknown" if link.latency_ns is None else f"{_either(link.latency_ns)} ns"
+    rate = "unknown" if link.gbyte_per_s is None else f"{_either(link.gbyte_per_s)} GB/s"
+    hops, bytes_ = f"{rounds.hops} hops x {alpha}", f"{rounds.load:g} x {wire:,.0f} B / {rate}"
+    once = f"max({hops}, {bytes_})" if rounds.overlapped else f"({hops} + {bytes_})"
+    total = f" = {rounds.seconds(link)} each" if known else ""
+    return f"{rounds.count} rounds x {once}{total}"
+
+
+def _either(value: Range, digits: str = "g") -> str:
+    low, high = f"{value.low:{digits}}", f"{value.high:{digits}}"
+    return high if low == high else f"({low} to {high})"
+
+
+def axis_costs(index: int, transfer: Transfer, system: System) -> tuple[AxisCost, ...]:
+    """Return the parts of a transfer, one or more per mesh axis, in the order in which they run.
+
+    Raises:
+      CostError: an axis, a size or an op that the system has no model for.
+    """
+    topologies = system.topologies(transfer)
+    chips = math.prod(topology.size for topology in topologies)
+    coding = system.coding.seconds(transfer) if system.coding else Seconds(0.0, 0.0)
+    found = []
+    for i, plan in _stages(transfer, topologies, system.algorithm):
+        parallel = transfer.groups * chips // topologies[i].size
+        found.append(AxisCost(index, transfer, transfer.axes[i], topologies[i], plan, parallel, coding))
+        coding = Seconds(0.0, 0.0)
+    return tuple(found)
+
+
+Stages = list[tuple[int, Plan]]
+
+
+def _stages(transfer: Transfer, topologies: tuple[Topology, ...], choice: AlgorithmChoice) -> Stages:
+    """Return (axis number, rounds) in the order in which a collective over several axes visits them.
+
+    The last axis is taken as the inner, faster one: reductions shrink the array there first, gathers grow
+    it there last.
+    """
+    if len(topologies) == 1:
+        return [(0, chosen_plan(transfer.op, transfer.bytes, topologies[0], choice, pairs_of(transfer)))]
+    if transfer.op in REDUCTIONS:
+        shard = transfer.bytes / math.prod(topology.size for topology in topologies)
+        return _scatter(transfer.bytes, topologies, choice) + _gather(shard, topologies, choice)
+    if transfer.op == "psum_scatter":
+        return _scatter(transfer.bytes, topologies, choice)
+    if transfer.op == "all_gather":
+        return _gather(transfer.bytes, topologies, choice)
+    if transfer.op in ("all_to_all", "pbroadcast"):
+        return [(i, chosen_plan(transfer.op, transfer.bytes, one, choice)) for i, one in enumerate(topologies)]
+    raise CostError(f"price: no model of {transfer.op} over several axes {transfer.axes}; use one axis at a time")
+
+
+def _gather(shard_bytes: Number, topologies: tuple[Topology, ...], choice: AlgorithmChoice) -> Stages:
+    stages = []
+    for i, topology in enumerate(topologies):
+        stages.append((i, chosen_plan("all_gather", shard_bytes, topology, choice)))
+        shard_bytes *= topology.size
+    return stages
+
+
+def _scatter(full_bytes: Number, topologies: tuple[Topology, ...], choice: AlgorithmChoice) -> Stages:
+    stages = []
+    for i, topology in reversed(list(enumerate(topologies))):
+        stages.append((i, chosen_plan("psum_scatter", full_bytes, topology, choice)))
+        full_bytes /= topology.size
+    return stages
+
+
+def pairs_of(transfer: Transfer) -> Pairs:
+    """Return the pairs of a ppermute; a shift by one where the transfer only counts them, and the report says so."""
+    return transfer.perm or shift(transfer.group_size, transfer.pairs)

@@ -1,24 +1,23 @@
-"""How long a message must be before its bytes, and not its latency, decide; and before coding it pays.
+"""How long a message must be before its bytes decide the time, and before it pays to code it.
 
-Law: a collective takes L + s S seconds for S operand bytes. Its half size is L / s: there latency and bytes
-weigh the same. Coding to a part r of the bytes pays above
+A collective takes L + s S seconds for S operand bytes. Its half size is L / s: there latency takes as long as the
+bytes. Coding to a fraction r of the bytes pays above
 
     S* = (L' + A - L) / (s - r (s' + c))
 
-with L', s' of the coded collective, A the time to agree on a rung and c the time to encode and decode a
-payload byte. Where the divisor is not positive it never pays. Packet headers are left out: they grow with S.
-Where latency hides behind the bytes (`axes`) the sum is an upper bound of the time.
+with L', s' of the coded collective, A the time to agree on a size bucket and c the time to encode and decode a payload
+byte. If the divisor is not positive it never pays. Packet headers are left out. Where the bytes hide the latency
+(algorithm "axes") the sum is an upper bound of the time.
 """
 
 import dataclasses
 from typing import Literal, final
 
-from snap_jax.cost.collectives import REDUCTIONS, Algorithm, default_algorithm, plan
-from snap_jax.cost.errors import CostError
-from snap_jax.cost.rounds import Plan
+from snap_jax.cost.algorithms import REDUCTIONS, Algorithm, Plan, default_algorithm, plan
 from snap_jax.cost.system import Coding
-from snap_jax.cost.topologies.base import Topology
-from snap_jax.cost.units import Number, Range, Seconds
+from snap_jax.cost.topologies import Topology
+from snap_jax.cost.topologies.base import shift
+from snap_jax.cost.units import CostError, Number, Range, Seconds
 from snap_jax.traffic.transfer import Transfer
 
 Figures = Literal["best", "worst"]
@@ -35,14 +34,13 @@ class Line:
 
 
 def line(op: str, topology: Topology, figures: Figures, algorithm: Algorithm | None = None) -> Line:
-    """Return the line of a collective with the link's best or worst figures; CostError without a source."""
-    shift = tuple((i, (i + 1) % topology.size) for i in range(topology.size))
-    phases = plan(op, _BYTES, topology, algorithm or default_algorithm(topology), shift)
-    return Line(*(_pick(part, figures) for part in _parts(phases, topology)))
+    """Return latency and time per byte of a collective, with the best or worst figures. CostError without a source."""
+    rounds = plan(op, _BYTES, topology, algorithm or default_algorithm(topology), shift(topology.size))
+    return Line(*(_pick(part, figures) for part in _parts(rounds, topology)))
 
 
 def half_size_bytes(op: str, topology: Topology, algorithm: Algorithm | None = None) -> Range:
-    """Operand bytes at which latency takes as long as the bytes do: L / s.
+    """Return the operand bytes at which latency takes as long as the bytes do: L / s.
 
     >>> from snap_jax.cost import Ring, links
     >>> half_size_bytes("all_gather", Ring(4, links.ICI_V5E))
@@ -55,14 +53,14 @@ def half_size_bytes(op: str, topology: Topology, algorithm: Algorithm | None = N
 def break_even_bytes(
     op: str, topology: Topology, ratio: Number, coding: Coding | None = None, agreement_bytes: int = 4
 ) -> Range:
-    """Dense operand bytes above which the coded collective is the faster one.
+    """Return the dense operand bytes above which the coded collective is faster.
 
     Args:
       op: its `jax.lax` name; a coded psum is an all_to_all and an all_gather.
-      topology: the wiring.
-      ratio: payload bytes over dense bytes.
+      topology: how the chips are wired.
+      ratio: payload bytes divided by dense bytes.
       coding: time to encode and decode; None counts none.
-      agreement_bytes: operand of the pmax by which chips agree on a rung; 0 for a wire of fixed size.
+      agreement_bytes: operand of the pmax by which chips agree on a size bucket; 0 for a wire of fixed size.
 
     Raises:
       CostError: coding never pays, or a figure of the link has no source.
@@ -111,10 +109,10 @@ def _coding_s_per_byte(op: str, topology: Topology, coding: Coding | None, figur
     return sum(_pick(coding.seconds(one), figures) for one in moved) / _BYTES
 
 
-def _parts(phases: Plan, topology: Topology) -> tuple[Seconds, Seconds]:
+def _parts(plan: Plan, topology: Topology) -> tuple[Seconds, Seconds]:
     bare = dataclasses.replace(topology.link, header_bytes=0, flit_bytes=1)
-    latency = Seconds.total(phase.latency(bare) for phase in phases)
-    return latency, Seconds.total(phase.serialisation(bare) for phase in phases) * (1 / _BYTES)
+    latency = Seconds.total(rounds.latency(bare) for rounds in plan)
+    return latency, Seconds.total(rounds.serialization(bare) for rounds in plan) * (1 / _BYTES)
 
 
 def _pick(time: Seconds, figures: Figures) -> Number:

@@ -1,22 +1,20 @@
-"""What `snap-jax cost` does: price recorded traffic on a system, or list what there is to price it on.
+"""The command `snap-jax cost`: price recorded traffic on a system, or list the links and systems.
 
-Law: it prints a report or raises UsageError; it guesses neither sizes nor figures.
+It prints a report or raises UsageError; it guesses neither sizes nor figures.
 """
 
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from snap_jax.cost import links, toml_systems
-from snap_jax.cost.errors import CostError
 from snap_jax.cost.links import Link
-from snap_jax.cost.presets import NAMED, named
 from snap_jax.cost.pricing import price
-from snap_jax.cost.system import System
-from snap_jax.cost.units import Range
+from snap_jax.cost.system import NAMED, System, named
+from snap_jax.cost.tables import table
+from snap_jax.cost.units import CostError, Range
 from snap_jax.traffic.transfer import Traffic
 
 
@@ -25,9 +23,9 @@ def run(source: str | None, system: str | None, list_: bool = False, console: Co
 
     Args:
       source: a file that `Traffic.to_json` wrote, or a directory that holds it as traffic.json.
-      system: a name of the list, or a path ending in .toml.
-      list_: print the list instead.
-      console: where to; None prints to the terminal.
+      system: a name from the list, or a path that ends in .toml.
+      list_: whether to print the list instead.
+      console: where to print; None is the terminal.
 
     Raises:
       CostError: something is missing, cannot be read or does not fit.
@@ -44,7 +42,7 @@ def run(source: str | None, system: str | None, list_: bool = False, console: Co
 
 
 def read_traffic(source: str) -> Traffic:
-    """Read a traffic file, or the traffic.json of a run."""
+    """Return the traffic in a file, or in the traffic.json of a run directory."""
     path = Path(source)
     path = path / "traffic.json" if path.is_dir() else path
     try:
@@ -54,23 +52,22 @@ def read_traffic(source: str) -> Traffic:
 
 
 def find_system(system: str, traffic: Traffic) -> System:
-    """Return a named system, sized for the traffic, or the one a TOML file describes."""
+    """Return a named system, sized for the traffic, or the system that a TOML file describes."""
     return toml_systems.load(system) if system.endswith(".toml") else named(system, traffic)
 
 
 def link_table() -> Table:
-    """Every preset link with its figures; what has no source is empty."""
-    table = Table(title="Links: figures each way; empty where no source is known", box=box.SIMPLE_HEAD)
-    for heading in ("preset", "pJ/bit", "GB/s", "latency, ns", "packet"):
-        table.add_column(heading, justify="left" if heading == "preset" else "right", no_wrap=True)
-    for name, link in links.PRESETS.items():
-        figures = (_cell(figure) for figure in (link.pj_per_bit, link.gbyte_per_s, link.latency_ns))
-        table.add_row(name, *figures, _packet(link))
-    return table
+    """Return the table of preset links; a number without a source is left empty."""
+    rows = [
+        (name, *map(_cell, (link.pj_per_bit, link.gbyte_per_s, link.latency_ns)), _packet(link))
+        for name, link in links.PRESETS.items()
+    ]
+    headings = ("preset", "pJ/bit", "GB/s", "latency, ns", "packet")
+    return table("Links: figures for each direction; empty where no source is known", headings, rows)
 
 
 def link_sources() -> list[Text]:
-    """Where the figures of every preset come from, one line each."""
+    """Return one line per preset that says where its figures come from."""
     return [
         Text(f"{name}: {link.name}. {link.boundary}. Source: {link.source}.", style="dim")
         for name, link in links.PRESETS.items()
@@ -78,14 +75,10 @@ def link_sources() -> list[Text]:
 
 
 def system_table() -> Table:
-    """Every named system."""
-    table = Table(title="Systems: sized by the traffic", box=box.SIMPLE_HEAD)
-    for heading in ("name", "wiring of every axis", "link"):
-        table.add_column(heading)
-    for name, wiring in NAMED.items():
-        topology = wiring(4)
-        table.add_row(name, type(topology).__name__, topology.link.name)
-    return table
+    """Return the table of named systems."""
+    samples = {name: topology(4) for name, topology in NAMED.items()}
+    rows = [(name, type(sample).__name__, sample.link.name) for name, sample in samples.items()]
+    return table("Systems: sized by the traffic", ("name", "topology of every axis", "link"), rows, left=3)
 
 
 def _packet(link: Link) -> str:

@@ -1,14 +1,13 @@
 """Energy and time of operations on a kind of silicon.
 
-Law: a unit has one process node, and an operation it has no figure for is an error, never free.
+A unit has one process node. An operation for which it has no figure is an error; it is never free.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import final
 
-from snap_jax.cost.errors import CostError
-from snap_jax.cost.units import Joules, Number, Range, Seconds
+from snap_jax.cost.units import CostError, Joules, Number, Range, Seconds
 from snap_jax.traffic.operations import Kind, Operations
 
 Figures = Mapping[tuple[Kind, str], Range]
@@ -21,12 +20,12 @@ class ComputeUnit:
 
     Attributes:
       name: what the report calls it.
-      process_node: of the silicon that the energies belong to.
-      source: where they come from.
+      process_node: silicon node of the energies.
+      source: where the figures come from.
       pj_per_op: energy in picojoules by (kind, dtype).
-      tera_ops_per_s: operations of any kind that one chip finishes in 10^-12 s; None when unknown.
-      pj_per_byte: energy of a byte read from or written to memory; None leaves memory out, and the report
-        says so.
+      tera_ops_per_s: operations of any kind that one chip finishes in one second, in 10^12; None when unknown.
+      pj_per_byte: energy of a byte read from or written to memory, in picojoules; None leaves memory out, and the
+        report says so.
 
     >>> from snap_jax.traffic.operations import OperationCount
     >>> print(HOROWITZ_45NM.energy(Operations((OperationCount("mac", "float32", 1e6),))))
@@ -41,10 +40,10 @@ class ComputeUnit:
     pj_per_byte: Range | None = None
 
     def energy(self, operations: Operations) -> Joules:
-        """Sum of count x pJ/op, and of bytes x pJ/byte where that is given.
+        """Return the sum of count x pJ/op, plus bytes x pJ/byte where that is given.
 
         Raises:
-          CostError: a kind and dtype without a figure; `split` parts those off if they are to be left out.
+          CostError: a kind and dtype without a figure; `split` separates them if they are to be left out.
         """
         if missing := self.missing_energy(operations):
             raise CostError("; ".join(missing))
@@ -54,17 +53,17 @@ class ComputeUnit:
         return Joules.total(parts)
 
     def seconds(self, operations: Operations, chips: int) -> Seconds:
-        """Operations / (chips x rate). Raises CostError when tera_ops_per_s is None."""
+        """Return operations / (chips x rate). Raises CostError when tera_ops_per_s is None."""
         if self.tera_ops_per_s is None:
             raise CostError(self.missing_latency[0])
         total = sum(count.times for count in operations.counts) / chips
         return Seconds(total / (self.tera_ops_per_s.high * 1e12), total / (self.tera_ops_per_s.low * 1e12))
 
     def missing_energy(self, operations: Operations) -> tuple[str, ...]:
-        """One line for each kind and dtype that has no figure here."""
+        """Return one line for each kind and dtype without a figure."""
         return tuple(
             f"no source for the energy of {c.times:,.0f} x {c.kind} {c.dtype} on {self.name!r} (known from: "
-            f"{self.source}); give one in pj_per_op, or leave such operations out in so many words: "
+            f"{self.source}); give one in pj_per_op, or leave such operations out explicitly: "
             "known, left_out = unit.split(operations)"
             for c in self.split(operations)[1].counts
             if c.times
@@ -72,17 +71,43 @@ class ComputeUnit:
 
     @property
     def missing_latency(self) -> tuple[str, ...]:
-        """Say that the speed is unknown, if it is."""
+        """One line if the speed is unknown."""
         if self.tera_ops_per_s is not None:
             return ()
         fix = "dataclasses.replace(unit, tera_ops_per_s=Range(low, high))"
         return (f"no source for tera_ops_per_s of compute unit {self.name!r}; give one: {fix}",)
 
     def split(self, operations: Operations) -> tuple[Operations, Operations]:
-        """Part operations into (what this unit has figures for, the rest); bytes stay with the first."""
+        """Return (operations with figures here, the rest); the bytes stay with the first."""
         known = operations.where(lambda count: (count.kind, count.dtype) in self.pj_per_op)
         rest = operations.where(lambda count: (count.kind, count.dtype) not in self.pj_per_op)
         return known, dataclasses.replace(rest, bytes_moved=0)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """The operations of one run, and the unit that executes them.
+
+    Attributes:
+      unit: energy and speed of an operation.
+      operations: operations of one run, on all chips together.
+      chips: number of chips that share them evenly.
+    """
+
+    unit: ComputeUnit
+    operations: Operations
+    chips: int
+
+    @property
+    def energy_j(self) -> Joules:
+        """Energy of one run."""
+        return self.unit.energy(self.operations)
+
+    @property
+    def latency_s(self) -> Seconds:
+        """Time of one run."""
+        return self.unit.seconds(self.operations, self.chips)
 
 
 def _picojoules(figure: Range, times: Number) -> Joules:
@@ -90,7 +115,7 @@ def _picojoules(figure: Range, times: Number) -> Joules:
 
 
 def _horowitz() -> dict[tuple[Kind, str], Range]:
-    """Table of M. Horowitz, ISSCC 2014, in picojoules; unsigned integers cost what signed ones do."""
+    """Return the table of M. Horowitz, ISSCC 2014, in picojoules; unsigned integers cost the same as signed ones."""
     add = {"int8": 0.03, "int32": 0.1, "float16": 0.4, "float32": 0.9}
     multiply = {"int8": 0.2, "int32": 3.1, "float16": 1.1, "float32": 3.7}
     figures: dict[tuple[Kind, str], Range] = {}

@@ -1,18 +1,16 @@
-"""Links between chips: energy a bit, bandwidth, latency, packet overhead, and where each number comes from.
+"""Links between chips: energy per bit, bandwidth, latency, packet overhead, and the source of each number.
 
-Law: what has no source is None, and pricing a None raises an error that says what is missing; it is never 0.
+A number without a source is None. Pricing a None raises an error that says what is missing; it is never taken as 0.
 
-Every figure is one-way (each way of a full-duplex link). `boundary` says what the energy figure includes.
-Bandwidths of presets with several widths are for the width that the name says; `wide(k)` makes a link k
-times as wide.
+Every figure is for one direction of a full-duplex link. `boundary` says what the energy figure includes. The name of a
+preset says its width; `wide(k)` returns a link k times as wide.
 """
 
 import dataclasses
 import math
 from typing import final
 
-from snap_jax.cost.errors import CostError
-from snap_jax.cost.units import Joules, Number, Range, Seconds
+from snap_jax.cost.units import CostError, Joules, Number, Range, Seconds
 
 
 @final
@@ -22,15 +20,15 @@ class Link:
 
     Attributes:
       name: what the report calls it.
-      boundary: what the energy includes, and how far the figures may be trusted.
+      boundary: what the energy includes, and how far the figures can be trusted.
       source: where the figures come from.
-      pj_per_bit: energy of a bit that crosses, in picojoules; None when no source is known.
-      gbyte_per_s: bandwidth each way, in 10^9 bytes a second.
-      latency_ns: what a message pays besides its bytes, per link it crosses, in nanoseconds.
+      pj_per_bit: energy per bit that crosses, in picojoules; None when no source is known.
+      gbyte_per_s: bandwidth in each direction, in 10^9 bytes per second.
+      latency_ns: time that a message takes besides its bytes, per link that it crosses, in nanoseconds.
       packet_bytes: largest payload of one packet; None when a message travels as one packet.
       header_bytes: bytes added to every packet (headers, checksums, framing).
-      flit_bytes: what a message with its headers is rounded up to.
-      process_node: silicon node of the energy figure, such as "16 nm", where the source names one.
+      flit_bytes: a message with its headers is rounded up to a multiple of this.
+      process_node: silicon node of the energy figure, such as "16 nm", if the source names one.
     """
 
     name: str
@@ -51,7 +49,7 @@ class Link:
             raise CostError(f"Link {self.name!r}: want flit_bytes >= 1, header_bytes >= 0, packet_bytes >= 1 or None")
 
     def wire_bytes(self, payload_bytes: Number) -> Number:
-        """Bytes that really cross for a message: payload, one header a packet, rounded up to whole flits.
+        """Return the bytes that cross for a message: payload, one header per packet, rounded up to whole flits.
 
         >>> UCIE_STANDARD.wire_bytes(128)  # two 64-byte flits, each with 4 bytes of header and checksum
         136
@@ -63,7 +61,7 @@ class Link:
         return framed if self.flit_bytes == 1 else math.ceil(framed / self.flit_bytes) * self.flit_bytes
 
     def wide(self, times: int) -> "Link":
-        """Put `times` such links side by side: the bandwidth grows, energy a bit and latency do not.
+        """Return `times` such links side by side: the bandwidth grows, energy per bit and latency do not.
 
         >>> GRS_PIN.wide(16).gbyte_per_s
         Range(low=50.0, high=50.0)
@@ -71,26 +69,26 @@ class Link:
         return dataclasses.replace(self, name=f"{self.name} x{times}", gbyte_per_s=self.bandwidth() * times)
 
     def energy(self, wire_bytes: Number) -> Joules:
-        """Energy of bytes that cross once: 8 pJ/bit x bytes. Raises CostError when pj_per_bit is None."""
+        """Return the energy of bytes that cross once: 8 pJ/bit x bytes. Raises CostError when pj_per_bit is None."""
         per_bit = self._known(self.pj_per_bit, "pj_per_bit")
         return Joules(per_bit.low, per_bit.high) * (8e-12 * wire_bytes)
 
-    def serialisation(self, wire_bytes: Number) -> Seconds:
-        """Time of the bytes alone: bytes / bandwidth. Raises CostError when gbyte_per_s is None."""
+    def serialization(self, wire_bytes: Number) -> Seconds:
+        """Return the time of the bytes alone: bytes / bandwidth. Raises CostError when gbyte_per_s is None."""
         rate = self.bandwidth()
         return Seconds(wire_bytes / (rate.high * 1e9), wire_bytes / (rate.low * 1e9))
 
     def alpha(self) -> Seconds:
-        """Latency of one link. Raises CostError when latency_ns is None."""
+        """Return the latency of one link. Raises CostError when latency_ns is None."""
         latency = self._known(self.latency_ns, "latency_ns")
         return Seconds(latency.low * 1e-9, latency.high * 1e-9)
 
     def bandwidth(self) -> Range:
-        """gbyte_per_s; raises CostError when it is None."""
+        """Return gbyte_per_s. Raises CostError when it is None."""
         return self._known(self.gbyte_per_s, "gbyte_per_s")
 
     def missing(self, field: str) -> str:
-        """Say what is missing to whoever asks for a number that has no source."""
+        """Return the error message for a field that has no source."""
         return (
             f"no source for {field} of link {self.name!r} (known from: {self.source}); "
             f"give one: dataclasses.replace(link, {field}=Range(low, high), source=...)"
@@ -112,6 +110,7 @@ _PCIE_TLP = (
     "; a transaction packet adds 24 bytes (4 STP, 16 header, 4 LCRC) to at most 256 of payload, 128b/130b: "
     "PCI Express base specification"
 )
+_ETHERNET_FRAME = "; frame overhead 38 bytes (8 preamble, 14 header, 4 FCS, 12 gap) on 1500: IEEE 802.3"
 _ICI = "jax-ml scaling-book, TPU chapter"
 _ICI_BOUNDARY = "one link, one way; energy not published"
 
@@ -125,6 +124,18 @@ def _pcie(name: str, giga_transfers: int, pj_per_bit: Range, boundary: str, sour
         gbyte_per_s=Range.exactly(16 * giga_transfers / 8 * 128 / 130),
         packet_bytes=256,
         header_bytes=24,
+    )
+
+
+def _ethernet(name: str, gbit_per_s: Number, latency_ns: Range | None = None, latency_source: str = "") -> Link:
+    return Link(
+        name=name,
+        boundary="port to port, end to end",
+        source=f"line rate {gbit_per_s:g} Gb/s{latency_source}{_ETHERNET_FRAME}",
+        gbyte_per_s=Range.exactly(gbit_per_s / 8),
+        latency_ns=latency_ns,
+        packet_bytes=1500,
+        header_bytes=38,
     )
 
 
@@ -209,16 +220,9 @@ INFINIBAND_400G = Link(
     gbyte_per_s=Range.exactly(50.0),
     latency_ns=Range(1000.0, 10_000.0),
 )
-ETHERNET_400G = Link(
-    name="Ethernet 400G",
-    boundary="port to port, end to end",
-    source="line rate 400 Gb/s; latency 1 to 10 µs: a blog, secondary; "
-    "frame overhead 38 bytes (8 preamble, 14 header, 4 FCS, 12 gap) on 1500: IEEE 802.3",
-    gbyte_per_s=Range.exactly(50.0),
-    latency_ns=Range(1000.0, 10_000.0),
-    packet_bytes=1500,
-    header_bytes=38,
-)
+ETHERNET_400G = _ethernet("Ethernet 400G", 400.0, Range(1000.0, 10_000.0), "; latency 1 to 10 µs: a blog, secondary")
+ETHERNET_10G = _ethernet("Ethernet 10G", 10.0)
+INTERNET_200M = _ethernet("Internet 200M", 0.2)
 ON_CHIP_WIRE_MM = Link(
     name="on-chip wire, 1 mm",
     boundary="one millimetre of wire, no router",
@@ -243,5 +247,7 @@ PRESETS: dict[str, Link] = {
     "UALINK_200G_LANE": UALINK_200G_LANE,
     "INFINIBAND_400G": INFINIBAND_400G,
     "ETHERNET_400G": ETHERNET_400G,
+    "ETHERNET_10G": ETHERNET_10G,
+    "INTERNET_200M": INTERNET_200M,
     "ON_CHIP_WIRE_MM": ON_CHIP_WIRE_MM,
 }

@@ -1,6 +1,6 @@
-"""A report as a waterfall, a sweep as curves.
+"""Plots: a report as a waterfall, a sweep as curves.
 
-Law: what has no source is not drawn; asking for a plot of it raises.
+Numbers without a source are not drawn; a plot that would show only such numbers raises.
 """
 
 from collections.abc import Callable
@@ -9,15 +9,14 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from snap_jax.cost.errors import CostError
 from snap_jax.cost.report import Report
-from snap_jax.cost.sweep import Point, Sweep
-from snap_jax.cost.units import Joules, Range, Seconds
+from snap_jax.cost.sweep import Sweep, SweepPoint
+from snap_jax.cost.units import CostError, Joules, Range, Seconds
 from snap_jax.cost.workload import VARIANTS, Variant
 
 
 def waterfall(report: Report, path: Path | str) -> None:
-    """Draw energy and time, transfer by transfer, adding up to the whole; compute comes last.
+    """Draw energy and time of each transfer, one after another, then of compute.
 
     Raises:
       CostError: neither energy nor latency has a source on every link in use.
@@ -39,12 +38,12 @@ def waterfall(report: Report, path: Path | str) -> None:
 
 def _energies(report: Report) -> list[tuple[str, Joules | Seconds]]:
     bars: list[tuple[str, Joules | Seconds]] = [(_label(k, part), part.energy_j) for k, part in _parts(report)]
-    return bars + ([("compute", report.work.energy_j)] if report.work else [])
+    return bars + ([("compute", report.compute.energy_j)] if report.compute else [])
 
 
 def _times(report: Report) -> list[tuple[str, Joules | Seconds]]:
     bars: list[tuple[str, Joules | Seconds]] = [(_label(k, part), part.no_overlap_s) for k, part in _parts(report)]
-    return bars + ([("compute", report.work.latency_s)] if report.work else [])
+    return bars + ([("compute", report.compute.latency_s)] if report.compute else [])
 
 
 def _parts(report: Report) -> list[tuple[int, Report]]:
@@ -52,7 +51,7 @@ def _parts(report: Report) -> list[tuple[int, Report]]:
 
 
 def _label(index: int, part: Report) -> str:
-    transfer = part.legs[0].transfer
+    transfer = part.parts[0].transfer
     return f"{index}: {transfer.op} {transfer.path}".strip()
 
 
@@ -68,36 +67,39 @@ def _stairs(axes: Axes, label: str, bars: list[tuple[str, Joules | Seconds]]) ->
 
 
 def curves(sweep: Sweep, path: Path | str) -> None:
-    """Draw energy and time margins over the one field that varies; a band from best to worst figures.
+    """Draw energy and time reduction over the one field that varies; a band from best to worst figures.
 
     Raises:
-      CostError: more than one field varies, or no margin has all its sources.
+      CostError: more than one field varies, or no number has all its sources.
     """
     if len(sweep.varied) != 1:
         raise CostError(f"curves: {len(sweep.varied)} fields vary, {sweep.varied}; sweep one")
-    drawn = [(name, margin) for name, margin in _MARGINS if _can(sweep, margin)]
+    drawn = [(name, reduction) for name, reduction in _REDUCTIONS if _can(sweep, reduction)]
     if not drawn:
-        raise CostError("curves: no margin has all its sources; print the reports to see which are missing")
+        raise CostError("curves: no number has all its sources; print the reports to see which are missing")
     figure = Figure(figsize=(4.5 * len(drawn), 3.5), layout="constrained")
     grid = figure.subplots(1, len(drawn), squeeze=False)
-    for axes, (name, margin) in zip(grid[0], drawn, strict=True):
+    for axes, (name, reduction) in zip(grid[0], drawn, strict=True):
         for variant in VARIANTS[1:]:
-            _band(axes, sweep, variant, margin)
+            _band(axes, sweep, variant, reduction)
         axes.axhline(1, color="grey", linewidth=0.8)
-        axes.set(xlabel=sweep.varied[0], ylabel=f"{name} margin over dense")
+        axes.set(xlabel=sweep.varied[0], ylabel=f"{name} reduction against dense")
         if all(isinstance(value, int | float) and value > 0 for value in _values(sweep)):
             axes.set_xscale("log")
         axes.legend()
     figure.savefig(path)
 
 
-Margin = Callable[[Point, Variant], Range]
-_MARGINS: tuple[tuple[str, Margin], ...] = (("energy", Point.energy_margin), ("time", Point.time_margin))
+Reduction = Callable[[SweepPoint, Variant], Range]
+_REDUCTIONS: tuple[tuple[str, Reduction], ...] = (
+    ("energy", SweepPoint.energy_reduction),
+    ("time", SweepPoint.time_reduction),
+)
 
 
-def _can(sweep: Sweep, margin: Margin) -> bool:
+def _can(sweep: Sweep, reduction: Reduction) -> bool:
     try:
-        margin(sweep.points[0], "hybrid")
+        reduction(sweep.points[0], "hybrid")
     except CostError:
         return False
     return True
@@ -107,8 +109,8 @@ def _values(sweep: Sweep) -> list[int | float | str]:
     return [sweep.values(point)[0] for point in sweep.points]
 
 
-def _band(axes: Axes, sweep: Sweep, variant: Variant, margin: Margin) -> None:
-    spans = [margin(point, variant) for point in sweep.points]
+def _band(axes: Axes, sweep: Sweep, variant: Variant, reduction: Reduction) -> None:
+    spans = [reduction(point, variant) for point in sweep.points]
     xs = _values(sweep)
     axes.fill_between(
         range(len(xs)) if isinstance(xs[0], str) else xs,

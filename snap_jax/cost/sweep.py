@@ -1,27 +1,22 @@
-"""Many priced points on one table: how the margin changes with the model, and where it ends.
+"""Many priced points in one table: how the saving changes with the model, and where it ends.
 
-Law: a margin is a ratio of two prices taken with the same figures, both best or both worst; never best to
-worst.
+A reduction factor divides two prices with the same figures: best by best, worst by worst.
 """
 
 import dataclasses
-import io
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import final
 
-from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.table import Table
+from rich.console import RenderableType
 
-from snap_jax.cost.compare import ratio, span
 from snap_jax.cost.compute import ComputeUnit
-from snap_jax.cost.errors import CostError
 from snap_jax.cost.pricing import price
 from snap_jax.cost.report import Report
 from snap_jax.cost.system import Coding, System
-from snap_jax.cost.topologies.base import Topology
-from snap_jax.cost.units import Number, Range
+from snap_jax.cost.tables import Printable, table
+from snap_jax.cost.topologies import Topology
+from snap_jax.cost.units import CostError, Number, Range, ratio, span
 from snap_jax.cost.workload import VARIANTS, Variant, Workload
 
 Value = int | float | str
@@ -29,45 +24,46 @@ Value = int | float | str
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Point:
-    """One workload priced in three forms: dense everywhere, spiking at the boundaries, spiking everywhere."""
+class SweepPoint:
+    """One workload priced in three variants: dense, spiking at the boundaries ("hybrid"), spiking everywhere."""
 
     workload: Workload
     reports: Mapping[Variant, Report]
 
-    def energy_margin(self, variant: Variant) -> Range:
-        """How many times less energy than dense; raises CostError where a source is missing."""
+    def energy_reduction(self, variant: Variant) -> Range:
+        """Return the energy of dense divided by that of a variant. Raises CostError where a source is missing."""
         return ratio(self.reports["dense"].energy_j, self.reports[variant].energy_j)
 
-    def time_margin(self, variant: Variant) -> Range:
-        """How many times less time than dense, nothing overlapped; CostError where a source is missing."""
+    def time_reduction(self, variant: Variant) -> Range:
+        """Return the time of dense divided by that of a variant, without overlap. Raises CostError as above."""
         return ratio(self.reports["dense"].no_overlap_s, self.reports[variant].no_overlap_s)
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Sweep:
+class Sweep(Printable):
     """Priced points; prints as a table.
 
     Attributes:
-      varied: names of the workload fields that differ, slowest first.
-      points: in order, the last field varying fastest.
+      varied: names of the workload fields that differ.
+      points: all combinations in order; the last field varies fastest.
     """
 
     varied: tuple[str, ...]
-    points: tuple[Point, ...]
+    points: tuple[SweepPoint, ...]
+    text_width = 140
 
-    def values(self, point: Point) -> tuple[Value, ...]:
-        """Values of the varied fields at a point."""
+    def values(self, point: SweepPoint) -> tuple[Value, ...]:
+        """Return the values of the varied fields at a point."""
         fields = dataclasses.asdict(point.workload)
         return tuple(fields[name] for name in self.varied)
 
-    def best(self, variant: Variant = "hybrid") -> Point:
-        """Find the point with the largest time margin, lower bound."""
-        return max(self.points, key=lambda point: point.time_margin(variant).low)
+    def best(self, variant: Variant = "hybrid") -> SweepPoint:
+        """Return the point with the largest time reduction, by its lower bound."""
+        return max(self.points, key=lambda point: point.time_reduction(variant).low)
 
     def verdict(self, variant: Variant = "hybrid") -> str:
-        """Say in one line where the time margin grows and where it ends.
+        """Return one line that says where the time reduction grows and where it falls.
 
         Raises:
           CostError: a source is missing, or more than one field is varied.
@@ -76,7 +72,7 @@ class Sweep:
             raise CostError(f"verdict: {len(self.varied)} fields vary, {self.varied}; sweep one")
         first, last, best = self.points[0], self.points[-1], self.best(variant)
         at = {
-            id(p): f"{self.varied[0]}={self.values(p)[0]} ({span(p.time_margin(variant))}x)"
+            id(p): f"{self.varied[0]}={self.values(p)[0]} ({span(p.time_reduction(variant))}x)"
             for p in (first, last, best)
         }
         if best is last:
@@ -85,32 +81,14 @@ class Sweep:
             return f"falls from the start: {at[id(first)]} to {at[id(last)]}"
         return f"grows from {at[id(first)]} to {at[id(best)]}, then falls to {at[id(last)]}"
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        table = Table(title="Sweep: hybrid and spiking against dense", box=box.SIMPLE_HEAD)
-        for heading in (
-            *self.varied,
-            "dense",
-            "hybrid",
-            "spiking",
-            "energy margin",
-            "time margin",
-            "link share",
-        ):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for point in self.points:
-            table.add_row(*map(str, self.values(point)), *_row(point))
-        yield table
-        yield "times without overlap; margins are hybrid / spiking against dense; link share of dense time"
-        dense = self.points[0].reports["dense"]
-        if dense.work is not None:
-            unit = dense.work.unit
-            yield f"compute: {unit.name}, {unit.process_node}; margins hold for that node only"
-
-    def __str__(self) -> str:
-        console = Console(width=140, file=io.StringIO())
-        with console.capture() as captured:
-            console.print(self)
-        return captured.get()
+    def render(self) -> Iterator[RenderableType]:
+        headings = (*self.varied, *VARIANTS, "energy reduction", "time reduction", "link share")
+        rows = [(*map(str, self.values(point)), *_row(point)) for point in self.points]
+        yield table("Sweep: hybrid and spiking against dense", headings, rows, left=0)
+        yield "times without overlap; reductions are hybrid / spiking against dense; link share of dense time"
+        compute = self.points[0].reports["dense"].compute
+        if compute is not None:
+            yield f"compute: {compute.unit.name}, {compute.unit.process_node}; reductions hold for that node only"
 
 
 def sweep(
@@ -123,11 +101,11 @@ def sweep(
     """Price a workload at every combination of some fields.
 
     Args:
-      base: the fields that stay.
+      base: the fields that do not vary.
       vary: values by field of `Workload`: width, depth, chips, bandwidth, firing_rate, bits, ...
-      topology: from a number of chips to their wiring, such as `lambda n: Ring(n, links.UCIE_STANDARD)`.
+      topology: function from a number of chips to their topology, such as `lambda n: Ring(n, links.UCIE_STANDARD)`.
       compute: what a chip computes with; None prices the links alone.
-      coding: time to encode and decode payloads; None leaves it out.
+      coding: speed of encoding and decoding; None leaves that time out.
 
     Raises:
       CostError: a name that is no field of `Workload`, or nothing to vary.
@@ -152,7 +130,7 @@ def _point(
     topology: Callable[[int], Topology],
     compute: ComputeUnit | None,
     coding: Coding | None,
-) -> Point:
+) -> SweepPoint:
     wired = scaled(topology(workload.chips), workload.bandwidth)
     reports = {}
     for variant in VARIANTS:
@@ -160,11 +138,11 @@ def _point(
         system = System({workload.axis: wired}, compute=compute, coding=None if variant == "dense" else coding)
         operations = workload.operations(variant) if compute else None
         reports[variant] = price(workload.traffic(variant), system, operations)
-    return Point(workload, reports)
+    return SweepPoint(workload, reports)
 
 
 def scaled(topology: Topology, bandwidth: Number) -> Topology:
-    """Keep the wiring and make its links `bandwidth` times as fast."""
+    """Return the topology with links `bandwidth` times as fast."""
     link = topology.link
     if bandwidth == 1:
         return topology
@@ -172,15 +150,15 @@ def scaled(topology: Topology, bandwidth: Number) -> Topology:
     return dataclasses.replace(topology, link=faster)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
-def _row(point: Point) -> list[str]:
+def _row(point: SweepPoint) -> list[str]:
     reports = [point.reports[variant] for variant in VARIANTS]
     times = [str(report.no_overlap_s) if report.has_latency else "n/a" for report in reports]
-    margins = [_or_na(lambda: _both(point.energy_margin)), _or_na(lambda: _both(point.time_margin))]
-    return [*times, *margins, _or_na(lambda: _percent(point.reports["dense"].link_time_share))]
+    reductions = [_or_na(lambda: _both(point.energy_reduction)), _or_na(lambda: _both(point.time_reduction))]
+    return [*times, *reductions, _or_na(lambda: _percent(point.reports["dense"].link_time_share))]
 
 
-def _both(margin: Callable[[Variant], Range]) -> str:
-    return " / ".join(span(margin(variant)) for variant in VARIANTS[1:])
+def _both(reduction: Callable[[Variant], Range]) -> str:
+    return " / ".join(span(reduction(variant)) for variant in VARIANTS[1:])
 
 
 def _percent(value: Range) -> str:

@@ -1,32 +1,32 @@
 """A machine to price traffic on: one topology for each mesh axis, and what a chip computes with.
 
-Law: every axis of the traffic is an axis of the system with the same number of chips, and all figures are
-of one process node; anything else raises.
+Every axis of the traffic must be an axis of the system with the same number of chips, and all figures must be of one
+process node; anything else raises. A named system takes its sizes from the traffic and everything else from its name.
 """
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import final
 
-from snap_jax.cost.collectives import Choice
+from snap_jax.cost import links
+from snap_jax.cost.algorithms import AlgorithmChoice
 from snap_jax.cost.compute import ComputeUnit
-from snap_jax.cost.errors import CostError
-from snap_jax.cost.topologies.base import Topology
-from snap_jax.cost.units import Range, Seconds
-from snap_jax.traffic.transfer import Transfer
+from snap_jax.cost.topologies import Chain, Ring, Switch, Topology
+from snap_jax.cost.units import CostError, Range, Seconds
+from snap_jax.traffic.transfer import Traffic, Transfer
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Coding:
-    """How fast a chip turns tensors into payloads and back, measured by the user or given.
+    """How fast a chip encodes tensors and decodes payloads.
 
     Attributes:
-      encode_gbyte_per_s: payload bytes written, in 10^9 a second.
-      decode_gbyte_per_s: payload bytes read, in 10^9 a second.
+      encode_gbyte_per_s: payload bytes written, in 10^9 per second.
+      decode_gbyte_per_s: payload bytes read, in 10^9 per second.
       source: who measured it, on what.
-      dtypes: element types that count as payloads; everything else travels as it is.
+      dtypes: dtypes that count as payloads; tensors of other dtypes are sent as they are.
     """
 
     encode_gbyte_per_s: Range
@@ -35,7 +35,7 @@ class Coding:
     dtypes: tuple[str, ...] = ("uint8", "uint32")
 
     def seconds(self, transfer: Transfer) -> Seconds:
-        """Time to encode an operand and to decode what arrives, all executions; zero when uncoded."""
+        """Return the time to encode an operand and decode what arrives, all executions; zero when uncoded."""
         if transfer.dtype not in self.dtypes:
             return Seconds(0.0, 0.0)
         arrives = transfer.bytes * (transfer.group_size if transfer.op == "all_gather" else 1)
@@ -49,22 +49,24 @@ class System:
     """Topologies by mesh axis.
 
     Attributes:
-      axes: wiring of each mesh axis; every line of chips along an axis has links of its own.
+      axes: topology of each mesh axis; every line of chips along an axis has links of its own.
       name: what the report calls it.
-      algorithm: of gathers and reductions: a fixed one, "default" for the one that suits the wiring at
+      algorithm: algorithm of gathers and reductions: a fixed one, "default" for the one that suits the topology at
         every size, "fastest" or "least_energy" for the cheapest at each size.
       compute: what a chip computes with; None prices the links alone.
-      coding: how long payloads take to make and to read; None leaves that time out, and the report says so.
-      mixed_nodes: allow figures of different process nodes in one report, which then says so.
+      coding: speed of encoding and decoding; None leaves that time out, and the report says so.
+      mixed_nodes: whether figures of different process nodes may stand in one report, which then says so.
 
-    >>> from snap_jax.cost import Ring, links
-    >>> System({"die": Ring(4, links.UCIE_STANDARD)}).chips
+    Raises:
+      CostError: figures of different process nodes without `mixed_nodes`.
+
+    >>> System({"device": Ring(4, links.UCIE_STANDARD)}).chips
     4
     """
 
     axes: Mapping[str, Topology]
     name: str = ""
-    algorithm: Choice = "default"
+    algorithm: AlgorithmChoice = "default"
     compute: ComputeUnit | None = None
     coding: Coding | None = None
     mixed_nodes: bool = False
@@ -79,18 +81,18 @@ class System:
 
     @property
     def chips(self) -> int:
-        """Chips of the whole mesh."""
+        """Number of chips in the whole mesh."""
         return math.prod(topology.size for topology in self.axes.values())
 
     @property
     def process_nodes(self) -> frozenset[str]:
-        """Nodes that the sources name; many links name none."""
+        """Process nodes that the sources name; many links name none."""
         named = {topology.link.process_node for topology in self.axes.values()}
         named |= {self.compute.process_node} if self.compute else set()
         return frozenset(node for node in named if node is not None)
 
     def topologies(self, transfer: Transfer) -> tuple[Topology, ...]:
-        """Find the wiring under each axis of a transfer; raises CostError when they do not fit."""
+        """Return the topology of each axis of a transfer. Raises CostError when they do not fit."""
         where = f"price: {transfer.op} at {transfer.path!r}"
         if not transfer.axes:
             raise CostError(f"{where} names no mesh axis; trace it together with its mesh")
@@ -105,3 +107,55 @@ class System:
                 "give each axis a topology of its size"
             )
         return found
+
+
+# The topology of every mesh axis, given the number of chips along it.
+NAMED: dict[str, Callable[[int], Topology]] = {
+    "ucie-ring": lambda n: Ring(n, links.UCIE_STANDARD),
+    "ucie-chain": lambda n: Chain(n, links.UCIE_STANDARD),
+    "ucie-advanced-ring": lambda n: Ring(n, links.UCIE_ADVANCED),
+    "nvlink4-switch": lambda n: Switch(n, links.NVLINK_4),
+    "tpu-v5e-ring": lambda n: Ring(n, links.ICI_V5E, bidirectional=True),
+    "tpu-v5p-ring": lambda n: Ring(n, links.ICI_V5P, bidirectional=True),
+    "pcie5-ring": lambda n: Ring(n, links.PCIE5),
+    "infiniband-400g": lambda n: Switch(n, links.INFINIBAND_400G),
+    "ethernet-400g": lambda n: Switch(n, links.ETHERNET_400G),
+    "ethernet-10g": lambda n: Switch(n, links.ETHERNET_10G),
+    "internet-200m": lambda n: Switch(n, links.INTERNET_200M),
+}
+
+
+def named(name: str, traffic: Traffic) -> System:
+    """Return the system of that name, sized for the traffic.
+
+    Raises:
+      CostError: an unknown name, or traffic that does not determine the sizes of its axes.
+
+    >>> named("ucie-ring", Traffic((Transfer("psum", ("device",), 4, "uint8", 8),))).axes["device"].size
+    4
+    """
+    if name not in NAMED:
+        raise CostError(f"system {name!r} is not known; want one of {', '.join(NAMED)}, or a path ending in .toml")
+    return System({axis: NAMED[name](n) for axis, n in axis_sizes(traffic).items()}, name=name)
+
+
+def axis_sizes(traffic: Traffic) -> dict[str, int]:
+    """Return the number of chips along each mesh axis, as far as the transfers tell.
+
+    Raises:
+      CostError: an axis that only occurs together with another unknown one, or with two sizes.
+    """
+    sizes: dict[str, int] = {}
+    for transfer in sorted(traffic, key=lambda t: len(t.axes)):
+        unknown = [axis for axis in transfer.axes if axis not in sizes]
+        known = math.prod(sizes[axis] for axis in transfer.axes if axis in sizes)
+        if len(unknown) > 1 or not transfer.axes:
+            raise CostError(
+                f"sizes of axes {unknown} cannot be told from {transfer.op} over {transfer.axes}; "
+                "write a system file that gives them"
+            )
+        if unknown:
+            sizes[unknown[0]] = transfer.group_size // known
+        if math.prod(sizes[axis] for axis in transfer.axes) != transfer.group_size:
+            raise CostError(f"{transfer.op} over {transfer.axes} has {transfer.group_size} chips, others say {sizes}")
+    return sizes

@@ -1,30 +1,28 @@
-"""Systems from TOML.
+"""Systems from TOML. A file gives every figure or names a preset; an unknown key is an error.
 
-Law: a file says everything or names a preset; an unknown key is an error, never ignored.
+name = "four chips"
+algorithm = "default"             # or ring, axes, flood, direct, two_shot, halving_doubling,
+# fastest, least_energy
+[links.mine]                      # a link of your own; units are in the names; [low, high] or one number
+boundary = "PHY and controller"
+source = "our lab, 2025"
+pj_per_bit = [0.4, 0.5]           # leave out what is unknown
+gbyte_per_s = 64
+latency_ns = 2
 
-    name = "four dies"
-    algorithm = "default"             # or ring, axes, flood, direct, two_shot, halving_doubling,
-                                      # fastest, least_energy
-    [links.mine]                      # a link of your own; units are in the names, [low, high] or one number
-    boundary = "PHY and controller"
-    source = "our lab, 2025"
-    pj_per_bit = [0.4, 0.5]           # leave out what is unknown
-    gbyte_per_s = 64
-    latency_ns = 2
+[axes.device]
+topology = "Ring"                 # Chain, Ring, Mesh, Torus, Switch, FullyConnected, Graph
+chips = 4                         # Mesh, Torus: shape = [2, 2]; Graph: also joins = [[0, 1], [1, 2]]
+link = "mine"                     # or the name of a preset, such as "UCIE_STANDARD"
 
-    [axes.die]
-    topology = "Ring"                 # Chain, Ring, Mesh, Torus, Switch, FullyConnected, Graph
-    chips = 4                         # Mesh, Torus: shape = [2, 2]; Graph: also joins = [[0, 1], [1, 2]]
-    link = "mine"                     # or the name of a preset, such as "UCIE_STANDARD"
+[compute]
+unit = "HOROWITZ_45NM"
+tera_ops_per_s = [80, 100]
 
-    [compute]
-    unit = "HOROWITZ_45NM"
-    tera_ops_per_s = [80, 100]
-
-    [coding]
-    encode_gbyte_per_s = 25
-    decode_gbyte_per_s = 3
-    source = "measured on this machine"
+[coding]
+encode_gbyte_per_s = 25
+decode_gbyte_per_s = 3
+source = "measured on this machine"
 """
 
 import dataclasses
@@ -34,18 +32,11 @@ from pathlib import Path
 from typing import cast
 
 from snap_jax.cost import compute, links
-from snap_jax.cost.collectives import ALGORITHMS, Choice
-from snap_jax.cost.errors import CostError
+from snap_jax.cost.algorithms import ALGORITHMS, AlgorithmChoice
 from snap_jax.cost.links import Link
 from snap_jax.cost.system import Coding, System
-from snap_jax.cost.topologies.base import Topology
-from snap_jax.cost.topologies.chain_ring import Chain, Ring
-from snap_jax.cost.topologies.graph import Graph
-from snap_jax.cost.topologies.mesh_torus import Mesh, Torus
-from snap_jax.cost.topologies.switch import FullyConnected, Switch
-from snap_jax.cost.units import Range
-
-Table = Mapping[str, object]
+from snap_jax.cost.topologies import Chain, FullyConnected, Graph, Mesh, Ring, Switch, Topology, Torus
+from snap_jax.cost.units import CostError, Range
 
 _CHOICES = ("default", "fastest", "least_energy", *ALGORITHMS)
 _SIZED = {"Chain": Chain, "Ring": Ring, "Switch": Switch, "FullyConnected": FullyConnected}
@@ -67,126 +58,125 @@ def load(path: Path | str) -> System:
         raise CostError(f"{path}: cannot be read as TOML: {error}") from error
 
 
-def parse(table: Table) -> System:
+def parse(values: Mapping[str, object]) -> System:
     """Return the system that a parsed file describes."""
-    _only(table, ("name", "algorithm", "mixed_nodes", "links", "axes", "compute", "coding"), "the file")
-    own = {name: _link(name, inner) for name, inner in _tables(table, "links").items()}
-    axes = {name: _topology(f"axes.{name}", inner, own) for name, inner in _tables(table, "axes").items()}
+    file = _Table("the file", values)
+    file.allow("name", "algorithm", "mixed_nodes", "links", "axes", "compute", "coding")
+    own = {name: _link(name, one) for name, one in file.tables("links").items()}
+    axes = {name: _topology(one, own) for name, one in file.tables("axes").items()}
     if not axes:
         raise CostError("system file: no [axes.NAME]; want one table for each mesh axis")
-    algorithm = _text(table, "algorithm", "the file", "default")
+    algorithm = file.text("algorithm", "default")
     if algorithm not in _CHOICES:
         raise CostError(f"system file: algorithm={algorithm!r}; want one of {', '.join(_CHOICES)}")
     return System(
         axes,
-        _text(table, "name", "the file", ""),
-        cast(Choice, algorithm),
-        _compute(_table(table, "compute")) if "compute" in table else None,
-        _coding(_table(table, "coding")) if "coding" in table else None,
-        mixed_nodes=_flag(table, "mixed_nodes", "the file"),
+        file.text("name", ""),
+        cast(AlgorithmChoice, algorithm),
+        _compute(file.table("compute")) if "compute" in values else None,
+        _coding(file.table("coding")) if "coding" in values else None,
+        mixed_nodes=file.flag("mixed_nodes"),
     )
 
 
-def _link(name: str, table: Table) -> Link:
-    where = f"[links.{name}]"
-    _only(table, ("boundary", "source", "process_node", *_RANGES, *_WHOLE), where)
-    ranges = {key: _range(table, key, where) for key in _RANGES if key in table}
-    whole = {key: _whole(table, key, where) for key in _WHOLE if key in table}
-    bare = Link(name, _text(table, "boundary", where), _text(table, "source", where))
-    named = {"process_node": _text(table, "process_node", where)} if "process_node" in table else {}
-    return dataclasses.replace(bare, **ranges, **whole, **named)
+@dataclasses.dataclass(frozen=True)
+class _Table:
+    """One table of the file; each method returns one value, or raises CostError naming table, key and value."""
+
+    where: str
+    values: Mapping[str, object]
+
+    def allow(self, *known: str) -> None:
+        unknown = sorted(self.values.keys() - set(known))
+        if unknown:
+            raise CostError(f"{self.where}: unknown key {unknown[0]!r}; want some of {', '.join(known)}")
+
+    def table(self, key: str) -> "_Table":
+        if not isinstance(inner := self.values[key], dict):
+            raise CostError(f"system file: {key}={inner!r}; want a table [{key}]")
+        return _Table(f"[{key}]", inner)
+
+    def tables(self, key: str) -> dict[str, "_Table"]:
+        inner = self.table(key) if key in self.values else _Table("", {})
+        return {name: dataclasses.replace(inner.table(name), where=f"[{key}.{name}]") for name in inner.values}
+
+    def text(self, key: str, default: str | None = None) -> str:
+        if isinstance(value := self.values.get(key, default), str):
+            return value
+        raise self.wrong(key, "a string")
+
+    def flag(self, key: str) -> bool:
+        if isinstance(value := self.values.get(key, False), bool):
+            return value
+        raise self.wrong(key, "true or false")
+
+    def whole(self, key: str) -> int:
+        value = self.values.get(key)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        raise self.wrong(key, "a whole number")
+
+    def list(self, key: str) -> list[object]:
+        if isinstance(value := self.values.get(key), list):
+            return value
+        raise self.wrong(key, "a list")
+
+    def wholes(self, key: str) -> tuple[int, ...]:
+        return tuple(_Table(self.where, {key: value}).whole(key) for value in self.list(key))
+
+    def pairs(self, key: str) -> tuple[tuple[int, int], ...]:
+        found = [_Table(self.where, {key: pair}).wholes(key) for pair in self.list(key)]
+        if any(len(pair) != 2 for pair in found):
+            raise self.wrong(key, "a list of pairs")
+        return tuple((u, v) for u, v in found)
+
+    def range(self, key: str) -> Range:
+        value = self.values.get(key)
+        low, high = value if isinstance(value, list) and len(value) == 2 else (value, value)
+        if type(low) in (int, float) and type(high) in (int, float):
+            return Range(float(cast(float, low)), float(cast(float, high)))
+        raise self.wrong(key, "a number, or [low, high]")
+
+    def wrong(self, key: str, want: str) -> CostError:
+        return CostError(f"{self.where}: {key}={self.values.get(key)!r}; want {want}")
 
 
-def _topology(where: str, table: Table, own: Mapping[str, Link]) -> Topology:
-    kind, name = _text(table, "topology", where), _text(table, "link", where)
+def _link(name: str, table: _Table) -> Link:
+    table.allow("boundary", "source", "process_node", *_RANGES, *_WHOLE)
+    figures: dict[str, object] = {key: table.range(key) for key in _RANGES if key in table.values}
+    figures |= {key: table.whole(key) for key in _WHOLE if key in table.values}
+    figures |= {key: table.text(key) for key in ("process_node",) if key in table.values}
+    return dataclasses.replace(Link(name, table.text("boundary"), table.text("source")), **figures)  # pyright: ignore
+
+
+def _topology(table: _Table, own: Mapping[str, Link]) -> Topology:
+    kind, name = table.text("topology"), table.text("link")
     link = own.get(name) or links.PRESETS.get(name)
     if link is None:
-        raise CostError(f"{where}: link={name!r}; want one of {', '.join((*own, *links.PRESETS))}")
+        raise CostError(f"{table.where}: link={name!r}; want one of {', '.join((*own, *links.PRESETS))}")
     if kind in _SHAPED:
-        _only(table, ("topology", "link", "shape"), where)
-        return _SHAPED[kind](_wholes(table, "shape", where), link)
+        table.allow("topology", "link", "shape")
+        return _SHAPED[kind](table.wholes("shape"), link)
     if kind == "Graph":
-        _only(table, ("topology", "link", "chips", "joins"), where)
-        joins = tuple((_wholes({"join": j}, "join", where)) for j in _list(table, "joins", where))
-        return Graph(_whole(table, "chips", where), cast(tuple[tuple[int, int], ...], joins), link)
+        table.allow("topology", "link", "chips", "joins")
+        return Graph(table.whole("chips"), table.pairs("joins"), link)
     if kind not in _SIZED:
-        raise CostError(f"{where}: topology={kind!r}; want one of {', '.join((*_SIZED, *_SHAPED, 'Graph'))}")
-    _only(table, ("topology", "link", "chips", *(["bidirectional"] if kind == "Ring" else [])), where)
-    if _flag(table, "bidirectional", where):
-        return Ring(_whole(table, "chips", where), link, bidirectional=True)
-    return _SIZED[kind](_whole(table, "chips", where), link)
+        raise CostError(f"{table.where}: topology={kind!r}; want one of {', '.join((*_SIZED, *_SHAPED, 'Graph'))}")
+    table.allow("topology", "link", "chips", *(["bidirectional"] if kind == "Ring" else []))
+    if table.flag("bidirectional"):
+        return Ring(table.whole("chips"), link, bidirectional=True)
+    return _SIZED[kind](table.whole("chips"), link)
 
 
-def _compute(table: Table) -> compute.ComputeUnit:
-    _only(table, ("unit", "tera_ops_per_s", "pj_per_byte"), "[compute]")
-    name = _text(table, "unit", "[compute]")
+def _compute(table: _Table) -> compute.ComputeUnit:
+    table.allow("unit", "tera_ops_per_s", "pj_per_byte")
+    name = table.text("unit")
     if name not in _UNITS:
-        raise CostError(f"[compute]: unit={name!r}; want one of {', '.join(_UNITS)}")
-    figures = {k: _range(table, k, "[compute]") for k in ("tera_ops_per_s", "pj_per_byte") if k in table}
+        raise CostError(f"{table.where}: unit={name!r}; want one of {', '.join(_UNITS)}")
+    figures = {key: table.range(key) for key in ("tera_ops_per_s", "pj_per_byte") if key in table.values}
     return dataclasses.replace(_UNITS[name], **figures)
 
 
-def _coding(table: Table) -> Coding:
-    keys = ("encode_gbyte_per_s", "decode_gbyte_per_s")
-    _only(table, (*keys, "source"), "[coding]")
-    encode, decode = (_range(table, key, "[coding]") for key in keys)
-    return Coding(encode, decode, _text(table, "source", "[coding]"))
-
-
-def _only(table: Table, known: tuple[str, ...], where: str) -> None:
-    unknown = sorted(table.keys() - set(known))
-    if unknown:
-        raise CostError(f"{where}: unknown key {unknown[0]!r}; want some of {', '.join(known)}")
-
-
-def _tables(table: Table, key: str) -> dict[str, Table]:
-    inner = _table(table, key) if key in table else {}
-    return {name: _table(inner, name) for name in inner}
-
-
-def _table(table: Table, key: str) -> Table:
-    value = table[key]
-    if not isinstance(value, dict):
-        raise CostError(f"system file: {key}={value!r}; want a table [{key}]")
-    return cast(Table, value)
-
-
-def _text(table: Table, key: str, where: str, default: str | None = None) -> str:
-    value = table.get(key, default)
-    if not isinstance(value, str):
-        raise CostError(f"{where}: {key}={value!r}; want a string")
-    return value
-
-
-def _flag(table: Table, key: str, where: str) -> bool:
-    value = table.get(key, False)
-    if not isinstance(value, bool):
-        raise CostError(f"{where}: {key}={value!r}; want true or false")
-    return value
-
-
-def _whole(table: Table, key: str, where: str) -> int:
-    value = table.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise CostError(f"{where}: {key}={value!r}; want a whole number")
-    return value
-
-
-def _list(table: Table, key: str, where: str) -> list[object]:
-    value = table.get(key)
-    if not isinstance(value, list):
-        raise CostError(f"{where}: {key}={value!r}; want a list")
-    return cast(list[object], value)
-
-
-def _wholes(table: Table, key: str, where: str) -> tuple[int, ...]:
-    return tuple(_whole({key: value}, key, where) for value in _list(table, key, where))
-
-
-def _range(table: Table, key: str, where: str) -> Range:
-    value = table.get(key)
-    ends = cast(list[object], value) if isinstance(value, list) else [value, value]
-    low, high = ends if len(ends) == 2 else (None, None)
-    if not isinstance(low, int | float) or not isinstance(high, int | float):
-        raise CostError(f"{where}: {key}={value!r}; want a number, or [low, high]")
-    return Range(float(low), float(high))
+def _coding(table: _Table) -> Coding:
+    table.allow("encode_gbyte_per_s", "decode_gbyte_per_s", "source")
+    return Coding(table.range("encode_gbyte_per_s"), table.range("decode_gbyte_per_s"), table.text("source"))

@@ -1,6 +1,6 @@
-"""Numbers with a lower and an upper bound, and results that carry their unit.
+"""Numbers with a lower and an upper bound, results that carry their unit, and the error of the cost model.
 
-Law: bounds stay ordered, and joules never meet seconds: adding two quantities of different kinds raises.
+Bounds stay ordered. Quantities of different units cannot be added: it raises.
 """
 
 import dataclasses
@@ -8,13 +8,21 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TypeVar, final
 
-from snap_jax.cost.errors import CostError
-
-# Spelled out: the run-time type checks of the tests do not take an int for a float.
-Number = int | float
+from snap_jax.errors import UsageError
+from snap_jax.traffic.operations import Number as Number
 
 # Not `Self`: the run-time type checks of the tests cannot read it in a decorated method.
-Kind = TypeVar("Kind", bound="Interval")
+AnyInterval = TypeVar("AnyInterval", bound="Interval")
+
+
+class CostError(UsageError):
+    """A price that cannot be given; the message names what is missing or does not fit, and the fix.
+
+    >>> raise CostError("System has no axis 'pod'; it has ('device',)")
+    Traceback (most recent call last):
+    snap_jax.cost.units.CostError: System has no axis 'pod'; it has ('device',)
+    """
+
 
 _PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"), (1e-15, "f"))
 
@@ -31,13 +39,13 @@ class Interval:
             raise CostError(f"{type(self).__name__}(low={self.low}, high={self.high}): want 0 <= low <= high < inf")
 
     @classmethod
-    def exactly(cls: type[Kind], value: Number) -> Kind:
-        """Make the interval that holds one value."""
+    def exactly(cls: type[AnyInterval], value: Number) -> AnyInterval:
+        """Return the interval that holds one value."""
         return cls(value, value)
 
     @classmethod
-    def total(cls: type[Kind], parts: Iterable[Kind]) -> Kind:
-        """Sum of the parts, bound by bound; zero when there are none."""
+    def total(cls: type[AnyInterval], parts: Iterable[AnyInterval]) -> AnyInterval:
+        """Return the sum of the parts, bound by bound; zero if there are none."""
         low, high = [], []
         for part in parts:
             _same_kind(cls, part)
@@ -45,11 +53,11 @@ class Interval:
             high.append(part.high)
         return cls(math.fsum(low), math.fsum(high))
 
-    def __add__(self: Kind, other: Kind) -> Kind:
+    def __add__(self: AnyInterval, other: AnyInterval) -> AnyInterval:
         _same_kind(type(self), other)
         return type(self)(self.low + other.low, self.high + other.high)
 
-    def __mul__(self: Kind, times: Number) -> Kind:
+    def __mul__(self: AnyInterval, times: Number) -> AnyInterval:
         return type(self)(self.low * times, self.high * times)
 
     def __iter__(self) -> Iterator[Number]:
@@ -78,7 +86,7 @@ class Joules(Interval):
     >>> low, high = Joules(1e-9, 2e-9) + Joules.exactly(1e-9)
     >>> Joules(1e-9, 2e-9) + Seconds(1.0, 2.0)
     Traceback (most recent call last):
-    snap_jax.cost.errors.CostError: cannot add Seconds to Joules: different units; keep them apart
+    snap_jax.cost.units.CostError: cannot add Seconds to Joules: different units; keep them apart
     """
 
     def __str__(self) -> str:
@@ -105,8 +113,34 @@ def _bounds(value: Interval, unit: str) -> str:
     return f"{number} – {high}" if high.endswith(" " + suffix) else f"{low} – {high}"
 
 
+def ratio(base: Joules | Seconds, other: Joules | Seconds) -> Range:
+    """Return `base` divided by `other`, best figures by best and worst by worst; CostError when `other` is zero."""
+    if other.low == 0:
+        raise CostError("ratio: the other run costs nothing, so there is no ratio")
+    return Range(*sorted((base.low / other.low, base.high / other.high)))
+
+
+def share(part: Joules | Seconds, rest: Joules | Seconds) -> Range:
+    """Return part / (part + rest): the low end with a small part and a large rest, the high end the other way."""
+    if part.high + rest.high == 0:
+        raise CostError("link share: nothing was moved and nothing was computed")
+    low = part.low / (part.low + rest.high) if part.low else 0.0
+    high = part.high / (part.high + rest.low) if part.high else 0.0
+    return Range(low, high)
+
+
+def span(value: Range) -> str:
+    """Format bounds with three digits.
+
+    >>> span(Range(1.0, 1.25)), span(Range(2.0, 2.0))
+    ('1–1.25', '2')
+    """
+    low, high = f"{value.low:.3g}", f"{value.high:.3g}"
+    return high if low == high else f"{low}–{high}"
+
+
 def si(value: Number, unit: str) -> str:
-    """Three significant digits with an SI prefix.
+    """Format a value with three significant digits and an SI prefix.
 
     >>> si(1.23456e-5, "J"), si(0, "s"), si(12.0, "s")
     ('12.3 µJ', '0 s', '12 s')

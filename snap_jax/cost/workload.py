@@ -1,22 +1,21 @@
 """A model reduced to what a sweep varies: how much it moves and how much it computes.
 
-Law: per layer, a block of width w on t tokens takes 12 w^2 t multiply-accumulates (attention projections
-4 w^2, feed-forward 8 w^2) and, by layout, moves
+In each layer a block of width w on t tokens takes 12 w^2 t multiply-accumulates (attention projections 4 w^2,
+feed-forward 8 w^2). Depending on the layout it moves
 
-    tensor     two psums of t w elements a layer (Megatron-LM: after attention, after feed-forward)
-    pipeline   one ppermute of t w elements a chip boundary, chips - 1 of them, whatever the depth
+    tensor     two psums of t w elements per layer (Megatron-LM: after attention, after feed-forward)
+    pipeline   one ppermute of t w elements per stage boundary, chips - 1 of them at any depth
 
-Attention scores and the vocabulary are left out. A spike code of firing rate p takes, in bits an element,
+Attention scores and the vocabulary are left out. Ternary spikes of firing rate p take, in bits per element,
 
-    min(2, 1 + p, p (3 + log2(1/p)))    packed ternary, bitmap and signs, or addresses (Elias-Fano) and signs
+    min(2, 1 + p, p (3 + log2(1/p)))    packed, bitmap and signs, or addresses (Elias-Fano) and signs
 """
 
 import dataclasses
 import math
 from typing import Literal, final
 
-from snap_jax.cost.errors import CostError
-from snap_jax.cost.units import Number
+from snap_jax.cost.units import CostError, Number
 from snap_jax.traffic.operations import OperationCount, Operations
 from snap_jax.traffic.transfer import Traffic, Transfer
 
@@ -26,7 +25,7 @@ VARIANTS: tuple[Variant, ...] = ("dense", "hybrid", "spiking")
 
 
 def spike_bits(firing_rate: Number) -> Number:
-    """Bits an element of the shortest wire at a firing rate.
+    """Return the bits per element of the shortest wire at a firing rate.
 
     >>> spike_bits(0.5), round(spike_bits(1 / 64), 3)
     (1.5, 0.141)
@@ -44,15 +43,15 @@ class Workload:
 
     Attributes:
       width: elements of a token's activation.
-      depth: layers.
+      depth: number of layers.
       tokens: tokens in one run.
       chips: chips that share the model.
-      bits: of a dense element on the wire.
-      firing_rate: of spikes at the boundaries (hybrid), and everywhere (spiking).
-      time_steps: of the spiking form; the hybrid sends one tick.
+      bits: bits per dense element on the wire.
+      firing_rate: firing rate at the boundaries ("hybrid") or everywhere ("spiking").
+      time_steps: time steps of the spiking variant; the hybrid sends one.
       bandwidth: factor on the bandwidth of every link.
       layout: how the model is split.
-      dtype: of the arithmetic, as the compute unit names it.
+      dtype: dtype of the arithmetic, as the compute unit names it.
       axis: name of the mesh axis.
     """
 
@@ -69,13 +68,13 @@ class Workload:
     axis: str = "chip"
 
     def operations(self, variant: Variant) -> Operations:
-        """Count what one run computes, all chips together."""
+        """Return what one run computes, on all chips together."""
         macs = 12 * self.width**2 * self.tokens * self.depth
         dense = Operations((OperationCount("mac", self.dtype, macs),))
         return dense.spiking(self.firing_rate, self.time_steps) if variant == "spiking" else dense
 
     def traffic(self, variant: Variant) -> Traffic:
-        """List what one run moves: dense elements, or spikes (every tick of them when all is spiking)."""
+        """Return what one run moves: dense elements, or spikes (of every time step when all is spiking)."""
         if variant == "dense":
             return self._moves(self.bits, None)
         time_steps = self.time_steps if variant == "spiking" else 1

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from snap_jax import cost
 from snap_jax.boundary.telemetry import Telemetry
-from snap_jax.cost.topologies.base import Topology
+from snap_jax.cost.topologies import Topology
 from snap_jax.parallel import data_parallel
 from snap_jax.parallel.mesh import DATA, STAGE, TENSOR
 from snap_jax.traffic import Traffic, Transfer
@@ -219,5 +219,5 @@ def _price(traffic: Traffic, system: cost.System) -> dict:
         "energy_note": "; ".join(report.missing_energy) or None,
         "latency_s_per_step": list(report.latency_s) if report.has_latency else None,
         "latency_note": "; ".join(report.missing_latency) or None,
-        "serialisation_s_per_step": list(report.serialisation_s),
+        "serialisation_s_per_step": list(report.serialization_s),
     }

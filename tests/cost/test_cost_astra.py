@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from snap_jax.cost import CostError
-from snap_jax.cost.export.astra import collective_time_ns
+from tests.support.astra_formulas import collective_time_ns
 
 # 396 runs of ASTRA-sim's analytical backends: one chunk, endpoint delay 10 ns, memory of 10^6 GB/s.
 with (Path(__file__).parent / "astra_oracle.csv").open(newline="") as file:

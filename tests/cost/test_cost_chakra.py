@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snap_jax.cost import Chain, CostError, FullyConnected, Mesh, Range, Ring, Switch, System, Torus, links
-from snap_jax.cost.export import astra
-from snap_jax.cost.export.chakra import dimensions, export, network_yaml, system_json
-from snap_jax.cost.export.protobuf import varint
+from snap_jax.cost.chakra import dimensions, export, network_yaml, system_json
+from snap_jax.cost.protobuf import varint
 from snap_jax.traffic.transfer import Traffic, Transfer
+from tests.support.astra_formulas import collective_time_ns
 
 TYPES = descriptor_pb2.FieldDescriptorProto
 SCALARS = [
@@ -250,7 +250,7 @@ def test_the_exported_files_say_what_the_closed_form_computes(tmp_path):
     network = yaml.safe_load((tmp_path / "network.yml").read_text())
     settings_ = json.loads((tmp_path / "system.json").read_text())
     (node,) = read(tmp_path / "traffic.0.et")[1]
-    found = astra.collective_time_ns(
+    found = collective_time_ns(
         {0: "all_reduce"}[attributes(node)["comm_type"]],
         settings_["all-reduce-implementation"][0],
         network["topology"][0],

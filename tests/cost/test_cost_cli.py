@@ -23,11 +23,11 @@ from snap_jax.cost import (
     price,
 )
 from snap_jax.cost.cli import run
-from snap_jax.cost.presets import NAMED, axis_sizes
+from snap_jax.cost.system import NAMED, axis_sizes
 from snap_jax.traffic.transfer import Traffic, Transfer
 
-TRAFFIC = Traffic((Transfer("all_gather", ("die",), 4, "uint8", 64_000),))
-EXAMPLE = snap_jax.cost.toml_systems.__doc__.split("\n\n", 2)[2]
+TRAFFIC = Traffic((Transfer("all_gather", ("device",), 4, "uint8", 64_000),))
+EXAMPLE = snap_jax.cost.toml_systems.__doc__.split("\n\n", 1)[1]
 
 
 def system(text, tmp_path):
@@ -41,8 +41,8 @@ def test_the_example_at_the_top_of_the_module_is_a_system(tmp_path):
     mine = links.Link(
         "mine", "PHY and controller", "our lab, 2025", Range(0.4, 0.5), Range(64.0, 64.0), Range(2.0, 2.0)
     )
-    assert found.axes == {"die": Ring(4, mine)}
-    assert (found.name, found.algorithm) == ("four dies", "default")
+    assert found.axes == {"device": Ring(4, mine)}
+    assert (found.name, found.algorithm) == ("four chips", "default")
     assert found.compute.tera_ops_per_s == Range(80.0, 100.0)
     assert found.coding == Coding(Range(25.0, 25.0), Range(3.0, 3.0), "measured on this machine")
     # 4 x 3 shards of 64 kB at 0.4 to 0.5 pJ/bit.
@@ -76,7 +76,7 @@ LINK = '[links.mine]\nboundary = "b"\nsource = "s"\n'
         ("", r"no \[axes.NAME\]"),
         ("axes = 3", "axes=3; want a table"),
         ("not toml", "cannot be read as TOML"),
-        (f"{RING}colour = 1", "axes.x: unknown key 'colour'; want some of topology, link, chips"),
+        (f"{RING}colour = 1", r"\[axes.x\]: unknown key 'colour'; want some of topology, link, chips"),
         (f"tempo = 1\n{RING}", "the file: unknown key 'tempo'"),
         (f'algorithm = "magic"\n{RING}', "algorithm='magic'; want one of default"),
         (RING.replace("PCIE5", "PCIE9"), "link='PCIE9'; want one of UCIE_STANDARD"),
@@ -89,6 +89,9 @@ LINK = '[links.mine]\nboundary = "b"\nsource = "s"\n'
         ("[links.mine]\nsource = 's'\n" + RING, "boundary=None; want a string"),
         (f"{LINK}pj_per_bit = 'low'\n{RING}", r"\[links.mine\]: pj_per_bit='low'; want a number, or \[low, high\]"),
         (f"{LINK}pj_per_bit = [1, 2, 3]\n{RING}", "want a number"),
+        (f"{LINK}gbyte_per_s = true\n{RING}", "gbyte_per_s=True; want a number"),
+        (f"{LINK}gbyte_per_s = [1, true]\n{RING}", "want a number"),
+        ('[axes.x]\ntopology = "Graph"\nlink = "PCIE5"\nchips = 2\njoins = [[0]]', "want a list of pairs"),
         (f"{LINK}pj_per_bit = [2, 1]\n{RING}", "want 0 <= low <= high"),
         (f"{LINK}watts = 1\n{RING}", r"\[links.mine\]: unknown key 'watts'"),
         (f'{RING}[compute]\nunit = "ABACUS"', "unit='ABACUS'; want one of HOROWITZ_45NM"),
@@ -108,17 +111,17 @@ def test_a_file_that_is_not_there_is_named():
 @pytest.mark.parametrize("name", NAMED)
 def test_named_systems_take_their_sizes_from_the_traffic(name):
     found = named(name, TRAFFIC)
-    assert {axis: topology.size for axis, topology in found.axes.items()} == {"die": 4}
+    assert {axis: topology.size for axis, topology in found.axes.items()} == {"device": 4}
     assert price(TRAFFIC, found).wire_bytes > 0
 
 
 def test_axis_sizes():
-    both = Transfer("psum", ("pod", "die"), 8, "uint8", 1)
-    assert axis_sizes(Traffic((both, *TRAFFIC))) == {"die": 4, "pod": 2}
-    with pytest.raises(CostError, match=r"sizes of axes \['pod', 'die'\] cannot be told"):
+    both = Transfer("psum", ("pod", "device"), 8, "uint8", 1)
+    assert axis_sizes(Traffic((both, *TRAFFIC))) == {"device": 4, "pod": 2}
+    with pytest.raises(CostError, match=r"sizes of axes \['pod', 'device'\] cannot be told"):
         axis_sizes(Traffic((both,)))
     with pytest.raises(CostError, match="others say"):
-        axis_sizes(Traffic((*TRAFFIC, Transfer("psum", ("die",), 2, "uint8", 1))))
+        axis_sizes(Traffic((*TRAFFIC, Transfer("psum", ("device",), 2, "uint8", 1))))
 
 
 def printed(*arguments):
@@ -129,7 +132,7 @@ def printed(*arguments):
 
 def test_run_prices_a_traffic_file_or_the_directory_that_holds_it(tmp_path):
     (tmp_path / "traffic.json").write_text(TRAFFIC.to_json())
-    (tmp_path / "mine.toml").write_text(RING.replace("axes.x", "axes.die"))
+    (tmp_path / "mine.toml").write_text(RING.replace("axes.x", "axes.device"))
     by_file = printed(str(tmp_path / "traffic.json"), "ucie-ring")
     assert "Cost of one run on ucie-ring" in by_file
     assert printed(str(tmp_path), "ucie-ring") == by_file

@@ -5,8 +5,7 @@ import math
 import pytest
 
 from snap_jax.cost import Chain, CostError, FullyConnected, Graph, Link, Mesh, Range, Ring, Switch, Torus
-from snap_jax.cost.collectives import ALGORITHMS, applies, default_algorithm, plan
-from snap_jax.cost.pricing import chosen_plan
+from snap_jax.cost.algorithms import ALGORITHMS, applies, chosen_plan, default_algorithm, plan
 from snap_jax.cost.units import Joules, Seconds
 
 A, B, PJ = 3e-6, 5e9, 2.0  # seconds, bytes a second, picojoules a bit
@@ -14,12 +13,12 @@ LINK = Link("plain", "for tests", "none", Range(PJ, PJ), Range(B / 1e9, B / 1e9)
 S = 840_000  # divides by every size below
 
 
-def seconds(phases):
-    return Seconds.total(phase.seconds(LINK) for phase in phases).high
+def seconds(rounds):
+    return Seconds.total(one.seconds(LINK) for one in rounds).high
 
 
-def joules(phases):
-    return Joules.total(phase.joules(LINK) for phase in phases).high
+def joules(rounds):
+    return Joules.total(one.joules(LINK) for one in rounds).high
 
 
 def operand(op, n):
@@ -32,25 +31,25 @@ def operand(op, n):
 )
 def test_ring(op, halves, n):
     # nccl-tests: (n-1) a + (n-1)/n S/B for each half; every chip sends (n-1)/n S over one link.
-    phases = plan(op, operand(op, n), Ring(n, LINK), "ring")
-    assert seconds(phases) == pytest.approx(halves * ((n - 1) * A + (n - 1) / n * S / B))
-    assert joules(phases) == pytest.approx(halves * n * (n - 1) / n * S * 8 * PJ * 1e-12)
+    rounds = plan(op, operand(op, n), Ring(n, LINK), "ring")
+    assert seconds(rounds) == pytest.approx(halves * ((n - 1) * A + (n - 1) / n * S / B))
+    assert joules(rounds) == pytest.approx(halves * n * (n - 1) / n * S * 8 * PJ * 1e-12)
 
 
 @pytest.mark.parametrize("n", [2, 4, 8, 16])
 @pytest.mark.parametrize("size", [1, S, 10 * S])
 def test_bidirectional_ring(size, n):
     # scaling-book: max(T_min n/2, S/W), W both directions.
-    phases = plan("all_gather", size / n, Ring(n, LINK, bidirectional=True), "axes")
-    assert seconds(phases) == pytest.approx(max(A * n / 2, size / (2 * B)))
+    rounds = plan("all_gather", size / n, Ring(n, LINK, bidirectional=True), "axes")
+    assert seconds(rounds) == pytest.approx(max(A * n / 2, size / (2 * B)))
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (8, 4), (4, 4, 4), (4,)])
 @pytest.mark.parametrize("size", [1, S, 100 * S])
 def test_torus_all_gather(size, shape):
     # scaling-book: max(T_min sum(n_i)/2, S/(W axes)).
-    phases = plan("all_gather", size / math.prod(shape), Torus(shape, LINK), "axes")
-    assert seconds(phases) == pytest.approx(max(A * sum(shape) / 2, size / (2 * B * len(shape))))
+    rounds = plan("all_gather", size / math.prod(shape), Torus(shape, LINK), "axes")
+    assert seconds(rounds) == pytest.approx(max(A * sum(shape) / 2, size / (2 * B * len(shape))))
 
 
 @pytest.mark.parametrize(
@@ -66,39 +65,39 @@ def test_torus_all_gather(size, shape):
 def test_flood(topology, degree):
     # ceil((n-1)/d_min) (a + chunk/B); each shard crosses one link for every other chip.
     n = topology.size
-    phases = plan("all_gather", S / n, topology, "flood")
-    assert seconds(phases) == pytest.approx(math.ceil((n - 1) / degree) * (A + S / n / B))
-    assert joules(phases) == pytest.approx(n * (n - 1) * S / n * 8 * PJ * 1e-12)
+    rounds = plan("all_gather", S / n, topology, "flood")
+    assert seconds(rounds) == pytest.approx(math.ceil((n - 1) / degree) * (A + S / n / B))
+    assert joules(rounds) == pytest.approx(n * (n - 1) * S / n * 8 * PJ * 1e-12)
 
 
 @pytest.mark.parametrize("n", [2, 4, 7])
 def test_direct_on_a_switch(n):
     # nccl-tests: (n-1) a + (n-1)/n S/B; each message goes up and down.
-    phases = plan("all_to_all", S, Switch(n, LINK), "direct")
-    assert seconds(phases) == pytest.approx((n - 1) * A + (n - 1) / n * S / B)
-    assert joules(phases) == pytest.approx(2 * (n - 1) * S * 8 * PJ * 1e-12)
+    rounds = plan("all_to_all", S, Switch(n, LINK), "direct")
+    assert seconds(rounds) == pytest.approx((n - 1) * A + (n - 1) / n * S / B)
+    assert joules(rounds) == pytest.approx(2 * (n - 1) * S * 8 * PJ * 1e-12)
 
 
 @pytest.mark.parametrize("n", [2, 4, 7])
 def test_direct_where_every_pair_has_a_link(n):
-    phases = plan("all_to_all", S, FullyConnected(n, LINK), "direct")
-    assert seconds(phases) == pytest.approx(A + S / n / B)
+    rounds = plan("all_to_all", S, FullyConnected(n, LINK), "direct")
+    assert seconds(rounds) == pytest.approx(A + S / n / B)
 
 
 @pytest.mark.parametrize("shape", [(4,), (8,), (4, 4), (8, 4), (4, 4, 4)])
 def test_all_to_all_on_a_torus(shape):
     # jax roofline: S_total / 2 / bisection, the bisection counted both ways.
     torus = Torus(shape, LINK)
-    (phase,) = plan("all_to_all", S, torus, "direct")
+    (one,) = plan("all_to_all", S, torus, "direct")
     total, bisection = S * torus.size, 2 * torus.bisection_links * B
-    assert phase.serialisation(LINK).high == pytest.approx(total / 2 / bisection)
+    assert one.serialization(LINK).high == pytest.approx(total / 2 / bisection)
 
 
 @pytest.mark.parametrize("n", [2, 4, 8])
 def test_halving_doubling(n):
     # log2(n) rounds of S/2, S/4, ... S/n: together (n-1)/n S.
-    phases = plan("psum_scatter", S, FullyConnected(n, LINK), "halving_doubling")
-    assert seconds(phases) == pytest.approx(math.log2(n) * A + (n - 1) / n * S / B)
+    rounds = plan("psum_scatter", S, FullyConnected(n, LINK), "halving_doubling")
+    assert seconds(rounds) == pytest.approx(math.log2(n) * A + (n - 1) / n * S / B)
 
 
 def test_halving_doubling_shares_links_on_a_ring():
@@ -118,8 +117,8 @@ def test_two_shot_is_an_all_to_all_and_an_all_gather():
 def test_ppermute_pays_the_longest_way_and_the_busiest_link():
     # jax roofline: a max_hops + shard x max link multiplicity / B. Chain of 4, all shift right, the last wraps:
     # 3 hops back, links 0-1, 1-2, 2-3 carry one message each way.
-    phases = plan("ppermute", S, Chain(4, LINK), "direct", ((0, 1), (1, 2), (2, 3), (3, 0)))
-    assert seconds(phases) == pytest.approx(3 * A + S / B)
+    rounds = plan("ppermute", S, Chain(4, LINK), "direct", ((0, 1), (1, 2), (2, 3), (3, 0)))
+    assert seconds(rounds) == pytest.approx(3 * A + S / B)
     crossing = plan("ppermute", S, Chain(4, LINK), "direct", ((0, 2), (1, 3)))
     assert seconds(crossing) == pytest.approx(2 * A + 2 * S / B)
 

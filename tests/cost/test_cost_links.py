@@ -31,7 +31,7 @@ def test_no_preset_costs_nothing(link):
     ("field", "ask"),
     [
         ("pj_per_bit", lambda k: k.energy(8)),
-        ("gbyte_per_s", lambda k: k.serialisation(8)),
+        ("gbyte_per_s", lambda k: k.serialization(8)),
         ("latency_ns", lambda k: k.alpha()),
     ],
 )
@@ -48,12 +48,12 @@ def test_a_missing_figure_is_named(link, field, ask):
 def test_energy_and_time_of_a_kilobyte():
     # 1000 bytes are 8000 bits; at 0.5 to 0.6 pJ/bit that is 4 to 4.8 nJ, and at 64 GB/s 15.625 ns.
     assert list(links.UCIE_STANDARD.energy(1000)) == pytest.approx([4e-9, 4.8e-9])
-    assert list(links.UCIE_STANDARD.serialisation(1000)) == pytest.approx([15.625e-9] * 2)
+    assert list(links.UCIE_STANDARD.serialization(1000)) == pytest.approx([15.625e-9] * 2)
 
 
 def test_slow_is_the_upper_bound():
     # 370 to 450 GB/s: the best figure takes less time.
-    low, high = links.NVLINK_4.serialisation(370e9)
+    low, high = links.NVLINK_4.serialization(370e9)
     assert (low, high) == pytest.approx((370 / 450, 1.0))
 
 

@@ -27,18 +27,21 @@ def test_energy_and_delay_follow_the_hops(source, target):
 
 @settings(deadline=None)
 @given(flows)
-def test_energy_is_additive_over_flows_and_ticks(several):
+def test_energy_is_additive_over_flows_and_time_steps(several):
     parts = [Flow(*one) for one in several]
-    whole = price_spikes(parts, LOIHI, ticks=3)
+    whole = price_spikes(parts, LOIHI, time_steps=3)
     assert whole.energy_j.high == pytest.approx(3 * sum(price_spikes([one], LOIHI).energy_j.high for one in parts))
     assert whole.packets == 3 * sum(one.spikes for one in parts)
 
 
 @settings(deadline=None)
 @given(flows, st.integers(1, 5), st.integers(0, 5))
-def test_time_grows_with_ticks_and_bounds_stay_ordered(several, ticks, more):
+def test_time_grows_with_time_steps_and_bounds_stay_ordered(several, time_steps, more):
     parts = [Flow(*one) for one in several]
-    short, long = price_spikes(parts, LOIHI, ticks).latency_s, price_spikes(parts, LOIHI, ticks + more).latency_s
+    short, long = (
+        price_spikes(parts, LOIHI, time_steps).latency_s,
+        price_spikes(parts, LOIHI, time_steps + more).latency_s,
+    )
     assert short.low <= long.low
     assert short.high <= long.high
 
@@ -75,7 +78,7 @@ def test_a_packet_weighs_one_over_hops_plus_two_on_every_tile():
 
 def test_bounds_of_a_tick():
     # 10 packets out of one core and into another, one hop east.
-    price = price_spikes([Flow((0, 0), (1, 0), 10)], LOIHI, ticks=2)
+    price = price_spikes([Flow((0, 0), (1, 0), 10)], LOIHI, time_steps=2)
     send, receive = 10 * 5.1e-9, 10 * 16e-9
     met = 2 * 10 / 3  # two tiles, each with 10 packets of weight 1/3
     shared = max(4.1e-9, met * 16e-9 / 2)
@@ -95,7 +98,7 @@ def test_silence_costs_nothing():
         (lambda: LOIHI.packet_energy(Flow((0, 0), (8, 0))), r"no core \(8, 0\); it has 8 x 4 cores"),
         (lambda: LOIHI.packets(Flow((0, 0), (1, 0), -1)), "-1 spikes"),
         (lambda: LOIHI.bits(Flow((0, 0), (1, 0))), "no source for header_bits and address_bits of 'Loihi mesh'"),
-        (lambda: price_spikes([], LOIHI, ticks=0), "ticks=0"),
+        (lambda: price_spikes([], LOIHI, time_steps=0), "time_steps=0"),
     ],
 )
 def test_what_cannot_be_priced_is_refused(ask, message):

@@ -75,7 +75,7 @@ def test_parts_add_up_to_the_whole(several):
     for parts in splits:
         assert numbers(report) == pytest.approx([sum(v) for v in zip(*map(numbers, parts), strict=True)])
     assert report.overlap_s.high <= report.no_overlap_s.high * (1 + 1e-12)
-    assert report.serialisation_s.low <= report.no_overlap_s.low * (1 + 1e-12)
+    assert report.serialization_s.low <= report.no_overlap_s.low * (1 + 1e-12)
 
 
 @settings(deadline=None)
@@ -91,7 +91,7 @@ def test_monotone_in_bytes_and_executions(move, bytes_, times):
 def test_a_program_that_runs_a_transfer_often_pays_it_as_often(move, times):
     once, often = (price(Traffic((transfer(move | {"times": n}),)), system()) for n in (1, times))
     assert numbers(often) == pytest.approx([times * value for value in numbers(once)])
-    assert often.serialisation_s.high == pytest.approx(times * once.serialisation_s.high)
+    assert often.serialization_s.high == pytest.approx(times * once.serialization_s.high)
 
 
 @settings(deadline=None)

@@ -54,7 +54,7 @@ def test_latency_without_a_source_raises_and_leaves_a_lower_bound():
     assert not PCIE.has_latency
     with pytest.raises(CostError, match="no source for latency_ns of link 'PCIe 5 x16'"):
         _ = PCIE.latency_s
-    assert PCIE.serialisation_s.low > 0
+    assert PCIE.serialization_s.low > 0
 
 
 def test_a_link_that_carries_nothing_is_not_missed():
@@ -76,10 +76,24 @@ def test_table_shows_every_transfer_and_every_source(report):
     ):
         assert expected in text
     flat = " ".join(text.split())
-    for link in {leg.link for leg in report.legs}:
+    for link in {part.link for part in report.parts}:
         assert " ".join(link.source.split()) in flat
     assert ("n/a" in text) == (not report.has_energy)
     assert ("> " in text) == (not report.has_latency)
+
+
+def test_transfers_that_differ_only_in_size_share_a_row_and_repeated_scopes_are_left_out():
+    path = "boundary/boundary/snap.ppermute/snap.ppermute"
+    moves = tuple(dataclasses.replace(SHIFT, bytes=n, path=path) for n in (100, 200, 100))
+    report = price(Traffic((*moves, GATHER)), on(links.UCIE_STANDARD))
+    text = str(report)
+    assert text.count("ppermute over") == 1
+    assert "3 x ppermute over die boundary " in text
+    assert "snap.ppermute" not in text
+    # Three moves of 100, 200 and 100 bytes over three links, in flits of 64 + 4 bytes: 108 + 216 + 108 bytes.
+    row = next(line for line in text.splitlines() if "ppermute over" in line)
+    assert f"{3 * (108 + 216 + 108):,}" in row
+    assert len(report.by_transfer()) == 4
 
 
 def test_table_prints_on_any_console():
@@ -130,7 +144,7 @@ def test_explain_shows_the_formula_with_the_numbers_put_in():
     assert "6 x 3 rounds x (1 hops x 1 ns + 1 x 68,000 B / 64 GB/s) = 3.19 µs each" in text
     assert "12 crossings x 68,000 B x 8 x (0.5 to 0.6) pJ/bit = 19.6 – 23.5 µJ" in text
     # 1 ns at 64 GB/s is 64 bytes on the wire, 60 without header, in each of three rounds of one shard.
-    assert "latency and bytes weigh the same on die at 60 B an operand" in text
+    assert "latency takes as long as the bytes on die at 60 B per operand" in text
     assert "energy n/a: no source" in ETHERNET.explain()
     assert "unknown" in PCIE.explain()
 
@@ -138,8 +152,8 @@ def test_explain_shows_the_formula_with_the_numbers_put_in():
 def test_link_share_and_its_amdahl_limit():
     report = price(TRAFFIC, on(links.UCIE_STANDARD, compute=UNIT), MACS)
     # 10^9 float32 macs at 4.6 pJ are 4.6 mJ, at 1 to 2 tera-operations a second on 4 chips 125 to 250 us.
-    assert report.work.energy_j.high == pytest.approx(4.6e-3)
-    assert list(report.work.latency_s) == pytest.approx([125e-6, 250e-6])
+    assert report.compute.energy_j.high == pytest.approx(4.6e-3)
+    assert list(report.compute.latency_s) == pytest.approx([125e-6, 250e-6])
     low, high = UCIE.energy_j
     assert list(report.link_share) == pytest.approx([low / (low + 4.6e-3), high / (high + 4.6e-3)])
     assert list(report.amdahl_limit) == pytest.approx([(low + 4.6e-3) / 4.6e-3, (high + 4.6e-3) / 4.6e-3])

@@ -72,7 +72,7 @@ def test_every_field_can_be_swept(field, values):
     assert all(str(value) in text for value in values)
     for point in swept.points:
         alone = sweep(point.workload, {"tokens": [256]}, ring, UNIT).points[0]
-        assert alone.time_margin("hybrid") == point.time_margin("hybrid")
+        assert alone.time_reduction("hybrid") == point.time_reduction("hybrid")
 
 
 def test_sweeps_of_several_fields_vary_the_last_one_fastest():
@@ -82,9 +82,9 @@ def test_sweeps_of_several_fields_vary_the_last_one_fastest():
         swept.verdict()
 
 
-def test_slower_links_widen_the_margin_and_dense_bits_too():
+def test_slower_links_widen_the_reduction_and_dense_bits_too():
     for field, values in (("bandwidth", [10.0, 1.0, 0.1]), ("bits", [4, 8, 16])):
-        margins = [p.time_margin("hybrid").low for p in sweep(BASE, {field: values}, ring, UNIT).points]
+        margins = [p.time_reduction("hybrid").low for p in sweep(BASE, {field: values}, ring, UNIT).points]
         assert margins == sorted(margins)
 
 
@@ -101,16 +101,16 @@ def test_width_lifts_messages_out_of_latency_where_links_are_all():
     assert swept.verdict().startswith("grows to the end")
 
 
-def test_a_margin_that_rises_and_falls_is_told():
+def test_a_reduction_that_rises_and_falls_is_told():
     fast = dataclasses.replace(UNIT, tera_ops_per_s=Range(20, 20))
     swept = sweep(BASE, {"width": [16, 1024, 65536]}, lambda n: Switch(n, links.INFINIBAND_400G), fast)
     assert swept.verdict().startswith("grows from width=16")
     assert "then falls to width=65536" in swept.verdict()
 
 
-def test_no_margin_beyond_the_amdahl_limit():
+def test_no_reduction_beyond_the_amdahl_limit():
     for point in sweep(BASE, {"width": [256, 4096]}, ring, UNIT).points:
-        assert point.energy_margin("hybrid").high <= point.reports["dense"].amdahl_limit.high * (1 + 1e-12)
+        assert point.energy_reduction("hybrid").high <= point.reports["dense"].amdahl_limit.high * (1 + 1e-12)
 
 
 def test_missing_sources_show_as_na():
@@ -142,7 +142,7 @@ def test_curves(vary, tmp_path):
     ("vary", "link", "message"),
     [
         ({"width": [64], "chips": [2]}, links.UCIE_STANDARD, "sweep one"),
-        ({"width": [64]}, dataclasses.replace(links.PCIE5, pj_per_bit=None), "no margin has all its sources"),
+        ({"width": [64]}, dataclasses.replace(links.PCIE5, pj_per_bit=None), "no number has all its sources"),
     ],
 )
 def test_curves_that_cannot_be_drawn_are_refused(vary, link, message, tmp_path):

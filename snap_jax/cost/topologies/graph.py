@@ -1,6 +1,6 @@
-"""Any wiring at all, given as a list of links.
+"""Any topology, given as a list of links.
 
-Law: a message takes a shortest path; of several, the one through the lowest numbers.
+A message takes a shortest path; of several, the one through the lowest numbers.
 """
 
 import collections
@@ -9,9 +9,9 @@ import functools
 import itertools
 from typing import TYPE_CHECKING, final
 
-from snap_jax.cost.errors import CostError
 from snap_jax.cost.links import Link
 from snap_jax.cost.topologies.base import Edge, Topology, check_size
+from snap_jax.cost.units import CostError
 
 if TYPE_CHECKING:
     import networkx
@@ -22,12 +22,15 @@ _ENUMERABLE = 16
 @final
 @dataclasses.dataclass(frozen=True)
 class Graph(Topology):
-    """Chips 0 to chips - 1, and switches from there on, joined as listed.
+    """Nodes joined as listed: chips 0 to `chips - 1`; every higher number is a switch.
 
     Attributes:
-      chips: how many of the nodes are chips.
+      chips: number of chips.
       joins: (u, v) for each full-duplex link, once.
-      link: what every one of them is.
+      link: what each of them is.
+
+    Raises:
+      CostError: a chip that cannot be reached from chip 0.
 
     >>> from snap_jax.cost import links
     >>> star = Graph(3, ((0, 3), (1, 3), (2, 3)), links.ETHERNET_400G)
@@ -48,7 +51,7 @@ class Graph(Topology):
 
     @classmethod
     def from_networkx(cls, graph: "networkx.Graph", link: Link, switches: frozenset[object] = frozenset()) -> "Graph":
-        """Take over a graph; chips are numbered in the order of its nodes, `switches` come last."""
+        """Return the topology of a networkx graph; chips are numbered in the order of nodes, `switches` come last."""
         order = sorted(graph.nodes, key=lambda node: node in switches)
         numbers = {node: k for k, node in enumerate(order)}
         joins = tuple((numbers[u], numbers[v]) for u, v in graph.edges)
@@ -56,30 +59,27 @@ class Graph(Topology):
 
     @property
     def size(self) -> int:
-        """Number of chips."""
         return self.chips
 
     @property
     def edges(self) -> tuple[Edge, ...]:
-        """Each listed link, both ways."""
         return tuple(sorted({e for u, v in self.joins if u != v for e in ((u, v), (v, u))}))
 
     def route(self, source: int, target: int) -> tuple[Edge, ...]:
-        """Follow a shortest path."""
         self.check_chips(source, target)
         return tuple(itertools.pairwise(self._paths[source][target]))
 
     @functools.cached_property
     def _paths(self) -> tuple[dict[int, tuple[int, ...]], ...]:
-        """For each chip, the nodes visited on the way to every node it reaches."""
-        beside: dict[int, list[int]] = collections.defaultdict(list)
+        """For each chip, the nodes on a shortest path to every node that it reaches."""
+        neighbors: dict[int, list[int]] = collections.defaultdict(list)
         for u, v in self.edges:
-            beside[u].append(v)
-        return tuple(_shortest(beside, chip) for chip in range(self.chips))
+            neighbors[u].append(v)
+        return tuple(_shortest(neighbors, chip) for chip in range(self.chips))
 
     @property
     def bisection_links(self) -> int:
-        """Fewest links between two halves, all tried; CostError with switches or above 16 chips."""
+        """Fewest links between two halves, found by trying all; CostError with switches or above 16 chips."""
         nodes = {node for join in self.joins for node in join} | set(range(self.chips))
         if self.chips > _ENUMERABLE or len(nodes) > self.chips:
             raise CostError(
@@ -90,12 +90,12 @@ class Graph(Topology):
         return min(sum(u in half and v not in half for u, v in self.edges) for half in halves)
 
 
-def _shortest(beside: dict[int, list[int]], source: int) -> dict[int, tuple[int, ...]]:
+def _shortest(neighbors: dict[int, list[int]], source: int) -> dict[int, tuple[int, ...]]:
     found: dict[int, tuple[int, ...]] = {source: (source,)}
     queue = collections.deque([source])
     while queue:
         here = queue.popleft()
-        for there in beside.get(here, ()):
+        for there in neighbors.get(here, ()):
             if there not in found:
                 found[there] = (*found[here], there)
                 queue.append(there)

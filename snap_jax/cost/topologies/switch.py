@@ -1,6 +1,6 @@
-"""Chips that are all equally near: a switch, a fully connected group.
+"""Chips that are all equally far from each other: a switch, or a link between every pair.
 
-Law: no message crosses another chip.
+No message passes through another chip.
 """
 
 import dataclasses
@@ -13,11 +13,10 @@ from snap_jax.cost.topologies.base import Edge, Topology, check_size
 @final
 @dataclasses.dataclass(frozen=True)
 class Switch(Topology):
-    """Every chip has one link to one switch, which is number `chips` in edges.
+    """Every chip has one link to one switch; in `edges` the switch is number `chips`.
 
-    A message crosses two links, so it pays their energy twice; the energy of the switch itself is not in
-    any preset. Its latency is counted once: a switched link's `latency_ns` is port to port, the switch
-    included.
+    A message crosses two links and pays the energy of both; no preset includes the energy of the switch itself. It
+    pays one latency, because `latency_ns` of a switched link is measured from port to port, through the switch.
 
     >>> from snap_jax.cost import links
     >>> Switch(8, links.ETHERNET_400G).route(0, 3)
@@ -32,48 +31,40 @@ class Switch(Topology):
 
     @property
     def size(self) -> int:
-        """Number of chips."""
         return self.chips
 
     @property
     def edges(self) -> tuple[Edge, ...]:
-        """Each chip to the switch and back."""
         return tuple((i, self.chips) for i in range(self.chips)) + tuple((self.chips, i) for i in range(self.chips))
 
     def route(self, source: int, target: int) -> tuple[Edge, ...]:
-        """Up to the switch, down to the target."""
         self.check_chips(source, target)
         return () if source == target else ((source, self.chips), (self.chips, target))
 
     def latencies(self, source: int, target: int) -> int:
-        """One: port to port."""
         return 0 if source == target else 1
 
     @property
     def bisection_links(self) -> int:
-        """The links of the smaller half."""
         return self.chips // 2
 
     @property
     def diameter(self) -> int:
-        """One latency, port to port."""
         return min(1, self.chips - 1)
 
     @property
     def all_to_all_load(self) -> int:
-        """What one port sends."""
         return self.chips - 1
 
     @property
     def all_to_all_crossings(self) -> int:
-        """Two links for every ordered pair."""
         return 2 * self.chips * (self.chips - 1)
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class FullyConnected(Topology):
-    """Every pair of chips has a link of its own, so `link` is what one pair shares, not what one chip has.
+    """Every pair of chips has a link of its own, so `link` is what one pair shares, not all that one chip has.
 
     >>> from snap_jax.cost import links
     >>> FullyConnected(8, links.NVLINK_4).bisection_links
@@ -88,35 +79,28 @@ class FullyConnected(Topology):
 
     @property
     def size(self) -> int:
-        """Number of chips."""
         return self.chips
 
     @property
     def edges(self) -> tuple[Edge, ...]:
-        """Every ordered pair."""
-        return tuple(self.pairs)
+        return self.pairs
 
     def route(self, source: int, target: int) -> tuple[Edge, ...]:
-        """Take the link of the pair."""
         self.check_chips(source, target)
         return () if source == target else ((source, target),)
 
     @property
     def bisection_links(self) -> int:
-        """floor(n/2) ceil(n/2): every pair that the cut parts."""
         return (self.chips // 2) * ((self.chips + 1) // 2)
 
     @property
     def diameter(self) -> int:
-        """One link."""
         return min(1, self.chips - 1)
 
     @property
     def all_to_all_load(self) -> int:
-        """One message on every link."""
         return min(1, self.chips - 1)
 
     @property
     def all_to_all_crossings(self) -> int:
-        """One link for every ordered pair."""
         return self.chips * (self.chips - 1)

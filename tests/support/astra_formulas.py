@@ -1,6 +1,6 @@
-"""What ASTRA-sim's analytical backend would answer, in closed form, to the nanosecond.
+"""What ASTRA-sim's analytical backend answers, in closed form, to the nanosecond: an independent judge of the exports.
 
-Law: n ranks, one dimension, C splits one after another, d the endpoint delay, M the local memory
+With n ranks, one dimension, C splits one after another, d the endpoint delay, M the local memory
 bandwidth in bytes a nanosecond, L the latency of a link, B its bandwidth in bytes a nanosecond (ASTRA-sim
 reads GB/s as GiB/s). Then
 
@@ -21,8 +21,7 @@ Agreement with ASTRA-sim is not agreement with hardware: its own error on H100 a
 
 import math
 
-from snap_jax.cost.errors import CostError
-from snap_jax.cost.units import Number
+from snap_jax.cost.units import CostError, Number
 
 _COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 _CLOSED_FORMS = {"ring": ("Ring", "FullyConnected", "Switch"), "direct": ("FullyConnected", "Switch")}
@@ -99,11 +98,11 @@ def _message_ns(
     algorithm: str, topology: str, ranks: int, message: int, gib_s: Number, latency_ns: Number, aware: bool
 ) -> int:
     hops = 2 if topology == "Switch" else 1
-    serialisation = message / (gib_s * 2**30 / 1e9)
+    serialization = message / (gib_s * 2**30 / 1e9)
     if not aware:
-        return math.floor(hops * latency_ns + serialisation)
+        return math.floor(hops * latency_ns + serialization)
     queued = ranks - 2 if (algorithm, topology) == ("direct", "Switch") else 0
-    return hops * math.floor(latency_ns + serialisation) + queued * math.floor(serialisation)
+    return hops * math.floor(latency_ns + serialization) + queued * math.floor(serialization)
 
 
 def _check_closed_form(collective: str, algorithm: str, topology: str, ranks: int, aware: bool) -> None:
@@ -114,7 +113,7 @@ def _check_closed_form(collective: str, algorithm: str, topology: str, ranks: in
         raise CostError(
             f"collective_time_ns: no closed form for algorithm={algorithm!r} on topology={topology!r}; "
             f"known: {known}. "
-            "For the rest export the trace (snap_jax.cost.export.chakra) and run ASTRA-sim"
+            "For the rest export the trace (snap_jax.cost.chakra) and run ASTRA-sim"
         )
     if ranks < 2 or (ranks == 2 and topology == "Ring" and aware):
         least = 3 if topology == "Ring" and aware else 2

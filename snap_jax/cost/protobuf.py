@@ -1,8 +1,7 @@
-"""The few lines of protobuf that writing a trace takes: no generated code, no dependency.
+"""Write protobuf messages without generated code and without a dependency.
 
-Law: what is written here, any protobuf library reads back with the schema (protobuf.dev/programming-
-guides/encoding). A field is a key (number << 3 | wire type) and a value: a varint, or a length and that
-many bytes.
+Any protobuf library reads them back with the schema. A field is a key (number << 3 | wire type) and a value: a varint,
+or a length and that many bytes; see protobuf.dev/programming-guides/encoding.
 """
 
 from collections.abc import Iterable
@@ -11,7 +10,9 @@ _VARINT, _LENGTH = 0, 2
 
 
 def varint(value: int) -> bytes:
-    """Seven bits a byte, lowest first, the top bit set on all but the last; negatives as 64-bit numbers.
+    """Encode an integer: seven bits per byte, lowest first, the top bit set on all but the last byte.
+
+    A negative number is encoded as an unsigned 64-bit number.
 
     >>> varint(300).hex(), varint(-1).hex()
     ('ac02', 'ffffffffffffffffff01')
@@ -24,12 +25,12 @@ def varint(value: int) -> bytes:
 
 
 def number(field: int, value: int) -> bytes:
-    """Encode an integer, enum or bool field. Proto3 leaves out a zero; in a oneof use `present`."""
+    """Encode an integer, enum or bool field; a zero is left out. For a field of a oneof use `present`."""
     return present(field, value) if value else b""
 
 
 def present(field: int, value: int) -> bytes:
-    """Encode an integer, enum or bool field, zero included: a oneof must say which case holds."""
+    """Encode an integer, enum or bool field, zero included."""
     return varint(field << 3 | _VARINT) + varint(value)
 
 
@@ -39,7 +40,7 @@ def chunk(field: int, value: bytes) -> bytes:
 
 
 def packed(field: int, values: Iterable[int]) -> bytes:
-    """Encode a repeated integer, enum or bool field; left out when there are none."""
+    """Encode a repeated integer, enum or bool field; left out if there are none."""
     content = b"".join(map(varint, values))
     return chunk(field, content) if content else b""
 

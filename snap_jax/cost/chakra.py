@@ -1,12 +1,12 @@
-"""Traffic as a Chakra execution trace, with the network and system files that ASTRA-sim wants beside it.
+"""Export traffic as a Chakra execution trace, with the network and system files that ASTRA-sim needs.
 
-Law: whoever outgrows the closed forms runs the same bytes on the same wiring there; what ASTRA-sim cannot
-express raises. Transfers follow one another, as in `no_overlap_s`.
+ASTRA-sim then runs the same bytes on the same topology; what it cannot express raises. Transfers follow one another, as
+in `no_overlap_s`.
 
-Ranks are numbered row-major over the mesh axes, the last axis fastest; ASTRA-sim's first network dimension is
-its fastest, so its dimensions are the axes in reverse. A switch pays its latency twice there, up and down, so
-half of it is written. ASTRA-sim reads GB/s as 2^30 bytes a second. Messages carry no packet overhead. What only some
-groups run (`traffic.turns`) all run there: it takes the same time.
+Ranks are numbered row-major over the mesh axes, the last axis fastest. ASTRA-sim's first network dimension is its
+fastest, so its dimensions are the axes in reverse order. It pays the latency of a switch twice, up and down, so half of
+it is written. It reads GB/s as 2^30 bytes per second. Messages carry no packet overhead. What only some groups run, all
+groups run there: it takes the same time.
 """
 
 import dataclasses
@@ -16,17 +16,13 @@ import math
 from pathlib import Path
 from typing import Literal, final
 
-from snap_jax.cost.collectives import Algorithm, Choice, default_algorithm
-from snap_jax.cost.errors import CostError
-from snap_jax.cost.export.protobuf import chunk, delimited, number, packed, present
-from snap_jax.cost.pricing import pairs_of
+from snap_jax.cost.algorithms import Algorithm, AlgorithmChoice, default_algorithm
+from snap_jax.cost.axis_cost import pairs_of
+from snap_jax.cost.protobuf import chunk, delimited, number, packed, present
 from snap_jax.cost.system import System
-from snap_jax.cost.topologies.base import Topology
-from snap_jax.cost.topologies.chain_ring import Ring
-from snap_jax.cost.topologies.mesh_torus import Torus, coordinates
-from snap_jax.cost.topologies.mesh_torus import number as chip_number
-from snap_jax.cost.topologies.switch import FullyConnected, Switch
-from snap_jax.cost.units import Number
+from snap_jax.cost.topologies import FullyConnected, Ring, Switch, Topology, Torus
+from snap_jax.cost.topologies.grid import chip_at, coordinates
+from snap_jax.cost.units import CostError, Number
 from snap_jax.traffic.transfer import Traffic, Transfer
 
 SCHEMA_VERSION = "0.0.4"
@@ -38,13 +34,13 @@ MOST_NODES = 100_000
 @final
 @dataclasses.dataclass(frozen=True)
 class Dimension:
-    """One dimension of ASTRA-sim's network.
+    """One dimension of the network of ASTRA-sim.
 
     Attributes:
       axis: the mesh axis it belongs to.
       shape: Ring, FullyConnected or Switch.
-      size: ranks along it.
-      topology: where its link comes from.
+      size: number of ranks along it.
+      topology: topology that its link comes from.
     """
 
     axis: str
@@ -64,13 +60,13 @@ def export(
 
     Args:
       traffic: what to run.
-      system: where; every axis a Ring, Torus, Switch or FullyConnected.
-      directory: where to; made if it is not there.
-      name: of the traces.
-      figures: which end of each link's bandwidth and latency.
+      system: the system to run it on; every axis a Ring, Torus, Switch or FullyConnected.
+      directory: where to write; created if necessary.
+      name: name of the traces.
+      figures: which end of each link's bandwidth and latency to use.
 
     Raises:
-      CostError: a wiring or an op that ASTRA-sim has none of, a missing figure, or too many nodes.
+      CostError: a topology or an op that ASTRA-sim does not have, a missing figure, or too many nodes.
     """
     plan = dimensions(system)
     steps = _steps(traffic, system)
@@ -86,7 +82,7 @@ def export(
 
 
 def dimensions(system: System) -> tuple[Dimension, ...]:
-    """Return ASTRA-sim's dimensions, fastest first; axes of one chip vanish."""
+    """Return the dimensions of ASTRA-sim, fastest first; axes of one chip are left out."""
     found = [one for axis, topology in system.axes.items() for one in _dimensions(axis, topology)]
     if not found:
         raise CostError("chakra: the system has one chip; there is no network to export")
@@ -96,29 +92,28 @@ def dimensions(system: System) -> tuple[Dimension, ...]:
 def _dimensions(axis: str, topology: Topology) -> list[Dimension]:
     match topology:
         case Torus(shape=sizes):
-            wired = [("Ring", size) for size in sizes]
+            lines = [("Ring", size) for size in sizes]
         case Ring(chips=size):
-            wired = [("Ring", size)]
+            lines = [("Ring", size)]
         case Switch(chips=size):
-            wired = [("Switch", size)]
+            lines = [("Switch", size)]
         case FullyConnected(chips=size):
-            wired = [("FullyConnected", size)]
+            lines = [("FullyConnected", size)]
         case _:
             raise CostError(
                 f"chakra: ASTRA-sim's analytical network has no {type(topology).__name__} (axis {axis!r}); "
                 "use Ring, Torus, Switch or FullyConnected"
             )
-    # Two chips on a ring share one link, as two fully connected ones do; the former crashes one ASTRA-sim
-    # backend.
-    shapes = [("FullyConnected" if shape == "Ring" and size == 2 else shape, size) for shape, size in wired]
+    # Two chips on a ring share one link, as two fully connected ones do; a ring of two crashes one backend.
+    shapes = [("FullyConnected" if shape == "Ring" and size == 2 else shape, size) for shape, size in lines]
     return [Dimension(axis, shape, size, topology) for shape, size in shapes if size > 1]
 
 
 def network_yaml(plan: tuple[Dimension, ...], figures: Literal["best", "worst"] = "worst") -> str:
-    """ASTRA-sim's network file.
+    """Return the network file of ASTRA-sim.
 
     >>> from snap_jax.cost import links
-    >>> print(network_yaml(dimensions(System({"die": Ring(4, links.ICI_V5E)}))))
+    >>> print(network_yaml(dimensions(System({"device": Ring(4, links.ICI_V5E)}))))
     topology: [ Ring ]
     npus_count: [ 4 ]
     bandwidth: [ 41.90951585769653 ]
@@ -146,8 +141,8 @@ def _latency(one: Dimension, figures: str) -> Number:
     return picked / 2 if one.shape == "Switch" else picked
 
 
-def system_json(plan: tuple[Dimension, ...], choice: Choice = "default") -> str:
-    """ASTRA-sim's system file: one chunk at a time, the algorithms that the prices were computed with."""
+def system_json(plan: tuple[Dimension, ...], choice: AlgorithmChoice = "default") -> str:
+    """Return the system file of ASTRA-sim: one chunk at a time, and the algorithms that the prices use."""
     names: dict[Algorithm, str] = {
         "ring": "ring",
         "axes": "ring",
@@ -188,7 +183,7 @@ def _steps(traffic: Traffic, system: System) -> list[Transfer]:
 
 
 def _trace(rank: int, steps: list[Transfer], system: System, plan: tuple[Dimension, ...]) -> bytes:
-    """Write the trace of one rank; a node waits for all nodes of the step before."""
+    """Return the trace of one rank; a node waits for all nodes of the step before."""
     parts = [delimited(chunk(1, SCHEMA_VERSION.encode()))]
     before: list[int] = []
     following = 0
@@ -207,7 +202,7 @@ Body = tuple[int, list[bytes]]
 
 
 def _bodies(rank: int, index: int, transfer: Transfer, system: System, plan: tuple[Dimension, ...]) -> list[Body]:
-    """(node type, attributes) of what one rank does in one step."""
+    """Return (node type, attributes) of what one rank does in one step."""
     common = [_attribute("is_cpu_op", present(27, 0))]
     if transfer.op != "ppermute":
         involved = packed(1, [int(one.axis in transfer.axes) for one in plan])
@@ -243,7 +238,7 @@ def _attribute(name: str, value: bytes) -> bytes:
 
 
 def _rank_pairs(transfer: Transfer, system: System) -> list[tuple[int, int]]:
-    """(source, target) ranks of a permutation within every group of its axes."""
+    """Return the (source, target) ranks of a permutation within every group of its axes."""
     sizes = tuple(topology.size for topology in system.axes.values())
     inside = [k for k, axis in enumerate(system.axes) if axis in transfer.axes]
     order = [list(system.axes).index(axis) for axis in transfer.axes]
@@ -256,6 +251,6 @@ def _rank_pairs(transfer: Transfer, system: System) -> list[tuple[int, int]]:
             at = list(base)
             for k, x in zip(order, coordinates(group, member), strict=True):
                 at[k] = x
-            ranks.append(chip_number(sizes, tuple(at)))
+            ranks.append(chip_at(sizes, tuple(at)))
         pairs += [(ranks[s], ranks[t]) for s, t in pairs_of(transfer) if s != t]
     return pairs

@@ -1,1 +1,0 @@
-"""Traffic in the formats of other simulators."""

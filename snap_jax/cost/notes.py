@@ -1,0 +1,64 @@
+"""What a reader of a report must know: what is missing, assumed or left out, and where the figures come from."""
+
+from collections.abc import Iterator, Sequence
+
+from snap_jax.cost.axis_cost import AxisCost
+from snap_jax.cost.compute import Compute
+from snap_jax.cost.links import Link
+from snap_jax.cost.system import System
+from snap_jax.cost.units import Number
+
+Parts = Sequence[AxisCost]
+
+
+def missing_energy(parts: Parts, compute: Compute | None) -> tuple[str, ...]:
+    """Return one line for each link in use, and each kind of operation, whose energy has no source."""
+    links = tuple(link.missing("pj_per_bit") for link in _used_links(parts) if link.pj_per_bit is None)
+    return links + (compute.unit.missing_energy(compute.operations) if compute else ())
+
+
+def missing_latency(parts: Parts, compute: Compute | None) -> tuple[str, ...]:
+    """Return one line for each link in use, and the compute unit, whose speed has no source."""
+    slow = tuple(link.missing("latency_ns") for link in _used_links(parts) if link.latency_ns is None)
+    narrow = tuple(link.missing("gbyte_per_s") for link in _used_links(parts) if link.gbyte_per_s is None)
+    return slow + narrow + (compute.unit.missing_latency if compute else ())
+
+
+def _used_links(parts: Parts) -> tuple[Link, ...]:
+    return tuple(dict.fromkeys(part.link for part in parts if part.plan))
+
+
+def notes(parts: Parts, system: System, compute: Compute | None, least_share: Number) -> Iterator[str]:
+    """Yield the notes of a report, one sentence each; the arguments are those of `Report`."""
+    yield from missing_energy(parts, compute)
+    yield from missing_latency(parts, compute)
+    if outside := {part.transfer for part in parts if not part.in_bandwidth_regime}:
+        yield (
+            f"{len(outside)} of {len({part.index for part in parts})} transfers outside the bandwidth regime "
+            "(latency above 10 % of the bytes' time, or unknown): alpha-beta may be several times off there"
+        )
+    if any(part.transfer.op == "ppermute" and part.plan and not part.transfer.perm for part in parts):
+        yield "ppermute: this traffic counts its pairs without naming them; taken as a shift by one chip"
+    if least_share < 1:
+        yield (
+            "switches are priced at their costliest branches; "
+            f"the cheapest send {least_share:.0%} of those bytes: price(cheapest(traffic), ...)"
+        )
+    if system.coding is None:
+        yield "time to encode and decode is left out: the system gives no coding="
+    if compute is not None and compute.unit.pj_per_byte is None:
+        yield f"energy of memory is left out: {compute.unit.name!r} gives no pj_per_byte"
+    links = dict.fromkeys(part.link for part in parts)
+    yield from _process_nodes(system, compute, [link.name for link in links if link.process_node is None])
+    yield from (f"{link.name}: {link.boundary}. Source: {link.source}." for link in links)
+
+
+def _process_nodes(system: System, compute: Compute | None, unnamed: list[str]) -> Iterator[str]:
+    known = sorted(system.process_nodes)
+    if len(known) > 1:
+        yield f"mixes process nodes {known}, as asked for: ratios between them say nothing about one chip"
+    if compute is not None and unnamed:
+        yield (
+            f"compute is {compute.unit.process_node}; {', '.join(unnamed)} name no process node: "
+            "the share of the links holds only where both are of one age"
+        )
