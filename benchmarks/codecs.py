@@ -55,7 +55,7 @@ def _encode() -> Table:
 
 def _laddered(x: jax.Array) -> jax.Array:
     codec = snap.Codec(snap.Ternary(4.0), snap.Ladder())
-    return codec.encode(x, codec.rung(codec.spikes(x)))
+    return codec.encode(x, codec.draft(codec.spikes(x))[0])
 
 
 def _events() -> Table:

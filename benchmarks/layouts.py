@@ -18,7 +18,7 @@ from rich.table import Table
 
 import snap_jax as snap
 from benchmarks.timing import machine
-from snap_jax.codecs.link_spec import parse_link
+from snap_jax.codecs.link_spec import as_codec
 from snap_jax.data import text_loader
 from snap_jax.models import transformer
 from snap_jax.parallel.mesh import emulate_devices
@@ -52,7 +52,7 @@ def main() -> None:
 def learn(layout: Layout, link: str, grad_link: str, data_codec: snap.Codec | None) -> tuple[int, int, float]:
     """Bytes forward and back of one step, and the loss at the end."""
     model = transformer.Transformer(SIZE, rngs=nnx.Rngs(0))
-    codecs = parse_link(link), parse_link(grad_link)
+    codecs = as_codec(link), as_codec(grad_link)
     task, params = assemble.build(model, layout, *codecs, data_codec=data_codec)
     optimizer = task.with_average(optax.adam(3e-3))
     state = optimizer.init(params)

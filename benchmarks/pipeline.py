@@ -15,7 +15,7 @@ from rich.table import Table
 
 from benchmarks.timing import machine, take_turns
 from snap_jax import training
-from snap_jax.codecs.link_spec import parse_link
+from snap_jax.codecs.link_spec import as_codec
 from snap_jax.parallel.mesh import auto_mesh, emulate_devices
 from snap_jax.training.config import LanguageConfig
 
@@ -61,7 +61,7 @@ def _codecs() -> Table:
     x = jax.random.normal(jax.random.key(0), (4, *shape))
     runs = {"copy (floor)": _on_dies(lambda x: x + 1, x)}
     for link in LINKS[1:]:
-        codec = parse_link(link)
+        codec = as_codec(link)
         assert codec is not None
         runs[link] = _on_dies(lambda x, c=codec: c.decode(c.encode(x), shape=x.shape, dtype=x.dtype), x)
     whole = _step(4, "fp32")

@@ -15,7 +15,7 @@ from rich.table import Table
 from benchmarks.timing import machine, take_turns
 from snap_jax import training
 from snap_jax.boundary import telemetry
-from snap_jax.codecs.link_spec import parse_link
+from snap_jax.codecs.link_spec import as_codec
 from snap_jax.encodings import Count
 from snap_jax.parallel.mesh import emulate_devices
 from snap_jax.training.config import LanguageConfig
@@ -55,7 +55,7 @@ def _histograms() -> Table:
     table = Table("spikes to bytes and histogram", "levels", "scatter / encode", "a comparison a symbol / encode")
     for size in SIZES:
         for limit in LIMITS:
-            codec = parse_link(f"count:{limit}")
+            codec = as_codec(f"count:{limit}")
             assert codec is not None
             x = jax.random.normal(jax.random.key(0), (size,)) * limit
             runs = {

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from benchmarks.timing import Times, machine, take_turns
 from snap_jax.boundary.boundary import Boundary
-from snap_jax.codecs.link_spec import parse_link
+from snap_jax.codecs.link_spec import as_codec
 from snap_jax.data import image_loader
 from snap_jax.models import pipeline_stages, resnet
 from snap_jax.parallel.mesh import auto_mesh, emulate_devices
@@ -145,7 +145,7 @@ def one_chip(data: image_loader.Images) -> Callable[[], object]:
 
 def over(data: image_loader.Images, dies: int, link: str) -> Callable[[], object]:
     """Ours, a pipeline."""
-    codec, grad = parse_link(link), None if link == "fp32" else parse_link("bf16")
+    codec, grad = as_codec(link), None if link == "fp32" else as_codec("bf16")
     boundaries = [Boundary(codec, MODEL.width, grad_codec=grad) for _ in range(dies)]
     graph, params = pipeline_stages.split(resnet.ResNet(MODEL, rngs=nnx.Rngs(0)), boundaries)
 

@@ -20,7 +20,7 @@ from snap_jax.boundary import rate_control
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.boundary.calibrate import calibrate, fit_wire
 from snap_jax.boundary.transforms import LearnedTransform
-from snap_jax.codecs.link_spec import parse_link
+from snap_jax.codecs.link_spec import as_codec
 from snap_jax.wires import Wire
 
 _MEASURED_EVERY = 20  # steps
@@ -60,7 +60,7 @@ def _boundaries(point: Point, task: tasks.Task, net: Any) -> list[Boundary]:
         if point.rank
         else None
     )
-    rngs, grad = nnx.Rngs(point.seed + 1000), parse_link(point.grad)
+    rngs, grad = nnx.Rngs(point.seed + 1000), as_codec(point.grad)
     batches = [task.batch(point.seed, 10**6 + i) for i in range(4)]
     inputs = jnp.concatenate([inputs for inputs, _, _ in batches])
     context = jnp.concatenate([tokens for _, _, tokens in batches]) if task.token_wire else None

@@ -111,7 +111,7 @@ def rungs(model: tasks.Cut, microbatches: Array, *, tokens: bool) -> tuple[int, 
         _, sent, _ = model(inputs, inputs if tokens else None)
         pairs = [(b.codec, z) for b, z in zip(model.boundaries, sent, strict=True)]
         # A chip that has nothing to do sends zeros.
-        return jnp.stack([jnp.maximum(c.rung(c.spikes(z)), c.rung(c.spikes(0 * z))) for c, z in pairs])
+        return jnp.stack([jnp.maximum(c.draft(c.spikes(z))[0], c.draft(c.spikes(0 * z))[0]) for c, z in pairs])
 
     table = np.stack([np.asarray(needed(model, inputs)) for inputs in microbatches])
     return diagonals(table)

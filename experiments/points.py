@@ -5,7 +5,7 @@ import dataclasses
 from experiments import tasks
 from snap_jax import Codec, Count, Int, Packed, Rans, UsageError
 from snap_jax.boundary import rate_control
-from snap_jax.codecs.link_spec import parse_link, unit_normal_threshold
+from snap_jax.codecs.link_spec import as_codec, unit_normal_threshold
 
 _WIRE = Rans(ratio=1.02, least=1 / 64)
 
@@ -68,7 +68,7 @@ def codec_of(point: Point) -> Codec | None:
     if point.method == "integer":
         bits = int(point.bits)
         return Codec(Int(bits, threshold=unit_normal_threshold(max(1, 2 ** (bits - 1) - 1))), Packed())
-    return parse_link(point.method)
+    return as_codec(point.method)
 
 
 def reads_tokens(point: Point) -> bool:

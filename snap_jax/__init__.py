@@ -35,7 +35,7 @@ _SOURCES = {
     "all_gather": "collectives:all_gather",
     "all_to_all": "collectives:all_to_all",
     "assert_no_float_collectives": "traffic.check:assert_no_float_collectives",
-    "codec": "codecs:parse_link",
+    "codec": "codecs.link_spec:codec",
     "collective_traffic": "traffic.jaxpr:collective_traffic",
     "compiled_traffic": "traffic.hlo:compiled_traffic",
     "compressed_mean": "parallel.data_parallel:compressed_mean",
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from snap_jax.boundary import LearnedTransform as LearnedTransform
     from snap_jax.boundary import RateController as RateController
     from snap_jax.codecs import Codec as Codec
-    from snap_jax.codecs import parse_link as codec  # noqa: F401
+    from snap_jax.codecs.link_spec import codec as codec
     from snap_jax.collectives import all_gather as all_gather
     from snap_jax.collectives import all_to_all as all_to_all
     from snap_jax.collectives import pmean as pmean

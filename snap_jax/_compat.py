@@ -4,6 +4,7 @@ import dataclasses
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax import lax, tree_util
 
 T = TypeVar("T", bound=type)
@@ -45,6 +46,17 @@ def varying_axes(x: jax.Array | jax.ShapeDtypeStruct | float) -> frozenset[str]:
 
 
 def as_varying(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-    """`x` typed as varying over `axes`, whatever it was before; moves nothing."""
-    missing = tuple(a for a in axes if a not in varying_axes(x))
+    """Return `x` typed as varying over those of `axes` that are axes of a `shard_map`; moves nothing."""
+    manual = jax.sharding.get_abstract_mesh().manual_axes
+    missing = tuple(a for a in axes if a in manual and a not in varying_axes(x))
     return lax.pcast(x, missing, to="varying") if missing else x
+
+
+def tracks_varying(axes: tuple[str, ...]) -> bool:
+    """Return whether JAX types tell here what varies over `axes`: not with `check_vma=False`, nor in `vmap`."""
+    return varying_axes(as_varying(jnp.zeros(()), axes)).issuperset(axes)
+
+
+def is_mesh_axis(axes: tuple[str, ...]) -> bool:
+    """Return whether `axes` are axes of a `shard_map` here, rather than of `vmap(axis_name=)`."""
+    return set(axes) <= set(jax.sharding.get_abstract_mesh().manual_axes)

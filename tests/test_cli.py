@@ -9,7 +9,7 @@ import pytest
 
 import snap_jax as snap
 from snap_jax import cli
-from snap_jax.codecs.link_spec import NAMES, parse_link
+from snap_jax.codecs.link_spec import NAMES, as_codec
 from snap_jax.errors import UsageError
 from snap_jax.parallel.mesh import auto_mesh, emulate_devices
 
@@ -106,23 +106,23 @@ def test_help_names_every_command():
 def test_every_link_of_the_help_parses():
     for name in NAMES.split(", ")[1:]:
         for wire in ("", "+packed", "+radix"):
-            codec = parse_link(name + wire)
+            codec = as_codec(name + wire)
             assert codec is not None
             assert codec.payload_bytes((16,)) > 0
-    assert parse_link("fp32") is None
+    assert as_codec("fp32") is None
 
 
 def test_links_that_carry_numbers():
     """A tenth of the elements: 1 + 3 + 4 bits and 1/8 a bucket with addresses, 1 + 0.4 bits as a bitmap."""
-    encoding = lambda spec: parse_link(spec).encoding
+    encoding = lambda spec: as_codec(spec).encoding
     assert encoding("int3:absmax") == snap.Int(3)
     assert encoding("int4:channel") == snap.Int(4, block="channel")
     assert encoding("int2:block32") == snap.Int(2, block=32)
     assert encoding("latency:8").ticks == encoding("phase:8").ticks == 8
-    assert parse_link("topk:0.1") == snap.Codec(snap.TopK(0.1, 4), snap.Events(0.1))
-    assert parse_link("topk:0.5") == snap.Codec(snap.TopK(0.5, 4), snap.Bitmap(0.5))
-    assert parse_link("topk:0.1+bitmap").wire == snap.Bitmap(0.1)
-    assert parse_link("topk:0.1+ladder").wire == snap.Ladder()
+    assert as_codec("topk:0.1") == snap.Codec(snap.TopK(0.1, 4), snap.Events(0.1))
+    assert as_codec("topk:0.5") == snap.Codec(snap.TopK(0.5, 4), snap.Bitmap(0.5))
+    assert as_codec("topk:0.1+bitmap").wire == snap.Bitmap(0.1)
+    assert as_codec("topk:0.1+ladder").wire == snap.Ladder()
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_links_that_carry_numbers():
 )
 def test_links_that_mean_nothing(spec, message):
     with pytest.raises(UsageError, match=message):
-        parse_link(spec)
+        as_codec(spec)
 
 
 def test_emulation_after_the_start_needs_enough_devices():

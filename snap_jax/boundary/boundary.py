@@ -17,7 +17,7 @@ from snap_jax.boundary.learned_codec import Constant, Threshold, assemble, take_
 from snap_jax.boundary.telemetry import Telemetry, observe
 from snap_jax.boundary.transforms import Chain, PrunedChannels, TransformMaker, chain
 from snap_jax.codecs.codec import Codec
-from snap_jax.codecs.link_spec import parse_link
+from snap_jax.codecs.link_spec import as_codec
 from snap_jax.collectives.scale_exchange import handshake
 from snap_jax.errors import UsageError
 from snap_jax.wires import Wire
@@ -166,7 +166,7 @@ class Boundary(nnx.Module):
         """Send what `prepare` returned by a coded `ppermute`; what arrives is for the `restore` of another device."""
         with jax.named_scope("boundary"):
             return collectives.ppermute(
-                prepared, axis_name, perm, codec=self.codec, grad_codec=self.grad_codec, sender=sender_codec
+                prepared, axis_name, perm, codec=self.codec, grad_codec=self.grad_codec, sender_codec=sender_codec
             )
 
     def ppermute(
@@ -227,4 +227,4 @@ class Boundary(nnx.Module):
 
 
 def _parsed(codec: Codec | str | None) -> Codec | None:
-    return parse_link(codec) if isinstance(codec, str) else codec
+    return as_codec(codec) if isinstance(codec, str) else codec

@@ -41,7 +41,7 @@ def bits_per_element(encoding: Encoding, x: Float[Array, "... channels"]) -> Flo
     >>> bits_per_element(Ternary(1.0), jnp.array([[0.1], [2.0], [0.3], [-1.5]])).round(2).item()
     1.5
     """
-    spikes, _ = encoding.fire(x)
+    spikes, _ = encoding.encode(x)
     symbols = encoding.symbols
     lengths = code_lengths(spikes, symbols)
     index = lax.stop_gradient(spikes).astype(jnp.int32) - symbols.start
@@ -62,7 +62,7 @@ def firing_rate(encoding: Encoding, x: Float[Array, "... channels"]) -> Float[Ar
     >>> firing_rate(Count(3, 1.0), jnp.array([[0.1], [2.0], [0.7], [-1.5]])).item()
     0.75
     """
-    return jnp.mean(jnp.minimum(jnp.abs(encoding.fire(x)[0]), 1))
+    return jnp.mean(jnp.minimum(jnp.abs(encoding.encode(x)[0]), 1))
 
 
 def spike_count(encoding: Encoding, x: Float[Array, "... channels"]) -> Float[Array, ""]:
@@ -72,7 +72,7 @@ def spike_count(encoding: Encoding, x: Float[Array, "... channels"]) -> Float[Ar
     >>> spike_count(Count(3, 1.0), jnp.array([[0.1], [2.0], [0.7], [-1.5]])).item()
     1.25
     """
-    return jnp.mean(jnp.abs(encoding.fire(x)[0]))
+    return jnp.mean(jnp.abs(encoding.encode(x)[0]))
 
 
 def saturation(encoding: Encoding, x: Float[Array, "... channels"]) -> Float[Array, ""]:
@@ -85,6 +85,6 @@ def saturation(encoding: Encoding, x: Float[Array, "... channels"]) -> Float[Arr
     symbols = encoding.symbols
     if not symbols:
         return jnp.zeros(())
-    spikes = lax.stop_gradient(encoding.fire(x)[0])
+    spikes = lax.stop_gradient(encoding.encode(x)[0])
     ends = (spikes == symbols[0]) | (spikes == symbols[-1])
     return jnp.mean(ends.astype(jnp.float32)) * len(symbols) / 2

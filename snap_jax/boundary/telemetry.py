@@ -17,7 +17,6 @@ from snap_jax._compat import as_varying, pytree, varying_axes
 from snap_jax.codecs.codec import Codec
 from snap_jax.collectives.scale_exchange import AxisName
 from snap_jax.collectives.size_agreement import agreed_rung
-from snap_jax.encodings import Cast as FloatEncoding
 
 _COPIES = 64  # of a histogram, so that threads of a GPU that add to one symbol do not wait for each other
 
@@ -110,9 +109,11 @@ def observe(codec: Codec | None, x: Float[Array, "..."], axis_name: AxisName | N
     x = lax.stop_gradient(x)
     counts, symbols, nbytes = jnp.zeros(0, jnp.int32), range(0), x.nbytes
     if codec is not None:
-        rung = None if axis_name is None else agreed_rung(codec, codec.spikes(x), axis_name)
+        rung = codec.draft(codec.spikes(x))[0]
+        if axis_name is not None:
+            rung = agreed_rung(rung, codec.sizes(x.size), axis_name)
         nbytes = codec.sent_bytes(x, rung)
-        if not isinstance(codec.encoding, FloatEncoding):
+        if not codec.encoding.bit_patterns:
             symbols = codec.encoding.symbols
             counts = _histogram(codec.spikes(x), symbols)
     seen = Telemetry(counts, jnp.asarray(x.size, jnp.int32), jnp.asarray(nbytes, jnp.int32), symbols)

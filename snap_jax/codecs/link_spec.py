@@ -25,7 +25,7 @@ _WIRES: dict[str, Wire] = {
 _TICKS = {"count": 127, "rate": 127, "latency": 127, "phase": 8}  # most of each
 
 
-def parse_link(spec: str) -> Codec | None:
+def codec(spec: str) -> Codec | None:
     """The codec that a spec names; None for `fp32`.
 
     Thresholds start at the value that suits a unit normal input, `2 E|x| / sqrt(limit)` (LSQ, Esser et al. 2020), and
@@ -33,11 +33,11 @@ def parse_link(spec: str) -> Codec | None:
     `int4:block32` take it from the data. `topk:0.1` keeps a tenth, 4 bits each, on the smaller of `Events(0.1)` and
     `Bitmap(0.1)`, which hold just that many.
 
-    >>> parse_link("fp32") is None
+    >>> codec("fp32") is None
     True
-    >>> parse_link("ternary+bitplanes").wire
+    >>> codec("ternary+bitplanes").wire
     Bitplanes()
-    >>> parse_link("topk:0.1").wire
+    >>> codec("topk:0.1").wire
     Events(capacity=0.1)
 
     Raises:
@@ -110,3 +110,8 @@ def unit_normal_threshold(limit: int) -> float:
     (1.596, 0.798)
     """
     return 2 * math.sqrt(2 / math.pi) / math.sqrt(limit)
+
+
+def as_codec(spec: Codec | str | None) -> Codec | None:
+    """Return a codec as it is, and what words name as `codec` does."""
+    return codec(spec) if isinstance(spec, str) else spec

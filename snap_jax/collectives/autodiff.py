@@ -1,102 +1,175 @@
-"""What all coded collectives share: how they are differentiated, for each array of a pytree.
+"""What all coded collectives share: one message per codec, and how it is differentiated.
 
-Law: the value is what `wire` gives, the gradient that of `plain(codecs[0].quantize(x))`.
+Invariant: the value is what the message delivers, the gradient that of `plain(codec.quantize(x))`.
 
-A `custom_jvp` sends the packed spikes, and its tangent is the plain collective of the quantised tangent, which JAX
-transposes by itself. With `grad_codec` a `custom_vjp` sends the cotangent through the transposed coded collective.
+The message is sent without any gradient. A `custom_jvp` attaches to its result the plain collective of the quantized
+tangent, which JAX transposes by itself. With `grad_codec` a `custom_vjp` sends the cotangent through the transposed
+coded collective instead.
+
+To add a collective that moves whole arrays, say how `lax` moves an array and how bytes move:
+
+    def pshuffle(x, axis_name, perm, *, codec=None):
+        plain = functools.partial(lax.pshuffle, axis_name=axis_name, perm=perm)
+
+        def line(codecs, xs):
+            return deliver(codecs, xs, axis_name, plain, senders=False)
+
+        return coded("pshuffle", x, axis_name, codec, plain=plain, line=line)
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from snap_jax._compat import as_varying
-from snap_jax.codecs.codec import Codec, require_float
+from snap_jax.codecs.codec import Codec, check_input
+from snap_jax.codecs.link_spec import as_codec
+from snap_jax.collectives.message import Sent
 from snap_jax.collectives.reverse_only import reverse_only
-from snap_jax.collectives.scale_exchange import AxisName, axes_of, vary
+from snap_jax.collectives.scale_exchange import AxisName, Codecs, axes_of, stopped, vary
+from snap_jax.errors import UsageError
 
-T = TypeVar("T")
-Groups = Sequence[Sequence[int]] | None
-Codecs = tuple[Any, ...]  # one or two Codec | None
-Plain = Callable[[jax.Array], jax.Array]
-Wire = Callable[[Codecs, jax.Array], jax.Array]
-Back = Callable[[jax.Array, Codec], jax.Array]
+MOST = 2**28  # elements of one message
+
+MaybeCodecs = tuple[Codec | None, ...]  # as `Codecs`
+Arrays = tuple[jax.Array, ...]
+Plain = Callable[[Any], Any]
+Line = Callable[[Codecs, Arrays], tuple[Arrays, Sent]]
+Back = Callable[[Arrays, Codec], Arrays]
 
 
 def coded(
     name: str,
-    tree: T,
+    tree: Any,
     axis_name: AxisName,
-    codecs: Codecs,
+    codec: Any,
     *,
     plain: Plain,
-    wire: Wire,
+    line: Line,
     back: Back | None = None,
-    grad_codec: Codec | None = None,
-) -> T:
-    """`wire(codecs, x)` for each array `x` of `tree`, with the gradient of `plain` after quantising.
+    grad_codec: Codec | str | None = None,
+    return_sent: bool = False,
+) -> Any:
+    """Return `plain` of the quantized arrays of `tree`, sent by `line`: one message for arrays that share a codec.
 
     Args:
       name: of the collective, for errors and for paths in traces.
       tree: pytree of float arrays.
       axis_name: mesh axis, or a tuple of them.
-      codecs: of `x` first; `None` there means that only the cotangent is coded.
-      plain: the collective of `lax`.
-      wire: the same, sent as spikes.
-      back: the collective that takes the cotangent home, given a codec; `None` where it does not travel.
-      grad_codec: for `back`; `None` sends the cotangent as it is.
+      codec: how to send the arrays: a `Codec`, words for one such as "count:3+rans", `None` for as they are, or a
+        pytree of these with one per array.
+      plain: the collective of `lax`, of a pytree.
+      line: sends a tuple of arrays with their codecs, one for all or one per array; returns what arrived, in the
+        dtypes of the arrays or in f32, and what was sent.
+      back: the collective that sends cotangents back, given a codec; `None` if they do not travel.
+      grad_codec: for `back`; `None` sends cotangents as they are.
+      return_sent: whether to return `(result, Sent)`, for a single array; `Sent` is `None` where nothing was coded.
 
     Raises:
-      UsageError: if an array is not of a float dtype, or forward-mode differentiation meets a `grad_codec`.
+      UsageError: if an array is not of a float dtype, `return_sent` is asked for several arrays, or forward-mode
+        differentiation meets a `grad_codec`.
     """
+    arrays, structure = jax.tree.flatten(tree)
+    one = codec is None or isinstance(codec, Codec | str)
+    codecs = [as_codec(c) for c in ([codec] * len(arrays) if one else structure.flatten_up_to(codec))]
+    grad_codec = as_codec(grad_codec) if back is not None else None
+    if return_sent and len(arrays) != 1:
+        raise UsageError(f"{name}: return_sent=True needs a single array, got {len(arrays)}: call it for each array")
+    if grad_codec is None and not any(codecs):
+        return (plain(tree), None) if return_sent else plain(tree)
 
-    def one(x: jax.Array) -> jax.Array:
-        require_float(name, x)
-        x = as_varying(x, axes_of(axis_name))
-        if grad_codec is None or back is None:
-            return _with_plain_tangent(plain, wire)(codecs, x)
-        send = _with_coded_cotangent(plain, wire, back)
-        return send(vary(codecs[0], axis_name), codecs, grad_codec, reverse_only(x, name))
-
+    results, sent = list(arrays), None
     with jax.named_scope(f"snap.{name}"):
-        return jax.tree.map(one, tree)
+        for places in messages(codecs, arrays):
+            group = tuple(codecs[i] for i in places[: 1 if one else None])
+            xs = tuple(arrays[i] for i in places)
+            if group[0] is not None or grad_codec is not None:
+                xs = tuple(_checked(name, codecs[i], arrays[i], axis_name) for i in places)
+            ys, sent = _send(name, group, xs, axis_name, plain, line, back, grad_codec)
+            for place, y in zip(places, ys, strict=True):
+                results[place] = y
+    result = jax.tree.unflatten(structure, results)
+    return (result, sent and Sent(sent.spikes[0], sent.rung)) if return_sent else result
 
 
-def _with_plain_tangent(plain: Plain, wire: Wire) -> Callable:
-    @jax.custom_jvp
-    def send(codecs: Codecs, x: jax.Array) -> jax.Array:
-        return wire(codecs, x)
+def messages(codecs: list[Codec | None], arrays: list[Any]) -> list[list[int]]:
+    """Return which arrays travel together: those whose codecs differ in learnable arrays only, up to `MOST` elements.
 
-    @send.defjvp
-    def _(primals, tangents):
-        (codecs, x), (dcodecs, dx) = primals, tangents
-        _, dq = jax.jvp(_quantize, (codecs[0], x), (dcodecs[0], dx))
-        return send(codecs, x), plain(dq)
-
-    return send
-
-
-def _with_coded_cotangent(plain: Plain, wire: Wire, back: Back) -> Callable:
-    """`local` is the codec typed varying: JAX sums its cotangent over the axis where it was made so."""
-
-    @jax.custom_vjp
-    def send(local: Codec | None, codecs: Codecs, grad_codec: Codec, x: jax.Array) -> jax.Array:
-        return plain(x) if local is None else wire(codecs, x)
-
-    def forward(local, codecs, grad_codec, x):
-        return send(local, codecs, grad_codec, x), (local, codecs, grad_codec, x)
-
-    def backward(saved, cotangent):
-        local, codecs, grad_codec, x = saved
-        _, pull = jax.vjp(_quantize, local, x)
-        dlocal, dx = pull(back(cotangent, grad_codec))
-        return dlocal, *jax.tree.map(jnp.zeros_like, (codecs, grad_codec)), dx
-
-    send.defvjp(forward, backward)
-    return send
+    A codec whose wire has no room for a tensor that fires everywhere gives every array a payload of its own.
+    """
+    groups: dict[Any, list[list[int]]] = {}
+    for place, codec in enumerate(codecs):
+        alone = codec is not None and not codec.wire.holds(1.0)
+        group = groups.setdefault((jax.tree.structure(codec), place if alone else None), [[]])
+        if sum(np.size(arrays[i]) for i in (*group[-1], place)) > MOST:
+            group.append([])
+        group[-1].append(place)
+    return [places for group in groups.values() for places in group if places]
 
 
-def _quantize(codec: Codec | None, x: jax.Array) -> jax.Array:
-    return x if codec is None else codec.quantize(x)
+def _checked(name: str, codec: Codec | None, x: Any, axis_name: AxisName) -> jax.Array:
+    x = jnp.asarray(x)
+    check_input(name, codec, x)
+    return as_varying(x, axes_of(axis_name))
+
+
+def _send(
+    name: str,
+    codecs: MaybeCodecs,
+    xs: Arrays,
+    axis_name: AxisName,
+    plain: Plain,
+    line: Line,
+    back: Back | None,
+    grad_codec: Codec | None,
+) -> tuple[Arrays, Sent | None]:
+    if codecs[0] is None and grad_codec is None:
+        return plain(xs), None
+    values = lax.stop_gradient(xs)
+    ys, sent = (plain(values), None) if codecs[0] is None else line(stopped(tuple(filter(None, codecs))), values)
+    ys = tuple(y.astype(x.dtype) for x, y in zip(xs, ys, strict=True))
+    if grad_codec is None or back is None:
+        return _with_plain_tangent(plain, ys, codecs, xs), sent
+    xs = tuple(reverse_only(x, name) for x in xs)
+    return _with_coded_cotangent(back, ys, vary(codecs, axis_name), grad_codec, xs), sent
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _with_plain_tangent(plain: Plain, ys: Arrays, codecs: MaybeCodecs, xs: Arrays) -> Arrays:
+    return ys
+
+
+@_with_plain_tangent.defjvp
+def _with_plain_tangent_jvp(plain, primals, tangents):
+    (ys, codecs, xs), (_, dcodecs, dxs) = primals, tangents
+    _, dqs = jax.jvp(_quantize, (codecs, xs), (dcodecs, dxs))
+    return _with_plain_tangent(plain, ys, codecs, xs), plain(dqs)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _with_coded_cotangent(back: Back, ys: Arrays, codecs: MaybeCodecs, grad_codec: Codec, xs: Arrays) -> Arrays:
+    """`codecs` are typed varying: JAX sums their cotangents over the axis where they were made so."""
+    return ys
+
+
+def _keep(back, ys, codecs, grad_codec, xs):
+    return ys, (codecs, grad_codec, xs)
+
+
+def _send_back(back, saved, cotangents):
+    codecs, grad_codec, xs = saved
+    _, pull = jax.vjp(_quantize, codecs, xs)
+    dcodecs, dxs = pull(back(cotangents, grad_codec))
+    return jax.tree.map(jnp.zeros_like, cotangents), dcodecs, jax.tree.map(jnp.zeros_like, grad_codec), dxs
+
+
+_with_coded_cotangent.defvjp(_keep, _send_back)
+
+
+def _quantize(codecs: MaybeCodecs, xs: Arrays) -> Arrays:
+    return tuple(x if c is None else c.quantize(x) for c, x in zip(codecs * (len(xs) // len(codecs)), xs, strict=True))

@@ -2,86 +2,92 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 from jax import lax
 
 from snap_jax.codecs.codec import Codec
-from snap_jax.collectives.autodiff import Codecs, Groups, T, coded
-from snap_jax.collectives.payload import arrivals, deal_out, group_size, post, put_together, receive
-from snap_jax.collectives.scale_exchange import AxisName
-from snap_jax.collectives.size_agreement import agreed_rung, ship
-from snap_jax.encodings import saturate
+from snap_jax.collectives.autodiff import Arrays, coded
+from snap_jax.collectives.message import Sent, deliver
+from snap_jax.collectives.parts import Groups, along, join, to_each
+from snap_jax.collectives.scale_exchange import AxisName, Codecs, stopped
 
 
 def ppermute(
-    x: T,
+    x: Any,
     axis_name: AxisName,
     perm: Sequence[tuple[int, int]],
     *,
-    codec: Codec | None = None,
-    grad_codec: Codec | None = None,
-    sender: Codec | None = None,
-) -> T:
-    """`lax.ppermute(codec.quantize(x), axis_name, perm)`, sent as spikes; who is sent nothing gets zeros.
+    codec: Any = None,
+    grad_codec: Codec | str | None = None,
+    sender_codec: Codec | None = None,
+    return_sent: bool = False,
+) -> Any:
+    """Return `lax.ppermute(codec.quantize(x), axis_name, perm)`, sent as spikes; zeros where nothing is sent to.
 
     Args:
       x: pytree of float arrays, on each device its own.
       axis_name: mesh axis, or a tuple of them.
       perm: (source, target) pairs.
-      codec: how to send `x`; `None` sends it as it is.
+      codec: as in `all_gather`.
       grad_codec: how to send the cotangent back along the pairs; `None` sends it as it is.
-      sender: the codec of who sends to this device, where `thresholds.handshake` has brought it here before; then
-        thresholds that vary over the axis do not travel with every call.
+      sender_codec: the codec of the device that sends to this one, as `handshake` has brought it here; then thresholds
+        that vary over the axis do not travel with every call.
+      return_sent: whether to return `(result, Sent)`, for a single array.
 
     Raises:
       UsageError: if an array is not of a float dtype, or forward-mode differentiation meets a `grad_codec`.
     """
     plain = functools.partial(lax.ppermute, axis_name=axis_name, perm=perm)
-    if codec is None and grad_codec is None:
-        return plain(x)
+    sender_codecs = None if sender_codec is None else stopped((sender_codec,))
 
-    def wire(codecs: Codecs, x: jax.Array) -> jax.Array:
-        codec, sender = codecs
-        rung = agreed_rung(codec, codec.spikes(x), axis_name)
-        if sender is None:
-            return receive(codec, ship(codec, x.size, post(codec, x, rung, axis_name), rung, plain), x, rung, axis_name)
-        payload = ship(codec, x.size, codec.encode(x, rung), rung, plain)
-        return sender.decode(payload, shape=x.shape, dtype=x.dtype, rung=rung)
+    def line(codecs: Codecs, xs: Arrays) -> tuple[Arrays, Sent]:
+        return deliver(codecs, xs, axis_name, plain, senders=False, sender_codecs=sender_codecs)
 
-    def back(cotangent: jax.Array, codec: Codec) -> jax.Array:
-        return ppermute(cotangent, axis_name, [(target, source) for source, target in perm], codec=codec)
+    def back(cotangents: Arrays, codec: Codec) -> Arrays:
+        return ppermute(cotangents, axis_name, [(target, source) for source, target in perm], codec=codec)
 
-    return coded("ppermute", x, axis_name, (codec, sender), plain=plain, wire=wire, back=back, grad_codec=grad_codec)
+    return coded(
+        "ppermute",
+        x,
+        axis_name,
+        codec,
+        plain=plain,
+        line=line,
+        back=back,
+        grad_codec=grad_codec,
+        return_sent=return_sent,
+    )
 
 
 def all_to_all(
-    x: T,
+    x: Any,
     axis_name: AxisName,
     split_axis: int,
     concat_axis: int,
     *,
     axis_index_groups: Groups = None,
     tiled: bool = False,
-    codec: Codec | None = None,
-    grad_codec: Codec | None = None,
-) -> T:
-    """`lax.all_to_all(codec.quantize(x), axis_name, split_axis, concat_axis)`, sent as spikes, a payload a part.
+    codec: Any = None,
+    grad_codec: Codec | str | None = None,
+    return_sent: bool = False,
+) -> Any:
+    """Return `lax.all_to_all(codec.quantize(x), axis_name, split_axis, concat_axis)`, sent as spikes.
 
     Args:
       x: pytree of float arrays, on each device its own.
       axis_name: mesh axis, or a tuple of them.
-      split_axis: the dimension whose parts are dealt to the devices, as in `lax.all_to_all`.
-      concat_axis: where what arrives is put together, as in `lax.all_to_all`.
+      split_axis: the dimension whose parts are scattered, as in `lax.all_to_all`.
+      concat_axis: where what arrives is joined, as in `lax.all_to_all`.
       axis_index_groups: as in `lax.all_to_all`.
       tiled: as in `lax.all_to_all`.
-      codec: how to send `x`; `None` sends it as it is.
+      codec: as in `all_gather`; there is one payload per part.
       grad_codec: how to send the cotangent (the coded `all_to_all` back); `None` sends it as it is.
+      return_sent: whether to return `(result, Sent)`, for a single array.
 
     Raises:
-      UsageError: if an array is not of a float dtype, its dimension cannot be dealt out evenly, or forward-mode
-        differentiation meets a `grad_codec`.
+      UsageError: if an array is not of a float dtype, its dimension cannot be scattered evenly, the wire may be too
+        small for a part, or forward-mode differentiation meets a `grad_codec`.
     """
     plain = functools.partial(
         lax.all_to_all,
@@ -91,20 +97,31 @@ def all_to_all(
         axis_index_groups=axis_index_groups,
         tiled=tiled,
     )
-    if codec is None and grad_codec is None:
-        return plain(x)
-    group = group_size(axis_name, axis_index_groups)
 
-    def deal(y: jax.Array) -> jax.Array:
-        return deal_out("all_to_all", y, split_axis, group, tiled)
+    def line(codecs: Codecs, xs: Arrays) -> tuple[Arrays, Sent]:
+        parts = along("all_to_all", split_axis, axis_name, axis_index_groups, tiled)
+        rows, sent = deliver(codecs, xs, axis_name, to_each(axis_name, axis_index_groups), parts=parts)
+        return tuple(join(row, concat_axis, tiled) for row in rows), sent
 
-    def wire(codecs: Codecs, x: jax.Array) -> jax.Array:
-        parts = arrivals(codecs[0], x, deal, axis_name, axis_index_groups, split_axis)
-        return put_together(saturate(parts, jnp.dtype(x.dtype)), concat_axis, tiled)
-
-    def back(cotangent: jax.Array, codec: Codec) -> jax.Array:
+    def back(cotangents: Arrays, codec: Codec) -> Arrays:
         return all_to_all(
-            cotangent, axis_name, concat_axis, split_axis, axis_index_groups=axis_index_groups, tiled=tiled, codec=codec
+            cotangents,
+            axis_name,
+            concat_axis,
+            split_axis,
+            axis_index_groups=axis_index_groups,
+            tiled=tiled,
+            codec=codec,
         )
 
-    return coded("all_to_all", x, axis_name, (codec,), plain=plain, wire=wire, back=back, grad_codec=grad_codec)
+    return coded(
+        "all_to_all",
+        x,
+        axis_name,
+        codec,
+        plain=plain,
+        line=line,
+        back=back,
+        grad_codec=grad_codec,
+        return_sent=return_sent,
+    )

@@ -1,91 +1,106 @@
 """Who knows which threshold.
 
-Law: a receiver decodes with the threshold of the sender. One that is the same on all devices (typed invarying over the
-mesh axis) is known everywhere and costs nothing; one that varies over the axis travels behind the payload, 4 bytes a
-number; where spikes of several devices are added, thresholds that vary must agree, or the sum is NaN.
+Invariant: a receiver decodes with the learnable arrays of the sender. Those that are the same on all devices are known
+everywhere and cost nothing. Those that vary over the axis travel behind the payload, 4 bytes per number. Where spikes
+of several devices are added, they must agree, or the sum is NaN.
+
+What varies is read from the types of `shard_map`. Where these do not tell (`check_vma=False`, `vmap(axis_name=)`),
+every array that is not a constant of the program counts as varying.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, UInt8
+from jax.core import Tracer
+from jaxtyping import Array, Bool, UInt8
 
-from snap_jax._compat import as_varying, varying_axes
-from snap_jax.codecs.codec import Codec, as_bytes, from_bytes
-from snap_jax.wires import Shape
+from snap_jax._compat import as_varying, is_mesh_axis, tracks_varying, varying_axes
+from snap_jax.codecs.codec import Codec
+from snap_jax.codecs.payload import as_bytes, from_bytes
 
+T = TypeVar("T")
 AxisName = str | tuple[str, ...]
+Codecs = tuple[Codec, ...]  # one for all arrays of a message, or one per array
 
 
 def axes_of(axis_name: AxisName) -> tuple[str, ...]:
-    """Axis names as a tuple.
+    """Return axis names as a tuple.
 
-    >>> axes_of("die"), axes_of(("pod", "die"))
-    (('die',), ('pod', 'die'))
+    >>> axes_of("device"), axes_of(("host", "device"))
+    (('device',), ('host', 'device'))
     """
     return (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
 
 
-def _travels(leaf: Array | float, axis_name: AxisName) -> bool:
-    return not varying_axes(leaf).isdisjoint(axes_of(axis_name))
+def stopped(codecs: Codecs) -> Codecs:
+    """Return the codecs without gradients, in f32; constants of the program stay constants."""
+    return jax.tree.map(lambda leaf: lax.stop_gradient(_f32(leaf)) if isinstance(leaf, Tracer) else leaf, codecs)
 
 
-def luggage(codec: Codec, axis_name: AxisName) -> UInt8[Array, " bytes"]:
-    """The bytes of all thresholds that vary over the axis."""
-    leaves = [leaf for leaf in jax.tree.leaves(codec) if _travels(leaf, axis_name)]
+def _f32(leaf: Array | float) -> Array:
+    return jnp.asarray(leaf, jnp.float32)
+
+
+def _travels(leaf: Array | float, axes: tuple[str, ...]) -> bool:
+    return not varying_axes(leaf).isdisjoint(axes) if tracks_varying(axes) else isinstance(leaf, Tracer)
+
+
+def scales(codecs: Codecs, axis_name: AxisName) -> UInt8[Array, " bytes"]:
+    """Return the bytes of all arrays that the receivers do not know."""
+    leaves = [_f32(leaf) for leaf in jax.tree.leaves(codecs) if _travels(leaf, axes_of(axis_name))]
     return jnp.concatenate([jnp.zeros(0, jnp.uint8), *map(as_bytes, leaves)])
 
 
-def unpack_luggage(codec: Codec, sealed: UInt8[Array, " bytes"], axis_name: AxisName) -> tuple[Codec, Array]:
-    """The sender's codec and its payload, from a payload with luggage behind it."""
-    leaves, tree = jax.tree.flatten(codec)
-    end = sealed.size
-    for i, leaf in reversed(list(enumerate(leaves))):
-        if _travels(leaf, axis_name):
-            start = end - 4 * leaf.size
-            leaves[i], end = from_bytes(sealed[start:end], leaf.shape), start
-    return jax.tree.unflatten(tree, leaves), sealed[:end]
+def read_scales(codecs: Codecs, sent: UInt8[Array, " bytes"], axis_name: AxisName) -> Codecs:
+    """Return the codecs of the sender, from what `scales` returned there."""
+    leaves, tree = jax.tree.flatten(codecs)
+    start = 0
+    for i, leaf in enumerate(leaves):
+        if _travels(leaf, axes_of(axis_name)):
+            end = start + 4 * jnp.size(leaf)
+            leaves[i], start = from_bytes(sent[start:end], jnp.shape(leaf)), end
+    return jax.tree.unflatten(tree, leaves)
 
 
 def handshake(codec: Codec | None, axis_name: AxisName, perm: Sequence[tuple[int, int]]) -> Codec | None:
-    """The codec of the device that will send to this one along `perm`; its thresholds that vary travel, once.
+    """Return the codec of the device that will send to this one along `perm`; its arrays that vary travel once.
 
     No gradient goes through it: a threshold learns from the spikes it makes.
     """
     if codec is None:
         return None
-    bags = luggage(jax.lax.stop_gradient(codec), axis_name)
-    if not bags.size:
-        return codec
-    return unpack_luggage(codec, lax.ppermute(bags, axis_name, perm), axis_name)[0]
+    codecs = stopped((codec,))
+    sent = scales(codecs, axis_name)
+    return read_scales(codecs, lax.ppermute(sent, axis_name, perm), axis_name)[0] if sent.size else codec
 
 
-def agree(codec: Codec, axis_name: AxisName) -> tuple[Codec, Bool[Array, ""]]:
-    """The codec with thresholds typed invarying, and whether those that were not are the same on all devices."""
-    leaves, tree = jax.tree.flatten(codec)
+def agree(codecs: Codecs, axis_name: AxisName) -> tuple[Codecs, Bool[Array, ""]]:
+    """Return the codecs with arrays typed invarying, and whether those that were not are the same on all devices."""
+    leaves, tree = jax.tree.flatten(codecs)
     agreed = jnp.asarray(True)
     for i, leaf in enumerate(leaves):
-        if _travels(leaf, axis_name):
-            rows = lax.all_gather(as_bytes(leaf), axis_name, to="invarying")
-            leaves[i] = from_bytes(rows[0], leaf.shape)
-            agreed &= jnp.all(rows == rows[0])
+        if _travels(leaf, axes_of(axis_name)):
+            bits = lax.bitcast_convert_type(_f32(leaf), jnp.int32)
+            most, least = lax.pmax(bits, axis_name), lax.pmin(bits, axis_name)
+            leaves[i] = lax.bitcast_convert_type(most, jnp.float32)
+            agreed &= jnp.all(most == least)
     return jax.tree.unflatten(tree, leaves), agreed
 
 
-def restrict(codec: Codec, shape: Shape, deal: Callable[[Float[Array, "..."]], Array], part: Array | int) -> Codec:
-    """The codec for one part of a tensor of `shape`, where `deal` stacks the parts along a new first dimension."""
-    return jax.tree.map(lambda leaf: cut(leaf, shape, deal, part), codec)
+def gather_to_all(x: Array, axis_name: AxisName) -> Array:
+    """Return `lax.all_gather(x)`, typed as the same on all devices where JAX can say so."""
+    to = "invarying" if is_mesh_axis(axes_of(axis_name)) else "varying"
+    return lax.all_gather(x, axis_name, to=to)
 
 
-def cut(
-    leaf: Array | float, shape: Shape, deal: Callable[[Float[Array, "..."]], Array], part: Array | int
-) -> Array | float:
-    """One part, as `restrict` cuts it, of what broadcasts against a tensor of `shape`."""
-    return deal(jnp.broadcast_to(leaf, shape))[part] if jnp.ndim(leaf) else leaf
+def part_of(codec: Codec, cut: Callable[[Array], Array]) -> Codec:
+    """Return the codec for a part of a tensor; see `Encoding.part`."""
+    return Codec(codec.encoding.part(cut), codec.wire)
 
 
-def vary(tree: Codec | None, axis_name: AxisName) -> Codec | None:
-    """The codec with thresholds typed varying, so that JAX sums their gradients over the axis; moves nothing."""
+def vary(tree: T, axis_name: AxisName) -> T:
+    """Return codecs typed varying, so that JAX sums its gradients over the axis; moves nothing."""
     return jax.tree.map(lambda leaf: as_varying(jnp.asarray(leaf), axes_of(axis_name)), tree)

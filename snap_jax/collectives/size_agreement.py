@@ -1,39 +1,28 @@
-"""How devices agree on the rung of a ladder, and send only its bytes.
+"""How devices agree on one of a wire's sizes, and send only its bytes.
 
-Law: every device takes the same rung, the largest that any of them needs; what crosses is its bytes and what comes
-behind them, and one byte for the agreement. A wire with a single rung agrees on nothing.
+Invariant: every device takes the same rung, the largest that any of them needs. What crosses is its bytes, what follows
+them, and one byte for the agreement. A wire with one size agrees on nothing.
 """
 
 import functools
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
-from jaxtyping import Array, Integer, UInt8
+from jaxtyping import Array, UInt8
 
-from snap_jax.codecs.codec import Codec
 from snap_jax.collectives.scale_exchange import AxisName
 
 
-def agreed_rung(
-    codec: Codec, spikes: Integer[Array, "..."], axis_name: AxisName, *, parts: bool = False
-) -> UInt8[Array, ""] | None:
-    """The rung that all devices of the axis take for `spikes`, or for each of its `parts` along dimension 0.
-
-    Returns `None` for a wire with a single rung.
-    """
-    size = spikes.size // spikes.shape[0] if parts else spikes.size
-    if len(codec.body_bytes(size)) == 1:
-        return None
-    mine = jax.vmap(codec.rung)(spikes).max() if parts else codec.rung(spikes)
-    return lax.pmax(_over_batch(mine), axis_name)
+def agreed_rung(least: UInt8[Array, ""], sizes: tuple[int, ...], axis_name: AxisName) -> UInt8[Array, ""]:
+    """Return the rung that all devices of the axis take, where this one needs at least `least`."""
+    return least if len(sizes) == 1 else lax.pmax(_over_batch(least), axis_name)
 
 
 @custom_vmap
 def _over_batch(rung: UInt8[Array, ""]) -> UInt8[Array, ""]:
-    """The largest over whatever `vmap` maps: a switch must not depend on the mapped index, or it takes every branch."""
+    """The largest over what `vmap` maps: a switch on a mapped index would take every branch."""
     return rung
 
 
@@ -43,35 +32,33 @@ def _(axis_size, in_batched, rung):
 
 
 def ship(
-    codec: Codec,
-    size: int,
-    sealed: UInt8[Array, "*rows most"],
-    rung: UInt8[Array, ""] | None,
+    body: UInt8[Array, "*rows most"],
+    tail: UInt8[Array, "*rows tail"],
+    sizes: tuple[int, ...],
+    rung: UInt8[Array, ""],
     move: Callable[[Array], Array],
-) -> UInt8[Array, "*senders most"]:
-    """`move(sealed)`, where only the rung's bytes of the packed spikes and all that is behind them cross.
+) -> tuple[UInt8[Array, "*senders most"], UInt8[Array, "*senders tail"]]:
+    """Return `move(body)` and `move(tail)`, where one call moves the rung's bytes of the body, and the tail.
 
     Args:
-      codec: whose wire packed `size` spikes a row.
-      size: spikes a row.
-      sealed: payloads, each in the space of the largest rung.
-      rung: the one agreed on; `None` moves all bytes.
-      move: the collective.
+      body: packed spikes, each row in the space of the largest size.
+      tail: what follows them.
+      sizes: bytes of the body for each rung.
+      rung: the one agreed on.
+      move: the collective; a function of one array of bytes.
 
     Returns:
-      What arrived, again in the space of the largest rung; the bytes in between are zeros.
+      What arrived, the body again in the space of the largest size; bytes past the rung's are zeros.
     """
-    if rung is None:
-        return move(sealed)
-    sizes = codec.body_bytes(size)
-    body, behind = sealed[..., : sizes[-1]], sealed[..., sizes[-1] :]
-
-    beside = behind.shape[-1]
-    small_first = jnp.concatenate([behind, body], -1)
+    if len(sizes) == 1:
+        arrived = move(jnp.concatenate([body, tail], -1))
+        return arrived[..., : sizes[0]], arrived[..., sizes[0] :]
+    beside, most = tail.shape[-1], sizes[-1]
 
     def cross(nbytes: int, payload: Array) -> Array:
         arrived = move(payload[..., : beside + nbytes])
-        return jnp.pad(arrived, [(0, 0)] * (arrived.ndim - 1) + [(0, sizes[-1] - nbytes)])
+        return jnp.pad(arrived, [(0, 0)] * (arrived.ndim - 1) + [(0, most - nbytes)])
 
-    arrived = lax.switch(rung, [functools.partial(cross, nbytes) for nbytes in sizes], small_first)
-    return jnp.concatenate([arrived[..., beside:], arrived[..., :beside]], -1)
+    branches = [functools.partial(cross, nbytes) for nbytes in sizes]
+    arrived = lax.switch(rung, branches, jnp.concatenate([tail, body], -1))
+    return arrived[..., beside:], arrived[..., :beside]

@@ -1,9 +1,14 @@
 """Encodings: float -> integer spikes -> float, local, lossy and differentiable."""
 
 from snap_jax.encodings.base import Encoding as Encoding
+from snap_jax.encodings.base import Shared as Shared
 from snap_jax.encodings.base import Side as Side
+from snap_jax.encodings.base import Spikes as Spikes
 from snap_jax.encodings.base import Threshold as Threshold
 from snap_jax.encodings.base import all_finite as all_finite
+from snap_jax.encodings.base import encoding as encoding
+from snap_jax.encodings.base import in_thresholds as in_thresholds
+from snap_jax.encodings.base import learnable as learnable
 from snap_jax.encodings.base import saturate as saturate
 from snap_jax.encodings.cast import Cast as Cast
 from snap_jax.encodings.count import Count as Count

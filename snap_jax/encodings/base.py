@@ -1,15 +1,33 @@
-"""What every encoding is.
+"""What every encoding is: floats to integer spikes and back.
 
-Law: `quantize(x) == value(spikes(x))` bit for bit, with a surrogate gradient for `x` and for the threshold; and a NaN
-or an infinity anywhere in `x` makes all of it NaN (law 5), since a spike cannot say what went wrong where.
+Invariant: `quantize(x) == value(fire(x))` bit for bit, in the dtype of `x`, with a surrogate gradient for `x` and for
+every learnable array. A NaN or an infinity anywhere in `x` makes all of the result NaN.
 
-`threshold` is a float or an array that broadcasts against the last axis; `None` means: taken from the data.
+To add an encoding, write a frozen dataclass with three members: `symbols`, `encode` and `decode`. This is a complete
+one-bit encoding; its spikes add up over devices because the threshold is shared:
+
+    @encoding
+    @dataclasses.dataclass(frozen=True)
+    class Sign(Shared):
+        threshold: Any = 1.0
+
+        @property
+        def symbols(self):
+            return range(-1, 2, 2)
+
+        def encode(self, x):
+            u = in_thresholds(x, self.threshold)
+            return u + lax.stop_gradient(jnp.where(u < 0, -1.0, 1.0) - u), ()
+
+        def decode(self, values, side=()):
+            return values.astype(jnp.float32) * self.threshold
 """
 
 import abc
 import dataclasses
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,82 +36,146 @@ from jaxtyping import Float as Floats
 from jaxtyping import Integer as Integers
 
 from snap_jax._compat import pytree
+from snap_jax.errors import UsageError
 from snap_jax.wires import Shape, spike_dtype
 from snap_jax.wires.bitstring import any_set
 
 Threshold = float | Array
 # Fields that hold one are typed Any: JAX puts placeholders there when it takes codecs apart.
 Side = tuple[Array, ...]
-"""What must travel beside the spikes: arrays, empty where both sides share the threshold."""
+"""Arrays that travel beside the spikes, such as a step taken from the data. Empty if the receiver needs none."""
 Specs = tuple[jax.ShapeDtypeStruct, ...]
+TINY = float(jnp.finfo(jnp.float32).tiny)  # the smallest normal f32 number
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Spikes:
+    """What an encoding makes of one array. A pytree.
+
+    Attributes:
+      values: the spikes, integers of the narrowest dtype that holds every symbol.
+      side: arrays that travel beside them.
+      finite: whether every element of the input was finite.
+    """
+
+    values: Any
+    side: Any = ()
+    finite: Any = True
 
 
 class Encoding(abc.ABC):
-    """How floats become spikes."""
+    """How floats become integer spikes, and spikes floats.
 
-    threshold: Any = None  # a Threshold; None where there is none, or it is taken from the data
+    An encoding is a frozen dataclass and a pytree: `encoding` (or `learnable`) names the fields that hold arrays. Those
+    are learned where the encoding sits in a `Boundary`.
+
+    Attributes:
+      threshold: a float, or an array that broadcasts against the input; `None` if the scale is taken from the data.
+      positive: names of the learnable fields that must stay positive.
+      bit_patterns: whether symbols are bit patterns of floats, so that counting them says nothing.
+      baseline: whether this is a baseline of numeric formats rather than a neuron model.
+    """
+
+    threshold: Any = None
+    positive: ClassVar[tuple[str, ...]] = ("threshold",)
+    bit_patterns: ClassVar[bool] = False
+    baseline: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
     def symbols(self) -> range:
-        """The integers a spike can be."""
+        """The integers a spike can be; any step."""
+
+    @abc.abstractmethod
+    def encode(self, x: Floats[Array, "..."]) -> tuple[Array, Side]:
+        """Return the spikes as floats, with their surrogate gradient, and the side arrays."""
+
+    @abc.abstractmethod
+    def decode(self, values: Array, side: Side = ()) -> Floats[Array, "..."]:
+        """Return the f32 numbers that spikes stand for; `side` as `expand_side` returns it."""
 
     @property
-    @abc.abstractmethod
     def summable(self) -> bool:
-        """Whether spikes of several devices may be added before they are decoded: one threshold, shared by all."""
+        """Whether spikes of several devices may be added before they are decoded: the threshold is shared."""
+        return False
 
     @property
     def density(self) -> float:
-        """The largest share of the elements that can fire: at most `slots_for(density, n)` of n."""
+        """The largest share of elements that can be non-zero: at most `slots_for(density, n)` of n."""
         return 1.0
 
-    def beside(self, shape: Shape) -> Specs:
-        """Shapes and dtypes of what must travel beside the spikes of a tensor of `shape`; nothing, by default."""
+    def side_specs(self, shape: Shape) -> Specs:
+        """Return shapes and dtypes of the side arrays of a tensor of `shape`."""
         return ()
 
-    def spread(self, side: Side, shape: Shape) -> Side:
-        """What came beside the spikes of a tensor of `shape`, as f32 arrays that broadcast against it."""
+    def expand_side(self, side: Side, shape: Shape) -> Side:
+        """Return the side arrays of a tensor of `shape` as f32 arrays that broadcast against it."""
         return side
 
-    def side_parts(self, shape: Shape, dimension: int, part: Shape) -> bool:
-        """Whether parts of shape `part`, cut along `dimension` of `shape`, need the side cut alike, not all of it."""
+    def splits_side(self, shape: Shape, dimension: int, part: Shape) -> bool:
+        """Return whether parts of shape `part`, cut along `dimension` of `shape`, need only their part of the side."""
         return False
 
-    @abc.abstractmethod
-    def fire(self, x: Floats[Array, "..."]) -> tuple[Array, Side]:
-        """The spikes, and what must travel beside them."""
+    def fire(self, x: Floats[Array, "..."]) -> Spikes:
+        """Return the spikes of `x`. No gradient goes through them; see `quantize`."""
+        values, side = self.encode(x)
+        return Spikes(values.astype(spike_dtype(self.symbols)), side, all_finite(x))
 
-    @abc.abstractmethod
-    def value(self, spikes: Integers[Array, "..."], side: Side = ()) -> Floats[Array, "..."]:
-        """The floats (f32) that spikes stand for; `side` as `spread` gives it."""
+    def value(self, spikes: Spikes) -> Floats[Array, "..."]:
+        """Return the f32 numbers that `spikes` stand for; NaN if the input was not finite."""
+        y = self.decode(spikes.values, self.expand_side(spikes.side, spikes.values.shape))
+        return jnp.where(spikes.finite, y, jnp.nan)
 
     def reconstruct(self, x: Floats[Array, "..."]) -> Floats[Array, "..."]:
-        """`value` of what `fire` gives, as one differentiable function."""
-        spikes, side = self.fire(x)
-        return self.value(spikes, self.spread(side, x.shape))
+        """Return `decode(encode(x))` in f32, differentiable in `x` and in every learnable array."""
+        values, side = self.encode(x)
+        return self.decode(values, self.expand_side(side, x.shape))
+
+    def quantize(self, x: Floats[Array, "..."]) -> Floats[Array, "..."]:
+        """Return what the receiver will see of `x`, in its dtype; NaN if anything in `x` is not finite."""
+        y = saturate(self.reconstruct(x), x.dtype)
+        return jnp.where(all_finite(x), y, jnp.asarray(jnp.nan, x.dtype))
+
+    def spikes(self, x: Floats[Array, "..."]) -> Integers[Array, "..."]:
+        """Return the integer spikes of `x`."""
+        return self.fire(x).values
 
     @property
     def levels(self) -> int:
         """How many integer values a spike can have."""
         return len(self.symbols)
 
-    def spikes(self, x: Floats[Array, "..."]) -> Integers[Array, "..."]:
-        """The integer spikes of `x`."""
-        return self.fire(x)[0].astype(spike_dtype(self.symbols))
-
-    def quantize(self, x: Floats[Array, "..."]) -> Floats[Array, "..."]:
-        """What the other side will see of `x`: same shape and dtype; NaN if anything in `x` is not finite."""
-        y = saturate(self.reconstruct(x), x.dtype)
-        return jnp.where(all_finite(x), y, jnp.asarray(jnp.nan, x.dtype))
-
     def with_threshold(self, threshold: Threshold) -> "Encoding":
-        """The same encoding with another threshold; only for one that has a threshold."""
+        """Return the same encoding with another threshold; only for one that has a threshold."""
         return dataclasses.replace(self, threshold=threshold)  # pyright: ignore[reportArgumentType]
+
+    def part(self, cut: Callable[[Array], Array]) -> "Encoding":
+        """Return the encoding for a part of a tensor; `cut` takes that part of what broadcasts against the tensor."""
+        if self.threshold is None or not jnp.ndim(self.threshold):
+            return self
+        return self.with_threshold(cut(self.threshold))
+
+    def lowered(self, limit: int) -> "Encoding":
+        """Return the same encoding with at most `limit` spikes per element.
+
+        Raises:
+          UsageError: if the encoding has no such limit.
+        """
+        raise UsageError(f"lowered: {type(self).__name__} has no limit to lower to {limit}: use Count")
+
+    @property
+    def uniform_limit(self) -> int | None:
+        """The limit L if the value is `threshold * clip(round(x / threshold), -L, L)`; `None` for other encodings."""
+        return None
+
+    def initial_threshold(self, sample: Floats[Array, "n channels"]) -> Array | None:
+        """Return a threshold per channel that suits a sample; `None` if it is to be searched for by its bits."""
+        return None
 
 
 class Shared(Encoding):
-    """An encoding whose threshold both sides hold: nothing travels beside the spikes, and they add up."""
+    """An encoding whose threshold both sides hold: no side arrays, and spikes of several devices add up."""
 
     @property
     def summable(self):
@@ -102,12 +184,12 @@ class Shared(Encoding):
 
 
 def all_finite(x: Floats[Array, "..."]) -> Bool[Array, ""]:
-    """Whether there is neither NaN nor infinity in `x`."""
+    """Return whether there is neither a NaN nor an infinity in `x`."""
     return ~any_set(~jnp.isfinite(x))
 
 
 def saturate(y: Floats[Array, "..."], dtype: jnp.dtype) -> Floats[Array, "..."]:
-    """`y` as `dtype`; what is too large becomes the largest finite value instead of infinity.
+    """Return `y` as `dtype`; what is too large becomes the largest finite value instead of infinity.
 
     >>> saturate(jnp.array(1e6), jnp.dtype("float16")).item()
     65504.0
@@ -115,18 +197,39 @@ def saturate(y: Floats[Array, "..."], dtype: jnp.dtype) -> Floats[Array, "..."]:
     return jnp.clip(y, float(jnp.finfo(dtype).min), float(jnp.finfo(dtype).max)).astype(dtype)
 
 
+def as_f32(threshold: Threshold) -> Floats[Array, "..."]:
+    """Return a threshold as an f32 array.
+
+    Raises:
+      UsageError: for a Python number that is not positive.
+    """
+    if isinstance(threshold, int | float) and not threshold > 0:
+        raise UsageError(f"threshold={threshold} is not positive: use a threshold above 0")
+    return jnp.asarray(threshold, jnp.float32)
+
+
 def in_thresholds(x: Floats[Array, "..."], threshold: Threshold) -> Floats[Array, "..."]:
-    """`x / threshold` in f32, the same in every program.
+    """Return `x / threshold` in f32, the same bits in every program; thresholds next to 0 count as 2^-126.
+
+    Raises:
+      UsageError: for a Python number that is not positive.
 
     >>> in_thresholds(jnp.array([3.0]), 2.0).tolist()
     [1.5]
     """
-    # XLA turns a division by a broadcast number into a product with its inverse in some programs and not in others:
-    # written out, it is the same in all. Inverses of numbers from 2^126 up are denormal and count as zero: scaled.
-    t = jnp.asarray(threshold, jnp.float32)
-    scale = jnp.where(t > 2.0**100, 2.0**-64, 1.0)
-    return (x.astype(jnp.float32) * scale) * (1 / (t * scale))
+    t = as_f32(threshold)
+    t = jnp.where(jnp.abs(t) < TINY, TINY, t)
+    # XLA turns a division by a broadcast number into a product with its inverse in some programs only, and merges two
+    # constant factors in some programs only. The inverse is written out and hidden from it, so the bits are the same in
+    # all. Inverses of numbers from 2^126 up are subnormal and count as zero: both factors are scaled.
+    scale = jnp.where(jnp.abs(t) > 2.0**100, 2.0**-64, 1.0)
+    return (x.astype(jnp.float32) * scale) * jax.lax.optimization_barrier(1 / (t * scale))
 
 
-encoding = functools.partial(pytree, data=("threshold",))
-"""Decorator: a dataclass that is a pytree whose one leaf is the threshold, where it has one."""
+def learnable(*names: str) -> Callable:
+    """Return a decorator that makes a dataclass a pytree whose leaves are these fields; the others are static."""
+    return functools.partial(pytree, data=names)
+
+
+encoding = learnable("threshold")
+"""Decorator: a dataclass that is a pytree whose one leaf is the threshold, if it has one."""

@@ -5,6 +5,7 @@ Law: the spike is the bit pattern of the rounded value; nothing overflows to inf
 
 import dataclasses
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,8 @@ class Cast(Encoding):
     """
 
     dtype: str = "bfloat16"
+    bit_patterns: ClassVar[bool] = True
+    baseline: ClassVar[bool] = True
 
     def __post_init__(self):
         if not jnp.issubdtype(jnp.dtype(self.dtype), jnp.floating) or jnp.finfo(self.dtype).bits not in (
@@ -45,15 +48,15 @@ class Cast(Encoding):
         """No: bit patterns do not add."""
         return False
 
-    def fire(self, x):
+    def encode(self, x):
         """The bits of the rounded value."""
         unsigned = f"uint{jnp.finfo(self.dtype).bits}"
         return jax.lax.bitcast_convert_type(saturate(x, jnp.dtype(self.dtype)), unsigned), ()
 
-    def value(self, spikes, side=()):
+    def decode(self, values, side=()):
         """The float with these bits."""
         unsigned = f"uint{jnp.finfo(self.dtype).bits}"
-        return jax.lax.bitcast_convert_type(spikes.astype(unsigned), jnp.dtype(self.dtype)).astype(jnp.float32)
+        return jax.lax.bitcast_convert_type(values.astype(unsigned), jnp.dtype(self.dtype)).astype(jnp.float32)
 
     def reconstruct(self, x):
         """`x` rounded to `dtype`."""

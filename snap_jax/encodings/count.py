@@ -36,13 +36,18 @@ class Ternary(Shared):
         """{-1, 0, 1}."""
         return range(-1, 2)
 
-    def fire(self, x):
+    @property
+    def uniform_limit(self):
+        """1."""
+        return 1
+
+    def encode(self, x):
         """Spikes as floats with the surrogate's gradient; nothing beside them."""
         return staircase(in_thresholds(x, self.threshold), 1, self.dead_zone, True, self.surrogate), ()
 
-    def value(self, spikes, side=()):
+    def decode(self, values, side=()):
         """`spikes * threshold`."""
-        return spikes.astype(jnp.float32) * jnp.asarray(self.threshold, jnp.float32)
+        return values.astype(jnp.float32) * jnp.asarray(self.threshold, jnp.float32)
 
 
 @encoding
@@ -74,11 +79,22 @@ class Count(Shared):
         """{-limit, ..., limit}."""
         return range(-self.limit, self.limit + 1)
 
-    def fire(self, x):
+    @property
+    def uniform_limit(self):
+        """The limit."""
+        return self.limit
+
+    def lowered(self, limit):
+        """The same counts up to a lower limit."""
+        if not 1 <= limit <= self.limit:
+            raise UsageError(f"lowered: limit={limit} does not lower {self}: use 1 to {self.limit}")
+        return dataclasses.replace(self, limit=limit)
+
+    def encode(self, x):
         """Spikes as floats with the surrogate's gradient; nothing beside them."""
         u = in_thresholds(x, self.threshold)
         return staircase(u, self.limit, self.dead_zone, True, self.surrogate), ()
 
-    def value(self, spikes, side=()):
+    def decode(self, values, side=()):
         """`spikes * threshold`."""
-        return spikes.astype(jnp.float32) * jnp.asarray(self.threshold, jnp.float32)
+        return values.astype(jnp.float32) * jnp.asarray(self.threshold, jnp.float32)

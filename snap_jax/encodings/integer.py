@@ -6,13 +6,13 @@ a channel or block.
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt16
 
-from snap_jax.encodings.base import Encoding, encoding, in_thresholds
+from snap_jax.encodings.base import Encoding, encoding, in_thresholds, saturate
 from snap_jax.encodings.surrogates import round_clip
 from snap_jax.errors import UsageError
 
@@ -44,6 +44,7 @@ class Int(Encoding):
     bits: int
     threshold: Any = None
     block: int | str | None = None
+    baseline: ClassVar[bool] = True
 
     def __post_init__(self):
         if not 2 <= self.bits <= 8:
@@ -65,7 +66,11 @@ class Int(Encoding):
         """Only with a shared step."""
         return self.threshold is not None
 
-    def beside(self, shape):
+    def initial_threshold(self, sample):
+        """`2 E|x| / sqrt(limit)` of each channel (LSQ, Esser et al. 2020)."""
+        return jnp.maximum(2 * jnp.abs(sample).mean(0) / max(self.symbols[-1], 1) ** 0.5, 1e-6)
+
+    def side_specs(self, shape):
         """The steps, where they were taken from the data."""
         if self.threshold is not None:
             return ()
@@ -75,7 +80,7 @@ class Int(Encoding):
         grid = (*(1 for _ in rows), size) if isinstance(self.block, str) else (*rows, math.ceil(size / self.block))
         return (jax.ShapeDtypeStruct(grid, jnp.uint16),)
 
-    def spread(self, side, shape):
+    def expand_side(self, side, shape):
         """The step of each element."""
         if self.threshold is not None or self.block is None:
             return side
@@ -85,7 +90,7 @@ class Int(Encoding):
         size = shape[-1] if shape else 1
         return (jnp.repeat(steps, self.block, axis=-1)[..., :size].reshape(shape),)
 
-    def side_parts(self, shape, dimension, part):
+    def splits_side(self, shape, dimension, part):
         """Where the parts have other channels, or no block falls into two of them."""
         across = dimension < len(shape) - 1
         if self.threshold is not None or self.block is None or (not across and len(part) < len(shape)):
@@ -94,20 +99,20 @@ class Int(Encoding):
             return not across
         return across or part[-1] % self.block == 0
 
-    def fire(self, x):
+    def encode(self, x):
         """Integers as floats with the straight-through gradient, and the steps that were taken from the data."""
         side = () if self.threshold is not None else (self._steps(x),)
         return round_clip(self._in_steps(x, side), self.symbols.start, self.symbols.stop - 1), side
 
-    def value(self, spikes, side=()):
+    def decode(self, values, side=()):
         """`spikes * step`."""
-        return spikes.astype(jnp.float32) * jnp.asarray(side[0] if side else self.threshold, jnp.float32)
+        return values.astype(jnp.float32) * jnp.asarray(side[0] if side else self.threshold, jnp.float32)
 
     def _in_steps(self, x, side):
-        return in_thresholds(x, self.spread(side, x.shape)[0] if side else self.threshold)
+        return in_thresholds(x, self.expand_side(side, x.shape)[0] if side else self.threshold)
 
     def _steps(self, x):
-        largest = self._largest(jnp.abs(jax.lax.stop_gradient(x).astype(jnp.float32)))
+        largest = self._largest(magnitude(x))
         steps = absmax_step(largest, self.symbols.stop - 1)
         return steps if self.block is None else round_up(steps)
 
@@ -121,6 +126,16 @@ class Int(Encoding):
         short = -size % self.block
         filled = jnp.pad(magnitude, [(0, 0)] * len(rows) + [(0, short)])
         return jnp.max(filled.reshape(*rows, (size + short) // self.block, self.block), axis=-1, initial=0)
+
+
+def magnitude(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return `|x|` as f32 without gradient; what f32 cannot hold counts as its largest number.
+
+    >>> magnitude(jnp.array([-2.0, 0.5])).tolist()
+    [2.0, 0.5]
+    """
+    x = jax.lax.stop_gradient(x)
+    return jnp.abs(x.astype(jnp.float32) if x.dtype.itemsize <= 4 else saturate(x, jnp.dtype("float32")))
 
 
 def absmax_step(largest: Float[Array, "..."], limit: int) -> Float[Array, "..."]:

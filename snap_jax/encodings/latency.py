@@ -73,13 +73,13 @@ class Latency(Encoding):
         """The `|x| / threshold` from which on each symbol from 1 up fires."""
         return tuple(low + self.dead_zone * (high - low) for low, high in itertools.pairwise(self.values))
 
-    def fire(self, x):
+    def encode(self, x):
         """Spikes as floats with the surrogate's gradient; nothing beside them."""
         return _first_spike(in_thresholds(x, self.threshold), self)[0], ()
 
-    def value(self, spikes, side=()):
+    def decode(self, values, side=()):
         """`sign(s) threshold / (ticks + 1 - |s|)`, 0 for 0."""
-        return _read(spikes, self) * jnp.asarray(self.threshold, jnp.float32)
+        return _read(values, self) * jnp.asarray(self.threshold, jnp.float32)
 
     def reconstruct(self, x):
         """`value` of `fire`, with a slope of its own: steps of different height, one slope."""

@@ -52,14 +52,14 @@ class Phase(Shared):
         """{-(2^ticks - 1), ..., 2^ticks - 1}."""
         return range(1 - 2**self.ticks, 2**self.ticks)
 
-    def fire(self, x):
+    def encode(self, x):
         """Spikes as floats with the surrogate's gradient; nothing beside them."""
         u = in_thresholds(x, self.threshold) * 2**self.ticks
         return staircase(u, 2**self.ticks - 1, 1 - self.start, True, self.surrogate), ()
 
-    def value(self, spikes, side=()):
+    def decode(self, values, side=()):
         """`spikes * threshold / 2^ticks`."""
-        return spikes.astype(jnp.float32) * (jnp.asarray(self.threshold, jnp.float32) * 2**-self.ticks)
+        return values.astype(jnp.float32) * (jnp.asarray(self.threshold, jnp.float32) * 2**-self.ticks)
 
 
 def simulate_phase(u: Float[Array, "..."], code: Phase) -> Float[Array, "..."]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from snap_jax.encodings.base import Shared, encoding, in_thresholds
+from snap_jax.encodings.base import Shared, as_f32, encoding, in_thresholds
 from snap_jax.encodings.surrogates import StraightThrough, Surrogate, staircase
 from snap_jax.errors import UsageError
 
@@ -53,18 +53,21 @@ class Rate(Shared):
         """{-ticks, ..., ticks}, from 0 when unsigned."""
         return range(-self.ticks if self.signed else 0, self.ticks + 1)
 
-    def fire(self, x):
+    def encode(self, x):
         """Spikes as floats with the surrogate's gradient; nothing beside them."""
-        u = in_thresholds(x, self.threshold)
-        count = staircase(u * self.ticks, self.ticks, 1 - self.start, self.signed, self.surrogate)
+        count = staircase(in_thresholds(x, self._weight()), self.ticks, 1 - self.start, self.signed, self.surrogate)
         if self.leak == 1:
             return count, ()
         # The leaky count, with the slope of the leak-free one.
-        return count + jax.lax.stop_gradient(simulate(u, self) - count), ()
+        return count + jax.lax.stop_gradient(simulate(in_thresholds(x, self.threshold), self) - count), ()
 
-    def value(self, spikes, side=()):
+    def decode(self, values, side=()):
         """`spikes * threshold / ticks`."""
-        return spikes.astype(jnp.float32) * (jnp.asarray(self.threshold, jnp.float32) * (1 / self.ticks))
+        return values.astype(jnp.float32) * self._weight()
+
+    def _weight(self):
+        """Return the value of one spike."""
+        return as_f32(self.threshold) * (1 / self.ticks)
 
 
 def simulate(u: Float[Array, "..."], rate: Rate) -> Float[Array, "..."]:

@@ -5,6 +5,7 @@ holds every tensor.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Integer
 
 from snap_jax._compat import as_varying, varying_axes
 from snap_jax.encodings.base import Encoding, encoding, in_thresholds
-from snap_jax.encodings.integer import absmax_step
+from snap_jax.encodings.integer import absmax_step, magnitude
 from snap_jax.encodings.surrogates import round_clip
 from snap_jax.errors import UsageError
 from snap_jax.wires import bitstring as bit_strings
@@ -43,6 +44,7 @@ class TopK(Encoding):
 
     fraction: float
     bits: int = 4
+    baseline: ClassVar[bool] = True
 
     def __post_init__(self):
         if not 0 < self.fraction <= 1 or not 2 <= self.bits <= 8:
@@ -65,38 +67,38 @@ class TopK(Encoding):
         """The fraction."""
         return self.fraction
 
-    def beside(self, shape):
+    def side_specs(self, shape):
         """The step."""
         return (jax.ShapeDtypeStruct((), jnp.float32),)
 
-    def fire(self, x):
+    def encode(self, x):
         """Integers as floats, with the straight-through gradient where they are kept; and the step."""
-        magnitude = jnp.abs(lax.stop_gradient(x).astype(jnp.float32))
+        size = magnitude(x)
         limit = self.symbols.stop - 1
-        step = absmax_step(jnp.max(magnitude, initial=0), limit)
+        step = absmax_step(jnp.max(size, initial=0), limit)
         spikes = round_clip(in_thresholds(x, step), -limit, limit)
-        return jnp.where(largest(magnitude, slots_for(self.fraction, x.size)), spikes, jnp.zeros_like(spikes)), (step,)
+        return jnp.where(largest(size, slots_for(self.fraction, x.size)), spikes, jnp.zeros_like(spikes)), (step,)
 
-    def value(self, spikes, side=()):
+    def decode(self, values, side=()):
         """`spikes * step`."""
-        return spikes.astype(jnp.float32) * side[0]
+        return values.astype(jnp.float32) * side[0]
 
 
-def largest(magnitude: Float[Array, "..."], count: int) -> Bool[Array, "..."]:
+def largest(x: Float[Array, "..."], count: int) -> Bool[Array, "..."]:
     """Which are the `count` largest of numbers that are not negative; of equal ones, the first.
 
     >>> largest(jnp.array([1.0, 3.0, 1.0, 2.0]), 3).tolist()
     [True, True, False, True]
     """
-    if count >= magnitude.size:
-        return jnp.ones_like(magnitude, bool)
+    if count >= x.size:
+        return jnp.ones_like(x, bool)
     # As integers: these are ordered like the floats, and denormal ones differ in every program.
-    order = lax.bitcast_convert_type(magnitude.reshape(-1).astype(jnp.float32), jnp.int32)
+    order = lax.bitcast_convert_type(x.reshape(-1).astype(jnp.float32), jnp.int32)
     last = _of_rank(order, count)
     above, ties = order > last, order == last
     room = count - bit_strings.count_fired(above)
     first = bit_strings.running(jnp.sum, ties.astype(jnp.int32)) <= room
-    return (above | (ties & first)).reshape(magnitude.shape)
+    return (above | (ties & first)).reshape(x.shape)
 
 
 def _of_rank(order: Integer[Array, " n"], count: int) -> Integer[Array, ""]:

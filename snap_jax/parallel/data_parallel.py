@@ -19,7 +19,6 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PyTree
 
 from snap_jax.codecs.codec import Codec
-from snap_jax.encodings import Count, Ternary
 from snap_jax.parallel.error_feedback import ErrorFeedbackState, Sizes, error_feedback
 from snap_jax.parallel.mesh import DATA
 
@@ -73,9 +72,9 @@ def codec_for(link: Codec | None) -> Codec | None:
     >>> round(codec.encoding.threshold, 2), codec_for(Codec(Int(bits=4)))
     (1.53, None)
     """
-    if link is None or not isinstance(link.encoding, Ternary | Count):
+    if link is None or link.encoding.uniform_limit is None:
         return None
-    limit = link.encoding.symbols.stop - 1
+    limit = link.encoding.uniform_limit
     return dataclasses.replace(link, encoding=link.encoding.with_threshold(_best_step(limit)))
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array
 from snap_jax.boundary.rate_control import RateController, RatePenalty
 from snap_jax.boundary.transforms import LearnedTransform, TransformMaker
 from snap_jax.codecs.codec import Codec
-from snap_jax.codecs.link_spec import parse_link
+from snap_jax.codecs.link_spec import as_codec
 from snap_jax.errors import UsageError
 from snap_jax.models import pipeline_stages
 from snap_jax.models.base import Network
@@ -60,7 +60,7 @@ def links_of(config: Settings, context_bits: float = 0.0) -> Links:
     Raises:
       UsageError: for a link that is not known, or a budget that those tokens use up.
     """
-    codec, controller = parse_link(config.sent_link), controller_of(config, context_bits)
+    codec, controller = as_codec(config.sent_link), controller_of(config, context_bits)
 
     def transform(features: int) -> LearnedTransform | None:
         if not config.has_transform:
@@ -73,7 +73,7 @@ def links_of(config: Settings, context_bits: float = 0.0) -> Links:
         start = float(controller.target(0.0))
     else:
         start = _start_bits(config, codec) if config.has_transform else None
-    return Links(codec, parse_link(config.backward_link), transform, controller, start)
+    return Links(codec, as_codec(config.backward_link), transform, controller, start)
 
 
 def controller_of(config: Settings, context_bits: float) -> RateController | None:

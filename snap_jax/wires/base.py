@@ -10,6 +10,7 @@ array; its length depends on shape and symbols only, but for a `Ladder`, which c
 import abc
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +59,14 @@ class Wire(abc.ABC):
         """Which rung is the smallest that holds `spikes`."""
         return jnp.zeros((), jnp.uint8)
 
+    def draft(self, spikes: Integer[Array, "..."], symbols: range) -> tuple[UInt8[Array, ""], Any]:
+        """Return the rung of `spikes`, and what `write_draft` needs of them."""
+        return self.rung(spikes, symbols), spikes
+
+    def write_draft(self, draft: Any, symbols: range, rung: Array) -> UInt8[Array, " most"]:
+        """Return what `write` does, given a `draft`."""
+        return self.write(draft, symbols, rung)
+
     def write(self, spikes: Integer[Array, "..."], symbols: range, rung: Array) -> UInt8[Array, " most"]:
         """The payload of the rung, followed by unused bytes up to the size of the largest."""
         return self.pack(spikes, symbols)
@@ -65,6 +74,16 @@ class Wire(abc.ABC):
     def read(self, payload: UInt8[Array, " most"], shape: Shape, symbols: range, rung: Array) -> Integer[Array, "..."]:
         """The spikes that `write` was given; the unused bytes may have become anything."""
         return self.unpack(payload, shape, symbols)
+
+
+def pack(wire: Wire, spikes: Integer[Array, "..."], symbols: range) -> UInt8[Array, " bytes"]:
+    """Return the bytes of `spikes`: of the smallest size when called eagerly, of the largest while tracing."""
+    return wire.pack(spikes, symbols)
+
+
+def unpack(wire: Wire, payload: UInt8[Array, " bytes"], shape: Shape, symbols: range) -> Integer[Array, "..."]:
+    """Return the spikes that `pack` was given; the length of the payload says which size it has."""
+    return wire.unpack(payload, shape, symbols)
 
 
 Settings = tuple[tuple[int, ...], ...]
@@ -137,8 +156,9 @@ def spike_dtype(symbols: range) -> jnp.dtype:
     >>> spike_dtype(range(-128, 128)), spike_dtype(range(0, 256)), spike_dtype(range(0, 2**32))
     (dtype('int8'), dtype('int16'), dtype('uint32'))
     """
+    ends = symbols[0], symbols[-1]
     for name in ("int8", "int16", "int32", "uint32"):
         info = jnp.iinfo(name)
-        if symbols.start >= info.min and symbols.stop - 1 <= info.max:
+        if min(ends) >= info.min and max(ends) <= info.max:
             return jnp.dtype(name)
     raise UsageError(f"spike_dtype: {symbols} does not fit into 32 bits: use fewer levels")

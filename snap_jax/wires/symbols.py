@@ -51,3 +51,31 @@ def without_zero(symbols: range) -> range:
     if 0 not in symbols:
         raise UsageError(f"wire: {symbols} has no 0 that could mean silence: use Packed()")
     return range(symbols.start, symbols.stop - 1)
+
+
+def contiguous(symbols: range) -> range:
+    """Return the symbols that wires see, one apart: those of a range with another step are numbered.
+
+    >>> contiguous(range(-1, 2, 2)), contiguous(range(-4, 5, 2)), contiguous(range(-1, 2))
+    (range(0, 2), range(-2, 3), range(-1, 2))
+    """
+    if symbols.step == 1:
+        return symbols
+    first = symbols.start // symbols.step if 0 in symbols else 0
+    return range(first, first + len(symbols))
+
+
+def to_contiguous(spikes, symbols: range):
+    """Return the number of each spike in `contiguous(symbols)`; 0 stays 0."""
+    if symbols.step == 1:
+        return spikes
+    offset = 0 if 0 in symbols else symbols.start
+    return ((spikes.astype(jnp.int32) - offset) // symbols.step).astype(spike_dtype(contiguous(symbols)))
+
+
+def from_contiguous(numbers, symbols: range):
+    """Return what `to_contiguous` was given."""
+    if symbols.step == 1:
+        return numbers
+    offset = 0 if 0 in symbols else symbols.start
+    return (numbers.astype(jnp.int32) * symbols.step + offset).astype(spike_dtype(symbols))

@@ -21,7 +21,7 @@ def test_a_block_has_the_step_of_its_own_maximum():
     """3 bits: limit 3. Blocks of 2 along rows of 5, the last one short: maxima 3, 6, 12 and 1, 0, 3 -> steps / 3."""
     x = jnp.array([[3.0, -1.0, 6.0, 0.0, -12.0], [1.0, 1.0, 0.0, 0.0, 3.0]])
     code = snap.Int(3, block=2)
-    spikes, (steps,) = code.fire(x)
+    spikes, (steps,) = code.encode(x)
     np.testing.assert_array_equal(widen(steps)[0], [1, 2, 4])
     np.testing.assert_allclose(widen(steps)[1], [1 / 3, 2**-126, 1], rtol=2**-7)
     assert spikes.tolist() == [[3, -1, 3, 0, -3], [3, 3, 0, 0, 3]]
@@ -32,7 +32,7 @@ def test_a_block_has_the_step_of_its_own_maximum():
 def test_a_channel_has_the_step_of_its_own_maximum():
     x = jnp.array([[[3.0, 0.5], [1.0, 6.0]]])
     code = snap.Int(3, block="channel")
-    spikes, (steps,) = code.fire(x)
+    spikes, (steps,) = code.encode(x)
     assert widen(steps).tolist() == [[[1.0, 2.0]]]
     assert spikes.tolist() == [[[3, 0], [1, 3]]]
     assert snap.Codec(code).payload_bytes(x.shape) == 1 + 1 + 2 * 2 + 1

@@ -62,7 +62,7 @@ def test_phase_adds_up_and_latency_does_not():
     a, b = jnp.array([0.3, -0.7]), jnp.array([0.25, 0.5])
     phase, latency = snap.Phase(4, 2.0), snap.Latency(4)
     assert phase.summable
-    assert phase.value(phase.spikes(a) + phase.spikes(b)).tolist() == (phase.quantize(a) + phase.quantize(b)).tolist()
+    assert phase.decode(phase.spikes(a) + phase.spikes(b)).tolist() == (phase.quantize(a) + phase.quantize(b)).tolist()
     assert not latency.summable
 
 

@@ -142,7 +142,7 @@ def test_gradients_are_those_of_a_learned_step(encoding):
 
 def test_integer_absmax_sends_its_step():
     encoding, x = snap.Int(4), jnp.array([-7.0, 3.2, 14.0])
-    spikes, (step,) = encoding.fire(x)
+    spikes, (step,) = encoding.encode(x)
     assert float(step) == 14 / 7
     assert spikes.tolist() == [-4, 2, 7]  # -3.5 rounds to even
     assert snap.Codec(encoding).payload_bytes((3,)) == 2 + 4 + 1

@@ -52,7 +52,7 @@ def test_a_pass_moves_the_bytes_that_its_program_counts_tick_by_tick():
     )
     # Chip 0 works at ticks 0, 1, 2; at tick 3 zeros leave it.
     size = 16 * 4 * 4 * 6
-    zeros = codec.body_bytes(size)[int(codec.rung(jnp.zeros((16, 4, 4, 6), jnp.int8)))] + 1  # and a header
+    zeros = codec.sizes(size)[int(codec.draft(jnp.zeros((16, 4, 4, 6), jnp.int8))[0])] + 1  # and a header
     messages = [t.bytes for t in traffic if t.op == "ppermute" for _ in range(t.times)]
     assert len(messages) == 4
     assert sum(messages) == int(seen[0]) + zeros

@@ -8,7 +8,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from snap_jax.boundary.boundary import Boundary
-from snap_jax.codecs.link_spec import parse_link, unit_normal_threshold
+from snap_jax.codecs.link_spec import as_codec, unit_normal_threshold
 from snap_jax.models import pipeline_stages
 from snap_jax.models.hetero_stages import Layers
 from snap_jax.models.param_packing import split_dimension
@@ -25,7 +25,7 @@ from tests.support.small_networks import pictures
 
 
 def divide(name, layout, link="dense", grad_link="dense"):
-    return assemble.build(small_networks.build(name), layout, parse_link(link), parse_link(grad_link))
+    return assemble.build(small_networks.build(name), layout, as_codec(link), as_codec(grad_link))
 
 
 def loss_and_gradient(name, layout):
@@ -142,8 +142,8 @@ def test_dies_and_the_chips_of_each_send_bytes_and_each_sum_counts_once_a_microb
 @pytest.fixture(scope="module")
 def divided_twice():
     """The parameters of two dies of two chips each, and the model that they are of."""
-    model = tensor_parallel.divide(small_networks.build("efficientnet"), 2, parse_link("count:3"))
-    boundaries = [Boundary(parse_link("count:3"), model.width(place)) for place in pipeline_stages.cuts(model, 2)]
+    model = tensor_parallel.divide(small_networks.build("efficientnet"), 2, as_codec("count:3"))
+    boundaries = [Boundary(as_codec("count:3"), model.width(place)) for place in pipeline_stages.cuts(model, 2)]
     return model, *pipeline_stages.split(model, boundaries)
 
 

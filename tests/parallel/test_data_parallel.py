@@ -9,7 +9,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax.codecs.link_spec import parse_link
+from snap_jax.codecs.link_spec import as_codec
 from snap_jax.models import pipeline_stages
 from snap_jax.parallel import data_parallel
 from snap_jax.training.language import next_token
@@ -21,7 +21,7 @@ TERNARY = snap.Codec(snap.Ternary(threshold=1.5), snap.Packed())
 
 
 def divide(layout, link="fp32", grad_link="fp32", data_codec=None, layers=2):
-    codecs = parse_link(link), parse_link(grad_link)
+    codecs = as_codec(link), as_codec(grad_link)
     return assemble.build(build("transformer", layers), layout, *codecs, data_codec=data_codec)
 
 
@@ -135,7 +135,7 @@ def test_mistakes_are_named():
     with pytest.raises(snap.UsageError, match="Layout: data=0: use 1 or more"):
         Layout(data=0)
     with pytest.raises(snap.UsageError, match="spikes of Int do not add up"):
-        divide(Layout(data=2), data_codec=parse_link("int8:absmax"))[0].with_average(optax.sgd(1.0))
+        divide(Layout(data=2), data_codec=as_codec("int8:absmax"))[0].with_average(optax.sgd(1.0))
     task, params = divide(Layout())
     with pytest.raises(snap.UsageError, match="floats cross these boundaries"):
         jax.eval_shape(task.spikes, params, next_token(tokens(1, 4, 9)))

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
 from snap_jax.boundary.boundary import Boundary
-from snap_jax.codecs.link_spec import parse_link
+from snap_jax.codecs.link_spec import as_codec
 from snap_jax.models import pipeline_stages, rwkv
 from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.parallel.pipeline import pipeline
@@ -27,7 +27,7 @@ def tokens(micro=4, batch=2, seq_len=16):
 
 
 def build(chips, link="fp32", grad_link="fp32"):
-    model, codecs = rwkv.RWKV(SIZE, rngs=nnx.Rngs(0)), (parse_link(link), parse_link(grad_link))
+    model, codecs = rwkv.RWKV(SIZE, rngs=nnx.Rngs(0)), (as_codec(link), as_codec(grad_link))
     return assemble.build(model, Layout(pipeline=chips), *codecs)
 
 
@@ -83,12 +83,12 @@ def test_bytes_are_those_the_codec_claims():
     traffic = compiled_traffic(jax.jit(task.loss_and_gradient).lower(params, tokens()).compile(), task.mesh)
     crossing = traffic.where(lambda t: "boundary" in t.path)
     shape = (2, 16, SIZE.width)
-    spikes = 3 * 7 * parse_link("count:3").payload_bytes(shape)
+    spikes = 3 * 7 * as_codec("count:3").payload_bytes(shape)
     assert spikes == 3 * 7 * (2 * 16 * SIZE.width * 3 // 8 + 1)
     forward = crossing.where(lambda t: t.direction == "forward")
     assert forward.sent_bytes == spikes + 3 * 4 * SIZE.width
     backward = crossing.where(lambda t: t.direction == "backward")
-    assert backward.sent_bytes == 3 * 7 * parse_link("bf16").payload_bytes(shape)
+    assert backward.sent_bytes == 3 * 7 * as_codec("bf16").payload_bytes(shape)
     assert {t.dtype for t in crossing} == {"uint8"}
     rest = traffic.where(lambda t: "boundary" not in t.path)
     assert all(np.prod(t.shape, dtype=int) <= 1 for t in rest)  # the loss is summed, nothing else crosses
@@ -102,7 +102,7 @@ def test_evaluation_counts_every_spike_once():
     assert seen.counts.shape == (4, 3)
     np.testing.assert_array_equal(seen.counts.sum(-1), 4 * 2 * 16 * SIZE.width)
     np.testing.assert_array_equal(seen.elements, 4 * 2 * 16 * SIZE.width)
-    np.testing.assert_array_equal(seen.sent_bytes, 4 * parse_link("ternary").payload_bytes((2, 16, SIZE.width)))
+    np.testing.assert_array_equal(seen.sent_bytes, 4 * as_codec("ternary").payload_bytes((2, 16, SIZE.width)))
     loss = jax.jit(task.loss)(params, tokens())
     assert float(nats.sum()) / (4 * 2 * 16) == pytest.approx(float(loss), rel=1e-5)
     spikes = jax.jit(task.spikes)(params, tokens(micro=1))
@@ -144,7 +144,7 @@ def test_boundary_learns_one_positive_threshold_a_channel():
     np.testing.assert_allclose(boundary.codec.encoding.threshold, [0.5] * 3, rtol=1e-6)
     assert boundary.log_threshold.shape == (3,)
     for spec in ("fp32", "bf16"):
-        assert not jax.tree.leaves(nnx.state(Boundary(parse_link(spec), 3)))
+        assert not jax.tree.leaves(nnx.state(Boundary(as_codec(spec), 3)))
     x = jnp.ones((2, 3))
     np.testing.assert_array_equal(Boundary(None, 3)(x), x)
 

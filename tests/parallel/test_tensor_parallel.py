@@ -9,7 +9,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax.codecs.link_spec import parse_link
+from snap_jax.codecs.link_spec import as_codec
 from snap_jax.parallel import tensor_parallel
 from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.parallel.tensor_parallel import Divided, Region, Whole
@@ -65,7 +65,7 @@ def test_with_dense_links_chips_compute_what_one_computes(whole, name, chips):
 
 def test_with_coded_links_sums_are_those_of_quantised_parts():
     """Value, and gradient of all weights and thresholds, against `lax.psum(quantize(partial))`."""
-    model = tensor_parallel.divide(build("transformer"), 2, parse_link("count:3"))
+    model = tensor_parallel.divide(build("transformer"), 2, as_codec("count:3"))
     run, params = program(model, 2)
     modules = dict(nnx.iter_modules(model))
     for path, module in modules.items():
@@ -84,7 +84,7 @@ def test_what_crosses_are_bytes_both_ways():
     """Two regions on 4 chips. Forward, two shots of 2 * 8 * 32 / 4 = 128 spikes a part: 3 bits and a header each, then
     sums of -12 ... 12, 5 bits. Back, what entered and the thresholds of each region, bf16 twice.
     """
-    model = tensor_parallel.divide(build("transformer"), 4, parse_link("count:3"), parse_link("bf16"))
+    model = tensor_parallel.divide(build("transformer"), 4, as_codec("count:3"), as_codec("bf16"))
     run, params = program(model, 4)
     snap.assert_no_float_collectives(run, params, tokens(2, 9))
     traffic = snap.compiled_traffic(jax.jit(run).lower(params, tokens(2, 9)).compile())
@@ -110,7 +110,7 @@ def test_coded_cotangents_are_near_the_dense_ones():
         on_chips = jax.shard_map(run, mesh=auto_mesh({"tensor": 4}), in_specs=(P(), P(), P("tensor")), out_specs=P())
         return jax.tree.leaves(jax.jit(on_chips)(codec, jnp.linspace(0.5, 1.5, WIDTH), x))
 
-    for dense, coded in zip(gradient(None), gradient(parse_link("bf16")), strict=True):
+    for dense, coded in zip(gradient(None), gradient(as_codec("bf16")), strict=True):
         np.testing.assert_allclose(coded, dense, atol=2**-7 * np.abs(dense).max())
         assert np.abs(coded - dense).max() > 0
 

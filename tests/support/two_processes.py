@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from snap_jax.codecs.link_spec import parse_link
+from snap_jax.codecs.link_spec import as_codec
 from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.traffic.interface import Meter
 
@@ -28,7 +28,7 @@ def row(number: int) -> np.ndarray:
 def main(number: int, port: str, spec: str) -> None:
     jax.config.update("jax_num_cpu_devices", 1)
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, number)
-    mesh, codec = auto_mesh({"x": 2}), parse_link(spec)
+    mesh, codec = auto_mesh({"x": 2}), as_codec(spec)
     gather = lambda x: snap.all_gather(x, "x", codec=codec)
     x = jax.make_array_from_process_local_data(NamedSharding(mesh, P("x")), row(number))
     program = jax.jit(jax.shard_map(gather, mesh=mesh, in_specs=P("x"), out_specs=P("x"))).lower(x).compile()

@@ -8,7 +8,7 @@ import pytest
 
 from snap_jax import training
 from snap_jax.boundary.boundary import Boundary
-from snap_jax.codecs.link_spec import parse_link
+from snap_jax.codecs.link_spec import as_codec
 from snap_jax.data import image_loader
 from snap_jax.training import vision
 from snap_jax.training.config import VisionConfig
@@ -36,7 +36,7 @@ def test_spikes_of_one_picture_over_chips_are_those_of_one_chip(tmp_path, mode, 
     place = round((len(pictures.heldout_images) - 1) / 2)  # the second of three, evenly spread
     np.testing.assert_array_equal(image, pictures.heldout_images[place])
     assert label == pictures.heldout_labels[place]
-    model, boundary = vision.network(pictures, config), Boundary(parse_link(link), 8)
+    model, boundary = vision.network(pictures, config), Boundary(as_codec(link), 8)
     pixels = jnp.asarray(image_loader.normalise(pictures, image[None]))
     stream = model.blocks[0](model.enter(pixels))
     expected = np.asarray(boundary.codec.spikes(stream)).reshape(1, ticks if mode == "spiking" else 1, 8, 8, 8)

@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from snap_jax import training
-from snap_jax.codecs.link_spec import parse_link
+from snap_jax.codecs.link_spec import as_codec
 from snap_jax.data import text_loader
 from snap_jax.errors import UsageError
 from snap_jax.traffic import Traffic
@@ -56,7 +56,7 @@ def test_wire_bytes_are_those_of_the_program_and_of_the_codec(run, data):
     out, result, _ = run
     wire = result["wire"]
     elements = 3 * 5 * 2 * 32 * 16
-    spikes = 3 * 5 * parse_link("count:2").payload_bytes((2, 32, 16))
+    spikes = 3 * 5 * as_codec("count:2").payload_bytes((2, 32, 16))
     assert spikes == elements * 3 // 8 + 3 * 5
     assert wire["forward_bytes_per_step"] == spikes + 3 * 16 * 4
     assert wire["backward_bytes_per_step"] == elements * 2 + 3 * 5  # bf16 and a header

@@ -114,7 +114,7 @@ def test_all_devices_take_the_rung_of_the_largest_and_only_its_bytes_cross():
     np.testing.assert_array_equal(gather(x).reshape(2, 2, -1)[0], x)
     choices = compiled_traffic(gather.lower(x).compile(), on).choices
     (choice,) = (c for c in choices if any(c.branches))
-    rungs = [n + 1 for n in codec.body_bytes(4096)]
+    rungs = [n + 1 for n in codec.sizes(4096)]
     assert [[t.bytes for t in branch] for branch in choice.branches] == [[n] for n in rungs]
     quiet, loud = (int(codec.sent_bytes(row)) for row in x)
     assert quiet < loud < rungs[-1]

@@ -6,8 +6,7 @@ A run that passes these checks fails later only because of its data, its machine
 import math
 from collections.abc import Sequence
 
-from snap_jax.codecs.link_spec import parse_link
-from snap_jax.encodings import Cast, Int, TopK
+from snap_jax.codecs.link_spec import as_codec
 from snap_jax.errors import UsageError
 from snap_jax.training.config.settings import Settings, flag, typed
 
@@ -102,13 +101,13 @@ def _check_distill(config: Settings) -> None:
 
 
 def _learns_thresholds(link: str) -> bool:
-    codec = parse_link(link)
+    codec = as_codec(link)
     return codec is not None and codec.encoding.threshold is not None
 
 
 def _spikes(link: str) -> bool:
-    codec = parse_link(link)
-    return codec is not None and not isinstance(codec.encoding, Cast | Int | TopK)
+    codec = as_codec(link)
+    return codec is not None and not codec.encoding.baseline
 
 
 def _check_transform(config: Settings) -> None:

@@ -1,0 +1,108 @@
+"""How an array is scattered to devices and joined again.
+
+Invariant: `join(scatter(x, ...), ...)` is `x`; only shapes change.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from snap_jax.collectives.scale_exchange import AxisName
+from snap_jax.errors import UsageError
+from snap_jax.wires import Shape
+
+Groups = Sequence[Sequence[int]] | None
+
+
+class Parts(NamedTuple):
+    """How arrays are cut into one part per device.
+
+    Attributes:
+      cut: array -> its parts, stacked along a new first dimension.
+      mine: the part that belongs to this device.
+      dimension: along which dimension arrays are cut; `None` if they are flattened first.
+    """
+
+    cut: Callable[[jax.Array], jax.Array]
+    mine: jax.Array
+    dimension: int | None = None
+
+    def shape(self, shape: Shape) -> Shape:
+        """Return the shape of a part of an array of `shape`."""
+        return jax.eval_shape(self.cut, jax.ShapeDtypeStruct(shape, jnp.float32)).shape[1:]
+
+    def take(self, index: jax.Array | int, shape: Shape) -> Callable[[jax.Array], jax.Array]:
+        """Return the function that takes part `index` of what broadcasts against an array of `shape`."""
+        return lambda leaf: self.cut(jnp.broadcast_to(leaf, shape))[index] if jnp.ndim(leaf) else jnp.asarray(leaf)
+
+
+def along(name: str, dimension: int, axis_name: AxisName, groups: Groups, tiled: bool) -> Parts:
+    """Return the parts along `dimension`, as `lax.psum_scatter` and `lax.all_to_all` cut them.
+
+    Raises:
+      UsageError: when used, if a dimension cannot be cut evenly.
+    """
+    group = group_size(axis_name, groups)
+    cut = lambda x: scatter(name, x, dimension, group, tiled)  # noqa: E731
+    return Parts(cut, index_in_group(axis_name, groups), dimension)
+
+
+def flattened(axis_name: AxisName) -> Parts:
+    """Return equal parts of the flattened array, the last one padded with zeros."""
+    group = group_size(axis_name, None)
+
+    def cut(x: jax.Array) -> jax.Array:
+        part = math.ceil(x.size / group)
+        return jnp.pad(x.reshape(-1), (0, group * part - x.size)).reshape(group, part)
+
+    return Parts(cut, lax.axis_index(axis_name))
+
+
+def unflatten(parts: jax.Array, shape: Shape) -> jax.Array:
+    """Return the array that `flattened` has cut."""
+    return parts.reshape(-1)[: math.prod(shape)].reshape(shape)
+
+
+def scatter(name: str, x: jax.Array, dimension: int, group: int, tiled: bool) -> jax.Array:
+    """Return the `group` parts of `x` along `dimension`, stacked along dimension 0; one row each without `tiled`."""
+    dimension = dimension % x.ndim if x.ndim else dimension
+    if not x.ndim or x.shape[dimension] % group or (not tiled and x.shape[dimension] != group):
+        fix = f"a multiple of {group}" if tiled else f"{group}, or tiled=True"
+        raise UsageError(f"{name}: dimension {dimension} of shape {x.shape} cannot be dealt to {group}: use {fix}")
+    if not tiled:
+        return jnp.moveaxis(x, dimension, 0)
+    rows = x.reshape(*x.shape[:dimension], group, x.shape[dimension] // group, *x.shape[dimension + 1 :])
+    return jnp.moveaxis(rows, dimension, 0)
+
+
+def join(parts: jax.Array, axis: int, tiled: bool) -> jax.Array:
+    """Return parts stacked along dimension 0 joined along `axis` of each if `tiled`, or stacked there."""
+    if not tiled:
+        return jnp.moveaxis(parts, 0, axis)
+    axis %= parts.ndim - 1
+    moved = jnp.moveaxis(parts, 0, axis)
+    joined = moved.shape[axis] * moved.shape[axis + 1]
+    return moved.reshape(*moved.shape[:axis], joined, *moved.shape[axis + 2 :])
+
+
+def group_size(axis_name: AxisName, groups: Groups) -> int:
+    """Return how many devices take part in one group."""
+    return len(groups[0]) if groups else lax.axis_size(axis_name)
+
+
+def index_in_group(axis_name: AxisName, groups: Groups) -> jax.Array:
+    """Return the place of this device in its group."""
+    index = lax.axis_index(axis_name)
+    if not groups:
+        return index
+    places = sorted((device, place) for group in groups for place, device in enumerate(group))
+    return jnp.asarray([place for _, place in places])[index]
+
+
+def to_each(axis_name: AxisName, groups: Groups) -> Callable[[jax.Array], jax.Array]:
+    """Return the collective that sends row i to device i of the group, and stacks what arrives."""
+    return lambda rows: lax.all_to_all(rows, axis_name, 0, 0, axis_index_groups=groups)
