@@ -4,7 +4,7 @@ import dataclasses
 
 from experiments import tasks
 from snap_jax import Codec, Count, Int, Packed, Rans, UsageError
-from snap_jax.boundary import rate_control
+from snap_jax.boundary import rate_control, rate_penalties
 from snap_jax.codecs.link_spec import as_codec, unit_normal_threshold
 
 _WIRE = Rans(ratio=1.02, least=1 / 64)
@@ -76,7 +76,7 @@ def reads_tokens(point: Point) -> bool:
     return point.context_tokens > 0 or point.token_groups > 1
 
 
-def pressure_of(point: Point, context_bits: float) -> rate_control.RatePenalty | None:
+def pressure_of(point: Point, context_bits: float) -> rate_penalties.RatePenalty | None:
     """What learns to send less; the context comes out of the budget first."""
     if point.method != "spikes":
         return None
@@ -91,5 +91,5 @@ def pressure_of(point: Point, context_bits: float) -> rate_control.RatePenalty |
         return rate_control.RateController(
             left, init_multiplier=0.05, start_ratio=start, anneal_fraction=point.anneal_fraction or 0.3
         )
-    kinds = {"penalty": rate_control.Penalty, "l1": rate_control.L1, "raise": rate_control.RaiseThreshold}
-    return rate_control.TargetRate(float(weight), 10.0) if kind == "rate" else kinds[kind](float(weight))
+    kinds = {"penalty": rate_penalties.Penalty, "l1": rate_penalties.L1, "raise": rate_penalties.RaiseThreshold}
+    return rate_penalties.TargetRate(float(weight), 10.0) if kind == "rate" else kinds[kind](float(weight))

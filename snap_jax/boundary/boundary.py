@@ -6,6 +6,7 @@ where it sends.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -63,7 +64,7 @@ class Boundary(nnx.Module):
         self.features = features
         make, rngs = chain(transform) if transform else chain(), rngs or nnx.Rngs(0)
         self.sender, self.receiver = make(features, rngs=rngs), make(features, rngs=rngs)
-        structure, params = take_apart(_parsed(codec), self.channels)
+        structure, params = take_apart(as_codec(codec), self.channels)
         self._structure, self._names = nnx.static(structure), nnx.static(tuple(params))
         for name, param in params.items():
             setattr(self, name, param)
@@ -83,7 +84,7 @@ class Boundary(nnx.Module):
 
     def set_grad_codec(self, codec: Codec | str | None) -> None:
         """Send the cotangent back by another codec from now on."""
-        leaves, structure = jax.tree.flatten(_parsed(codec))
+        leaves, structure = jax.tree.flatten(as_codec(codec))
         arrays = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
         numbers = [None if array else leaf for leaf, array in zip(leaves, arrays, strict=True)]
         self._grad = nnx.static((structure, tuple(numbers)))
@@ -104,7 +105,7 @@ class Boundary(nnx.Module):
           UsageError: unless the encoding has a higher limit.
         """
         codec = self._spiking("lower_limit")
-        lowered = dataclasses.replace(codec, encoding=dataclasses.replace(codec.encoding, limit=limit))  # pyright: ignore
+        lowered = dataclasses.replace(codec, encoding=codec.encoding.lowered(limit))
         self._structure = nnx.static(jax.tree.structure(lowered))
 
     def prune(self, kept: Sequence[int]) -> None:
@@ -122,6 +123,11 @@ class Boundary(nnx.Module):
     def thresholds(self) -> list[Threshold]:
         """Return the parameters that are logarithms of thresholds; none where floats are sent."""
         return [p for p in (getattr(self, name) for name in self._names) if isinstance(p, Threshold)]
+
+    def raise_thresholds(self, by: Array | float) -> None:
+        """Add `by` to the logarithms of all thresholds."""
+        for threshold in self.thresholds:
+            threshold[...] = threshold[...] + by
 
     @property
     def channels(self) -> int:
@@ -161,12 +167,27 @@ class Boundary(nnx.Module):
             return handshake(self.codec, axis_name, perm)
 
     def send(
-        self, prepared: Array, axis_name: str, perm: Sequence[tuple[int, int]], *, sender_codec: Codec | None = None
-    ) -> Array:
-        """Send what `prepare` returned by a coded `ppermute`; what arrives is for the `restore` of another device."""
+        self,
+        prepared: Array,
+        axis_name: str,
+        perm: Sequence[tuple[int, int]],
+        *,
+        sender_codec: Codec | None = None,
+        return_sent: bool = False,
+    ) -> Any:
+        """Send what `prepare` returned by a coded `ppermute`; what arrives is for the `restore` of another device.
+
+        With `return_sent=True` return also what was sent, for `telemetry.observe` and `rate_control.crossing`.
+        """
         with jax.named_scope("boundary"):
             return collectives.ppermute(
-                prepared, axis_name, perm, codec=self.codec, grad_codec=self.grad_codec, sender_codec=sender_codec
+                prepared,
+                axis_name,
+                perm,
+                codec=self.codec,
+                grad_codec=self.grad_codec,
+                sender_codec=sender_codec,
+                return_sent=return_sent,
             )
 
     def ppermute(
@@ -224,7 +245,3 @@ class Boundary(nnx.Module):
         if self.codec is None:
             raise UsageError(f"Boundary.{name}: this boundary sends floats: give it a codec")
         return self.codec
-
-
-def _parsed(codec: Codec | str | None) -> Codec | None:
-    return as_codec(codec) if isinstance(codec, str) else codec

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float
 
 from snap_jax.boundary import rate_estimate
 from snap_jax.boundary.boundary import Boundary
-from snap_jax.codecs.codec import Codec
-from snap_jax.encodings import Encoding, Int
+from snap_jax.boundary.counters import histogram
+from snap_jax.encodings import Encoding
 from snap_jax.wires import Rans, frequency_tables
 
 _GRID = np.geomspace(8.0, 1 / 256, 160)  # thresholds to try, in standard deviations, the largest first
@@ -43,9 +43,8 @@ def calibrate(
     if codec is None or codec.encoding.threshold is None:
         return
     z = z.reshape(-1, z.shape[-1])
-    if isinstance(codec.encoding, Int):
-        threshold = learned_step(z, codec.encoding.symbols.stop - 1)
-    else:
+    threshold = codec.encoding.initial_threshold(z)
+    if threshold is None:
         threshold = _threshold(codec.encoding, z, bits / boundary.share)
     for log_threshold in boundary.thresholds:
         log_threshold[...] = jnp.broadcast_to(jnp.log(threshold), log_threshold.shape)
@@ -62,9 +61,9 @@ def fit_wire(boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... ch
       sent: a sample per boundary of what its `prepare` returns.
     """
     coded = [
-        (boundary, boundary.codec.wire, _counts(boundary.codec, z))
-        for boundary, z in zip(boundaries, sent, strict=True)
-        if boundary.codec is not None and isinstance(boundary.codec.wire, Rans)
+        (boundary, codec.wire, np.asarray(histogram(codec.spikes(z), codec.encoding.symbols, z.shape[-1])))
+        for boundary, codec, z in zip(boundaries, [b.codec for b in boundaries], sent, strict=True)
+        if codec is not None and isinstance(codec.wire, Rans)
     ]
     if not coded:
         return
@@ -73,21 +72,6 @@ def fit_wire(boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... ch
     lists = tuple(sorted({tuple((counts @ lengths.T).argmin(-1).tolist()) for _, _, counts in coded}))
     for boundary, wire, _ in coded:
         boundary.set_wire(dataclasses.replace(wire, learned=tables, lists=lists))
-
-
-def _counts(codec: Codec, z: Float[Array, "... channels"]) -> np.ndarray:
-    """How often each symbol occurs in each channel, `[channel, level]`."""
-    rows = np.asarray(codec.spikes(z)).reshape(-1, z.shape[-1])
-    return np.stack([(rows == s).sum(0) for s in codec.encoding.symbols], -1)
-
-
-def learned_step(z: Float[Array, "n channels"], limit: int) -> Float[Array, " channels"]:
-    """Return `2 E|z| / sqrt(limit)` per channel: where a learned step starts (LSQ, Esser et al. 2020).
-
-    >>> learned_step(jnp.array([[1.0], [-3.0]]), 4).tolist()
-    [2.0]
-    """
-    return jnp.maximum(2 * jnp.abs(z).mean(0) / max(limit, 1) ** 0.5, 1e-6)
 
 
 def _threshold(encoding: Encoding, z: Array, bits: float) -> Array:

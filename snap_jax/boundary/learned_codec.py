@@ -49,7 +49,7 @@ def take_apart(codec: Codec | None, channels: int) -> tuple[Structure, dict[str,
     for path, leaf in named:
         name = jax.tree_util.keystr(path[1:], simple=True, separator="_")
         start = jnp.asarray(leaf, jnp.float32)
-        if name == "threshold":
+        if codec is not None and name in codec.encoding.positive:
             params[f"log_{name}"] = Threshold(jnp.log(_per_channel(name, start, channels)))
         else:
             params[name] = nnx.Param(jnp.broadcast_to(start, (channels,)) if start.ndim == 0 else start)

@@ -1,127 +1,67 @@
-"""Budgets: sparsity that is learned, towards a number of bits that crosses, not a weight tuned by hand.
+"""Rate control: train to a number of bits per element, without a weight to tune.
 
-Law: a multiplier rises while what was *measured* on the wire is above the budget and falls while it is below; it rests
-only where they meet.
-
-Training minimises `loss + pressure`. `RateController` is the pressure to use; the others are what it is held
-against, each with
-a weight to be tuned by hand.
+Invariant: the multiplier rises while what was *measured* on the wire is above the budget, and falls while it is below.
+It rests only where they meet.
 """
 
-import abc
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from snap_jax.boundary import rate_estimate
-from snap_jax.encodings import Encoding
+from snap_jax.boundary.boundary import Boundary
+from snap_jax.boundary.rate_estimate import BoundaryStats, boundary_stats
+from snap_jax.boundary.rate_penalties import RatePenalty
+from snap_jax.boundary.telemetry import Telemetry, observe
+from snap_jax.collectives.message import Sent
 from snap_jax.errors import UsageError
-
-
-class BoundaryStats(NamedTuple):
-    """What crosses one boundary, or one a row: differentiable means over elements.
-
-    Attributes:
-      bits: entropy of the spikes per channel, bits an element of what the model sent (`codelength.bits_per_element`).
-      rate: share of the elements that fire.
-      spikes: how many an element fires.
-      log_threshold: mean over channels.
-      saturation: how often the first and the last symbol occur, in shares of equally frequent symbols: from 1 on, a
-        finer threshold makes the spikes poorer, not richer.
-    """
-
-    bits: Float[Array, "*boundaries"]
-    rate: Float[Array, "*boundaries"]
-    spikes: Float[Array, "*boundaries"]
-    log_threshold: Float[Array, "*boundaries"]
-    saturation: Float[Array, "*boundaries"]
-
-
-def boundary_stats(encoding: Encoding, x: Float[Array, "... channels"]) -> BoundaryStats:
-    """What crosses when `encoding` sends `x`.
-
-    >>> from snap_jax.encodings import Ternary
-    >>> [round(v.item(), 2) for v in boundary_stats(Ternary(1.0), jnp.array([[0.1], [2.0], [0.3], [-1.5]]))]
-    [1.5, 0.5, 0.5, 0.0, 0.75]
-    """
-    threshold = 1.0 if encoding.threshold is None else encoding.threshold
-    return BoundaryStats(
-        rate_estimate.bits_per_element(encoding, x),
-        rate_estimate.firing_rate(encoding, x),
-        rate_estimate.spike_count(encoding, x),
-        jnp.mean(jnp.log(jnp.asarray(threshold))),
-        rate_estimate.saturation(encoding, x),
-    )
-
-
-class RatePenalty(abc.ABC):
-    """What is added to the loss so that less crosses. State: one number a boundary."""
-
-    def init(self, boundaries: int) -> Float[Array, " boundaries"]:
-        """The state before the first step."""
-        return jnp.zeros(boundaries)
-
-    @abc.abstractmethod
-    def loss(self, state: Float[Array, "*boundaries"], seen: BoundaryStats) -> Float[Array, "*boundaries"]:
-        """What each boundary adds to the loss, nats a token or image."""
-
-    def update(
-        self, state: Float[Array, " boundaries"], measured: Float[Array, " boundaries"], progress: Array | float
-    ) -> Float[Array, " boundaries"]:
-        """The state after a step in which `measured` bits an element took the wire; `progress` in [0, 1] of the run."""
-        return state
-
-    def threshold_step(
-        self, measured: Float[Array, " boundaries"], saturation: Float[Array, " boundaries"], progress: Array | float
-    ) -> Float[Array, " boundaries"]:
-        """What to add to the logarithms of all thresholds of a boundary after that step."""
-        return jnp.zeros_like(measured)
 
 
 @dataclasses.dataclass(frozen=True)
 class RateController(RatePenalty):
-    """Bits an element, met by a hand on the thresholds and by dual ascent on a price.
+    """Meet a budget in bits per element with two controls: a step of the thresholds, and dual ascent on a multiplier.
 
-    `e = clip(measured / target - 1, -1, 1)`, `log threshold' = log threshold + grip e`, and
-    `m' = max(0, m + speed (m + init_multiplier / 2) e)`, with `m R` in the loss, R the differentiable code length.
+    With `e = clip(measured / target - 1, -1, 1)`, after each step
 
-    Both are driven by what the wire took, so headers, rungs and an estimate that is off are all inside the budget. The
-    thresholds keep to it within some steps, from below as from above: bits that are paid for are used. What the
-    optimizer wants otherwise shows as an error that stays, and the price m grows until it wants no more: as in any
-    proportional-integral controller (Astrom and Hagglund 1995).
-    Where that is asked for, the target comes down geometrically from `start_ratio` times the budget during the first
-    `anneal_fraction`
-    of the run.
+        log threshold' = log threshold + threshold_gain e
+        m' = clip(m + multiplier_lr (m + init_multiplier / 2) e, 0, 10)
+
+    and the loss holds `m R`, where R is the differentiable rate estimate. Both follow what the wire took, so headers,
+    size buckets and errors of the estimate are all inside the budget. The thresholds keep to it within some steps, from
+    above and from below: bits that are allowed are used. Where the optimizer wants otherwise an error remains, and the
+    multiplier changes until it wants no more, as in any proportional-integral controller (Astrom and Hagglund 1995).
+    The target falls geometrically from `start_ratio` times the budget during the first `anneal_fraction` of the run.
 
     Attributes:
       bits_per_element: the budget of a boundary, or of the mean over each group.
-      groups: boundaries that share one multiplier and one budget, e.g. `((0, 1, 2),)` for a model of three; empty: each
-        boundary by itself.
-      multiplier_lr: relative change of a large multiplier in a step at an error of 100 %.
+      multiplier_lr: relative change of a large multiplier per step at an error of 100 %.
       threshold_gain: what a step adds to the logarithm of thresholds at an error of 100 %.
-      init_multiplier: the multiplier before the first step, nats a bit.
-      start_ratio: where the target starts, in budgets.
-      anneal_fraction: share of the run in which the target comes down.
+      init_multiplier: the multiplier before the first step, nats per bit.
+      start_ratio: the first target, in budgets.
+      anneal_fraction: share of the run in which the target falls.
+      groups: boundaries that share one multiplier and one budget, e.g. `((0, 1, 2),)` for a model of three. Without
+        groups each boundary has its own.
 
     Raises:
-      UsageError: unless the budget is positive and finite, `start_ratio >= 1`, and no boundary is in two groups.
+      UsageError: unless the budget is above 0 and below 64, `start_ratio >= 1`, `anneal_fraction` is in [0, 1], and no
+        boundary is in two groups.
 
-    >>> budget = RateController(1.0, start_ratio=1.0)
-    >>> state = budget.init(2)
-    >>> above, below = budget.update(state, jnp.array([1.5, 0.5]), 1.0) / state
+    >>> controller = RateController(1.0)
+    >>> state = controller.init(2)
+    >>> above, below = controller.update(state, jnp.array([1.5, 0.5]), 1.0) / state
     >>> bool(above > 1), bool(below < 1)
     (True, True)
     """
 
     bits_per_element: float
-    groups: tuple[tuple[int, ...], ...] = ()
     multiplier_lr: float = 0.1
     threshold_gain: float = 0.1
     init_multiplier: float = 0.03
     start_ratio: float = 1.0
     anneal_fraction: float = 0.3
+    groups: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self):
         if not 0 < self.bits_per_element < 64:
@@ -138,11 +78,11 @@ class RateController(RatePenalty):
             raise UsageError(f"RateController: groups={self.groups}: a boundary can be in one group only")
 
     def init(self, boundaries):
-        """`init_multiplier` for each."""
+        """Return `init_multiplier` for each."""
         return jnp.full(boundaries, self.init_multiplier)
 
     def target(self, progress: Array | float) -> Float[Array, "..."]:
-        """Bits an element to aim at.
+        """Return the bits per element to aim at.
 
         >>> RateController(0.5, start_ratio=4.0, anneal_fraction=0.5).target(jnp.array([0.0, 0.25, 0.5, 1.0])).tolist()
         [2.0, 1.0, 0.5, 0.5]
@@ -151,74 +91,117 @@ class RateController(RatePenalty):
         return self.bits_per_element * self.start_ratio**left
 
     def loss(self, state, seen):
-        """`m R`."""
+        """Return `m R`."""
         return state * seen.bits
 
     def update(self, state, measured, progress):
-        """One step of dual ascent."""
-        return jnp.clip(
-            state + self.multiplier_lr * (state + self.init_multiplier / 2) * self._error(measured, progress), 0.0, 10.0
-        )
+        """Return the multipliers after one step of dual ascent."""
+        step = self.multiplier_lr * (state + self.init_multiplier / 2) * self._error(measured, progress)
+        return jnp.clip(state + step, 0.0, 10.0)
 
     def threshold_step(self, measured, saturation, progress):
-        """`grip e`; down only while the spikes are not saturated."""
+        """Return `threshold_gain e`; thresholds do not fall while the spikes are saturated."""
         error = self._error(measured, progress)
         return self.threshold_gain * jnp.where((error < 0) & (saturation >= 1), 0.0, error)
 
     def _error(self, measured: Array, progress: Array | float) -> Array:
-        return jnp.clip(self._shared(measured) / self.target(progress) - 1, -1, 1)
+        return jnp.clip(self._of_groups(measured) / self.target(progress) - 1, -1, 1)
 
-    def _shared(self, measured: Array) -> Array:
+    def _of_groups(self, measured: Array) -> Array:
         for group in self.groups:
             members = jnp.asarray(group)
             measured = measured.at[members].set(measured[members].mean())
         return measured
 
 
-@dataclasses.dataclass(frozen=True)
-class Penalty(RatePenalty):
-    """A fixed price a bit: `weight R`.
+class Crossing(NamedTuple):
+    """What one boundary sends in one step.
 
-    >>> Penalty(0.1).loss(jnp.zeros(()), BoundaryStats(*jnp.array([2.0, 0.5, 0.7, 0.0, 0.1]))).item()
-    0.20000000298023224
+    Attributes:
+      stats: differentiable estimates; bits per element of the boundary's input.
+      sent: what the wire took.
+      share: numbers sent per element of that input.
     """
 
-    weight: float
+    stats: BoundaryStats
+    sent: Telemetry
+    share: float
 
-    def loss(self, state, seen):
-        """`weight R`."""
-        return state + self.weight * seen.bits
-
-
-@dataclasses.dataclass(frozen=True)
-class L1(RatePenalty):
-    """A fixed price a spike: `weight mean|s|`."""
-
-    weight: float
-
-    def loss(self, state, seen):
-        """`weight mean|s|`."""
-        return state + self.weight * seen.spikes
+    @property
+    def measured(self) -> Float[Array, "..."]:
+        """Bits that the wire took per element of the input."""
+        return self.sent.bits_per_element * self.share
 
 
-@dataclasses.dataclass(frozen=True)
-class TargetRate(RatePenalty):
-    """A firing rate to be near: `weight (rate - target)^2`."""
+def crossing(boundary: Boundary, prepared: Float[Array, "... channels"], sent: Sent | None = None) -> Crossing:
+    """Return what a boundary sends, for `rate_loss` and `control_rate`.
 
-    target: float
-    weight: float
+    Args:
+      boundary: with a codec.
+      prepared: what `boundary.prepare` returned.
+      sent: what the collective returned with `return_sent=True`; `None` counts `prepared` by itself, as on one device.
 
-    def loss(self, state, seen):
-        """`weight (rate - target)^2`."""
-        return state + self.weight * (seen.rate - self.target) ** 2
+    Raises:
+      UsageError: for a boundary that sends floats.
+    """
+    if boundary.codec is None:
+        raise UsageError("crossing: this boundary sends floats: give it a codec")
+    stats = boundary_stats(boundary.codec.encoding, prepared)
+    seen = observe(boundary.codec, prepared if sent is None else sent)
+    return Crossing(stats._replace(bits=stats.bits * boundary.share), seen, boundary.share)
 
 
-@dataclasses.dataclass(frozen=True)
-class RaiseThreshold(RatePenalty):
-    """Thresholds pushed up, whatever fires (as AT-LIF raises them; Wang et al. 2022): `-weight mean(log threshold)`."""
+def rate_loss(penalty: RatePenalty, state: Float[Array, " boundaries"], crossings: Sequence[Crossing]) -> Array:
+    """Return what all boundaries add to the loss."""
+    return sum(penalty.loss(m, each.stats) for m, each in zip(state, crossings, strict=True)) + jnp.zeros(())
 
-    weight: float
 
-    def loss(self, state, seen):
-        """`-weight mean(log threshold)`."""
-        return state - self.weight * seen.log_threshold
+def control_rate(
+    penalty: RatePenalty,
+    state: Float[Array, " boundaries"],
+    boundaries: Sequence[Boundary],
+    crossings: Sequence[Crossing],
+    progress: Array | float,
+) -> Float[Array, " boundaries"]:
+    """Move the thresholds after a step, and return the next state of the penalty.
+
+    This and `rate_loss` are all that a training loop of your own needs:
+
+    >>> import optax
+    >>> from flax import nnx
+    >>> class Model(nnx.Module):
+    ...     def __init__(self, rngs):
+    ...         self.first, self.last = nnx.Linear(8, 16, rngs=rngs), nnx.Linear(16, 1, rngs=rngs)
+    ...         self.boundary = Boundary("count:15+rans", 16)
+    ...     def __call__(self, x):
+    ...         z = self.boundary.prepare(nnx.relu(self.first(x)))
+    ...         return self.last(self.boundary.restore(self.boundary.codec.quantize(z))), crossing(self.boundary, z)
+    >>> controller, model = RateController(0.5), Model(nnx.Rngs(0))
+    >>> optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
+    >>> @nnx.jit
+    ... def step(model, optimizer, multipliers, x, y, progress):
+    ...     def loss(model):
+    ...         found, seen = model(x)
+    ...         return jnp.mean((found - y) ** 2) + rate_loss(controller, multipliers, [seen]), seen
+    ...     (_, seen), gradient = nnx.value_and_grad(loss, has_aux=True)(model)
+    ...     optimizer.update(model, gradient)
+    ...     return control_rate(controller, multipliers, [model.boundary], [seen], progress), seen.measured
+    >>> x, multipliers = jax.random.normal(jax.random.key(0), (512, 8)), controller.init(1)
+    >>> for i in range(60):
+    ...     multipliers, bits = step(model, optimizer, multipliers, x, x[:, :1], i / 60)
+    >>> bool(0.45 < bits < 0.55)
+    True
+
+    Args:
+      penalty: e.g. a `RateController`.
+      state: of the penalty, one number per boundary.
+      boundaries: changed in place.
+      crossings: of that step, one per boundary.
+      progress: how much of the run is done, in [0, 1].
+    """
+    measured = jnp.stack([each.measured for each in crossings])
+    saturation = jnp.stack([each.sent.saturation for each in crossings])
+    steps = penalty.threshold_step(measured, saturation, progress)
+    for boundary, step in zip(boundaries, steps, strict=True):
+        boundary.raise_thresholds(step)
+    return penalty.update(state, measured, progress)

@@ -1,8 +1,9 @@
 """What a compiled program moves: the collectives of its HLO, as this backend sends them.
 
-These are the bytes on the wire (invariant 4). They differ from what `collective_traffic` reports where the backend
-widens a type (XLA:CPU sends bfloat16 as float32), where the compiler adds collectives for arrays sharded outside
-`shard_map`, and where it merges, splits or drops some.
+Law 4, second half: these are the bytes on the wire. They differ from what `collective_traffic` reports where the
+backend
+widens a type (XLA:CPU sends bfloat16 as float32), where the compiler adds collectives for arrays sharded
+outside `shard_map`, or where it merges, splits and drops some.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ _OPS = {
 # Booleans are reduced by `or` and `and`.
 _REDUCERS = {"add": "psum", "maximum": "pmax", "or": "pmax", "minimum": "pmin", "and": "pmin"}
 _ONCE = ("call", "fusion", "async-start")
-# A line without any of these words moves nothing and calls nothing, and is not parsed.
+# A line without any of these words moves nothing and calls nothing, and is not taken apart.
 _WORDS = (*_OPS, "calls=", "to_apply=", "body=", "_computation", "send(", "recv(")
 
 
@@ -40,12 +41,12 @@ def compiled_traffic(
 ) -> Traffic:
     """Return what a compiled program, or the text of its HLO, moves between devices.
 
-    With the mesh of the program, transfers name its axes. Without it, `axes` is empty and a `ppermute` counts as one
-    group of all devices.
+    With the mesh of the program the transfers name its axes; without, `axes` is empty and a `ppermute` counts
+    as one group of all devices.
 
     Raises:
       UsageError: bytes that only the run decides (a collective in a `while` of unknown trip count, ragged),
-        a mesh of another size than the program, or an unknown form of HLO.
+        a mesh of another size than the program, or a form of HLO not known here.
 
     >>> text = '''HloModule m, num_partitions=2
     ... ENTRY %main (p: u8[4]) -> u8[8] {
@@ -57,7 +58,7 @@ def compiled_traffic(
     """
     text = compiled if isinstance(compiled, str) else compiled.as_text()
     if text is None:
-        raise UsageError("compiled_traffic: this backend gives no HLO text: use collective_traffic")
+        raise UsageError("compiled_traffic: this backend gives no HLO text: use trace")
     module = parse_module(text)
     if mesh is not None and mesh.size != module.devices:
         raise UsageError(
@@ -93,7 +94,7 @@ class _Program:
         if i.opcode not in _ONCE and any(called):
             raise UsageError(
                 f"compiled_traffic: {i.opcode} {_place(i)} calls a computation with a collective, how often "
-                "is not known here: use collective_traffic"
+                "is not known here: use trace"
             )
         return join(called)
 
@@ -103,7 +104,7 @@ class _Program:
         if rounds is None and (self.walk(condition, 1) or self.walk(body, 1)):
             raise UsageError(
                 f"compiled_traffic: a while loop {_place(i)} holds collectives and only the run decides how "
-                "often it runs: use lax.scan or lax.fori_loop with static bounds, or compile its body alone"
+                "often it turns: use lax.scan or lax.fori_loop with static bounds, or compile its body alone"
             )
         # The condition is evaluated once more than the body.
         rounds = rounds or 0
@@ -146,7 +147,7 @@ class _Program:
         if len(named) != 1 or (op == "psum_scatter" and named != ["psum"]):
             raise UsageError(
                 f"compiled_traffic: {i.opcode} {_place(i)} reduces by {sorted(codes)}: only sum, maximum and "
-                "minimum have a counterpart in jax.lax"
+                "minimum have a namesake in jax.lax"
             )
         return named[0] if op == "psum" else op
 
@@ -163,9 +164,9 @@ class _Program:
         return arrays
 
     def permuted(self, i: Instruction) -> tuple[tuple[str, ...], Counter[int], Pairs]:
-        """Return (axes, group size -> groups, pairs of one group); HLO lists the pairs of all groups together."""
+        """Axes, group size -> groups, pairs of one group. HLO lists the pairs of all groups together."""
         if "slice_sizes" in i.attributes:
-            raise UsageError(f"compiled_traffic: {i.opcode} {_place(i)} sends slices in place: use collective_traffic")
+            raise UsageError(f"compiled_traffic: {i.opcode} {_place(i)} sends slices in place: use trace")
         listed = id_lists(i.attributes["source_target_pairs"])
         pairs = tuple((source, target) for source, target in listed if source != target)
         axes = axes_of(pairs, self.mesh) if self.mesh else ()
@@ -179,7 +180,7 @@ class _Program:
 
 
 def _refuse(i: Instruction) -> None:
-    """Raise UsageError for an instruction that moves data in a way that is not counted here."""
+    """Raise for what moves data in a way that is not counted here."""
     if i.opcode.startswith("ragged-all-to-all"):
         raise UsageError(
             f"compiled_traffic: ragged-all-to-all {_place(i)} moves as many bytes as the run decides: "
@@ -187,8 +188,7 @@ def _refuse(i: Instruction) -> None:
         )
     if i.opcode in ("send", "recv") and i.attributes.get("is_host_transfer") != "true":
         raise UsageError(
-            f"compiled_traffic: {i.opcode} {_place(i)} is half of a transfer that the compiler split: "
-            "use collective_traffic"
+            f"compiled_traffic: {i.opcode} {_place(i)} is half of a transfer that the compiler split: use trace"
         )
 
 

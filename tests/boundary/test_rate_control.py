@@ -1,4 +1,4 @@
-"""Budgets: code lengths are entropies, multipliers rest where the wire meets the budget, what is frozen is gone."""
+"""Rate control: estimates are entropies, multipliers rest where the wire meets the budget, pruned channels are gone."""
 
 import dataclasses
 import itertools
@@ -7,6 +7,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec as P
@@ -17,15 +18,9 @@ from snap_jax.boundary import rate_estimate, telemetry
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.boundary.calibrate import calibrate, fit_wire
 from snap_jax.boundary.channel_pruning import idle_channels, mask_channels, most_spikes, prune
-from snap_jax.boundary.rate_control import (
-    L1,
-    BoundaryStats,
-    Penalty,
-    RaiseThreshold,
-    RateController,
-    TargetRate,
-    boundary_stats,
-)
+from snap_jax.boundary.rate_control import RateController, control_rate, crossing, rate_loss
+from snap_jax.boundary.rate_estimate import BoundaryStats, boundary_stats
+from snap_jax.boundary.rate_penalties import L1, Penalty, RaiseThreshold, TargetRate
 from snap_jax.boundary.transforms import LearnedTransform
 from snap_jax.models import pipeline_stages, rwkv
 from snap_jax.parallel.mesh import auto_mesh
@@ -58,6 +53,21 @@ def test_code_length_is_the_entropy_of_each_channel(encoding):
     assert float(rate_estimate.bits_per_element(encoding, x)) == pytest.approx(entropy, abs=0.01)
 
 
+@pytest.mark.parametrize(("dtype", "bits"), [("bfloat16", 16), ("float32", 32), ("float8_e4m3fn", 8)])
+def test_floats_cost_their_width_at_once(dtype, bits):
+    x = sample(8, 4)
+    assert float(rate_estimate.bits_per_element(snap.Cast(dtype), x)) == bits
+    assert not np.any(jax.grad(lambda x: rate_estimate.bits_per_element(snap.Cast(dtype), x))(x))
+    assert boundary_stats(snap.Cast(dtype), x).bits == bits
+
+
+def test_the_estimate_does_not_grow_with_the_symbols():
+    count = lambda limit: len(
+        jax.make_jaxpr(lambda x: rate_estimate.bits_per_element(snap.Count(limit), x))(sample(8, 4)).eqns
+    )
+    assert count(127) == count(1)
+
+
 def test_code_length_falls_along_its_gradient_in_input_and_threshold():
     x = sample(500, 4)
     bits = lambda x, t: rate_estimate.bits_per_element(snap.Count(7, t), x)
@@ -68,7 +78,7 @@ def test_code_length_falls_along_its_gradient_in_input_and_threshold():
 
 
 def driven(budget: RateController, wants: float, steps: int) -> tuple[float, float]:
-    """Bits and price of a wire whose optimizer would spend `wants` bits more in a step, were they free; ends at 0.1."""
+    """Bits and multiplier of a wire whose optimizer would spend `wants` bits more per step, were they free."""
     state, log_threshold = budget.init(1), jnp.zeros(1)
     for _ in range(steps):
         bits = 2.0 - log_threshold / np.log(2)
@@ -80,16 +90,16 @@ def driven(budget: RateController, wants: float, steps: int) -> tuple[float, flo
 
 
 @pytest.mark.parametrize("bits", [1.0, 3.0])
-def test_thresholds_hold_the_budget_and_the_price_is_found_at_which_they_rest(bits):
+def test_thresholds_keep_to_the_budget_and_the_multiplier_is_found_at_which_they_rest(bits):
     """2 bits at first, so one budget is met from above and one from below."""
-    found, price = driven(RateController(bits, start_ratio=1.0), wants=0.005, steps=2000)
+    found, multiplier = driven(RateController(bits, start_ratio=1.0), wants=0.005, steps=2000)
     assert found == pytest.approx(bits, rel=1e-3)
-    assert price == pytest.approx(0.1, rel=1e-2)
+    assert multiplier == pytest.approx(0.1, rel=1e-2)
     soon, _ = driven(RateController(bits, start_ratio=1.0), wants=0.005, steps=60)
     assert soon == pytest.approx(bits, rel=0.05)
 
 
-def test_a_price_never_pays_for_more_bits():
+def test_a_multiplier_is_never_negative():
     state = RateController(1.0, start_ratio=1.0).init(1)
     for _ in range(200):
         state = RateController(1.0, start_ratio=1.0).update(state, jnp.array([0.1]), 1.0)
@@ -99,7 +109,7 @@ def test_a_price_never_pays_for_more_bits():
 def test_thresholds_do_not_fall_where_that_makes_spikes_poorer():
     """Of three symbols that are all as frequent, each has a third, and finer thresholds leave fewer zeros."""
     even = jnp.array([[-2.0], [0.0], [2.0]])
-    assert float(rate_estimate.saturation(snap.Ternary(1.0), even)) == pytest.approx(1.0)
+    assert float(boundary_stats(snap.Ternary(1.0), even).saturation) == pytest.approx(1.0)
     assert float(telemetry.observe(snap.Codec(snap.Ternary(1.0)), even).saturation) == pytest.approx(1.0)
     rule, measured = RateController(2.0, start_ratio=1.0), jnp.array([1.5, 1.5, 2.5])
     np.testing.assert_allclose(
@@ -114,7 +124,7 @@ def test_a_group_shares_one_multiplier():
     np.testing.assert_allclose(budget.threshold_step(jnp.array([0.5, 1.0, 1.5]), jnp.zeros(3), 1.0), 0.0, atol=1e-6)
 
 
-def test_pressures_are_what_their_names_say():
+def test_penalties_are_what_their_names_say():
     seen, none = BoundaryStats(*jnp.array([[2.0], [0.5], [0.75], [-1.0], [0.1]])), jnp.zeros(1)
     assert RateController(1.0).loss(jnp.array([0.1]), seen) == pytest.approx(0.2)
     assert Penalty(0.1).loss(none, seen) == pytest.approx(0.2)
@@ -123,6 +133,43 @@ def test_pressures_are_what_their_names_say():
     assert RaiseThreshold(0.1).loss(none, seen) == pytest.approx(0.1)
     np.testing.assert_array_equal(Penalty(0.1).update(none, jnp.array([9.0]), 0.5), none)
     np.testing.assert_array_equal(Penalty(0.1).threshold_step(jnp.array([9.0]), none, 0.5), none)
+
+
+def test_a_training_loop_of_ones_own_meets_the_budget_of_two_boundaries():
+    """Two boundaries in a row, one with a transform; the wire starts far above and far below the budget."""
+    boundaries = nnx.List(
+        [
+            Boundary(snap.Codec(snap.Count(15, 0.02), snap.Rans()), 8),
+            Boundary(snap.Codec(snap.Count(15, 4.0), snap.Rans()), 8, transform=LearnedTransform(4)),
+        ]
+    )
+    controller, x = RateController(0.75), sample(512, 8)
+    optimizer = nnx.Optimizer(boundaries, optax.sgd(1e-3), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(boundaries, optimizer, multipliers, x):
+        def loss(boundaries):
+            seen, y = [], x
+            for boundary in boundaries:
+                z = boundary.prepare(y)
+                seen.append(crossing(boundary, z))
+                y = boundary.restore(boundary.codec.quantize(z))
+            return jnp.square(y - x).mean() + rate_loss(controller, multipliers, seen), seen
+
+        gradient, seen = nnx.grad(loss, has_aux=True)(boundaries)
+        optimizer.update(boundaries, gradient)
+        return control_rate(controller, multipliers, list(boundaries), seen, 1.0), seen
+
+    multipliers = controller.init(2)
+    for _ in range(120):
+        multipliers, seen = step(boundaries, optimizer, multipliers, x)
+    for each in seen:
+        assert float(each.measured) == pytest.approx(0.75, rel=0.05)
+    z = boundaries[1].prepare(boundaries[0](x))
+    took = 8 * boundaries[1].codec.encode(z).size / x.size  # per element of the stream, not of what is sent
+    assert took == pytest.approx(0.75, rel=0.05)
+    with pytest.raises(snap.UsageError, match="crossing: this boundary sends floats"):
+        crossing(Boundary(None, 8), x)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +204,7 @@ def test_what_cannot_be_raises_and_says_so(make, message):
         make()
 
 
-def test_a_boundary_that_keeps_all_dims_and_has_no_codec_changes_nothing():
+def test_a_boundary_of_full_rank_without_a_codec_changes_nothing():
     x, tokens = sample(2, 5, 8), jnp.arange(10).reshape(2, 5)
     boundary = Boundary(None, 8, transform=LearnedTransform(8, context_tokens=3))
     np.testing.assert_allclose(boundary(x, tokens), x, atol=1e-6)
@@ -179,7 +226,7 @@ def test_calibration_finds_the_bits_and_the_directions_that_matter():
     assert spread < 0.5 * float(jnp.mean((x - x.mean(0)) ** 2))
 
 
-def test_a_learned_book_takes_fewer_bits_and_is_exact():
+def test_learned_tables_take_fewer_bits_and_are_exact():
     boundary = Boundary(snap.Codec(snap.Count(15, 0.5), snap.Rans(ratio=1.02)), 6)
     x = jnp.asarray(np.random.default_rng(0).gamma(1.0, size=(2000, 6)), jnp.float32)
     before = boundary.codec.encode(x).size
@@ -199,7 +246,7 @@ def two_boundaries():
     return boundaries
 
 
-def test_frozen_channels_and_ticks_leave_the_wire_and_nothing_else_changes():
+def test_pruned_channels_and_counts_are_not_sent_and_nothing_else_changes():
     boundaries, x = two_boundaries(), sample(64, 8)
     sent = [boundary.prepare(x) for boundary in boundaries]
     before = [boundary(x) for boundary in boundaries]
@@ -215,7 +262,7 @@ def test_frozen_channels_and_ticks_leave_the_wire_and_nothing_else_changes():
     assert smaller <= payload * 4 / 6 + 1
 
 
-def test_frozen_channels_are_gone_from_the_compiled_program():
+def test_pruned_channels_are_gone_from_the_compiled_program():
     def moved(boundary):
         run = lambda x: boundary.ppermute(x, "die", [(0, 1), (1, 0)])
         fn = jax.jit(jax.shard_map(run, mesh=auto_mesh({"die": 2}), in_specs=P("die"), out_specs=P("die")))
@@ -230,7 +277,7 @@ def test_frozen_channels_are_gone_from_the_compiled_program():
     assert (many, few) == (2 * (32 * 6 * 4 // 8 + 1), 2 * (32 * 4 * 4 // 8 + 1))  # 15 levels in 4 bits, and the header
 
 
-def innovative(chips, penalty=None):
+def with_transforms(chips, penalty=None):
     codec, transform = snap.Codec(snap.Count(7, 0.5)), LearnedTransform(8, context_tokens=2, hidden=12)
     model, layout = rwkv.RWKV(SIZE, rngs=nnx.Rngs(0)), Layout(pipeline=chips)
     task, params = assemble.build(
@@ -242,7 +289,7 @@ def innovative(chips, penalty=None):
 
 def test_a_model_without_its_quietest_channels_sends_less_and_says_the_same():
     """5 ticks of 2 x 16 vectors, each number in 4 bits, a header, and once 4 bytes of threshold a channel."""
-    task, params, tokens = innovative(2)
+    task, params, tokens = with_transforms(2)
     batch = next_token(tokens)
     spikes = np.asarray(jax.jit(task.spikes)(params, jax.tree.map(lambda a: a[:1], batch)))[0]
     rates = (spikes != 0).reshape(-1, 8).mean(0)
@@ -254,12 +301,12 @@ def test_a_model_without_its_quietest_channels_sends_less_and_says_the_same():
     assert section == {"channels": [8, left], "payload_bytes": nbytes, "identical": True}
 
 
-def test_a_pipeline_of_innovations_computes_what_one_chip_computes():
-    """Value and gradient, both ends of every boundary too; the receiving end lives on the next die."""
-    task, params, tokens = innovative(4, Penalty(0.3))
+def test_a_pipeline_with_transforms_computes_what_one_device_computes():
+    """Value and gradient, both ends of every boundary too; the receiving end lives on the next stage."""
+    task, params, tokens = with_transforms(4, Penalty(0.3))
     (loss, seen), gradient = jax.jit(task.penalized_loss_and_gradient)(params, next_token(tokens), jnp.zeros(4))
     fired = seen.firing_rate
-    assert fired.min() == fired[3] == 0 < fired[:3].min()  # the last die has nobody to send to
+    assert fired.min() == fired[3] == 0 < fired[:3].min()  # the last stage sends to nobody
     model, boundaries = pipeline_stages.join(task.graph, jax.tree.map(np.asarray, params))
 
     def on_one_chip(model, boundaries):

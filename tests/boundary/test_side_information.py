@@ -1,4 +1,4 @@
-"""Tokens: what arrives is what was sent, in the bits that its table says."""
+"""Side information: tokens arrive as they were sent, in the bits that their table says."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from experiments import over_chips
 from snap_jax.boundary.side_information import token_bits, token_wire
+from snap_jax.wires.base import pack, unpack
 
 BYTES = range(256)
 
@@ -17,8 +18,8 @@ BYTES = range(256)
 def test_tokens_arrive_as_they_were_sent(tokens):
     """Also those that the sample did not hold."""
     wire, sent = token_wire(jnp.array([65, 66])), jnp.asarray(tokens, jnp.int16)
-    payload = wire.pack(sent, BYTES)
-    np.testing.assert_array_equal(wire.unpack(payload, sent.shape, BYTES), sent)
+    payload = pack(wire, sent, BYTES)
+    np.testing.assert_array_equal(unpack(wire, payload, sent.shape, BYTES), sent)
     assert token_bits(wire, sent) == 8 * (payload.size + 1) / sent.size
 
 
@@ -27,8 +28,8 @@ def test_tokens_take_their_entropy():
     letters = np.repeat([97, 98, 99, 100], [4096, 2048, 1024, 1024])
     text = jnp.asarray(np.random.default_rng(0).permutation(letters).reshape(8, -1), jnp.int32)
     kept = np.log2(4096 / (4096 - 252))  # of 4096, one each is theirs
-    head = 8 * (2 + 4 * 4 + 1) / text.size  # table, states of four lanes, rung
+    head = 8 * (2 + 4 * 4 + 1) / text.size  # table, states of four lanes, size
     bits = token_bits(token_wire(text), text)
-    assert bits == pytest.approx(1.75 + kept + head, rel=0.03)  # rungs are 2 % apart
+    assert bits == pytest.approx(1.75 + kept + head, rel=0.03)  # sizes are 2 % apart
     assert over_chips.token_bytes(token_wire(text), text[None]) == bits * text.size / 8
     assert over_chips.token_bytes(None, text[None]) == 0

@@ -16,6 +16,7 @@ from experiments import asking, headline, language, over_chips, pricing, tasks, 
 from experiments.inside import firing_rate
 from experiments.ways import Trial, Way
 from snap_jax.boundary.boundary import Boundary
+from snap_jax.boundary.telemetry import observe
 from snap_jax.boundary.transforms import LearnedTransform
 from snap_jax.models import pipeline_stages, resnet
 from snap_jax.models.neurons import RateNeurons, TickNeurons
@@ -43,7 +44,7 @@ def test_a_pass_moves_the_bytes_that_its_program_counts_tick_by_tick():
     def watched(params, pictures):
         stage = nnx.merge(graph, jax.tree.map(lambda p: p[0], params))
         ends = stage.model.enter, stage.model.body, lambda x, _: stage.model.leave(x)
-        watch = lambda z: stage.boundary.observe(z, "stage").sent_bytes
+        watch = lambda z: observe(stage.boundary.codec, z, "stage").sent_bytes
         return pipeline(*ends, pictures, "stage", stage.boundary, watch=watch)[1][None]
 
     devices = auto_mesh({"stage": 2})

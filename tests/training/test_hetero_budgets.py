@@ -10,7 +10,9 @@ from flax import nnx
 
 import snap_jax as snap
 from snap_jax import training
-from snap_jax.boundary.rate_control import Penalty, RateController, boundary_stats
+from snap_jax.boundary.rate_control import RateController
+from snap_jax.boundary.rate_estimate import boundary_stats
+from snap_jax.boundary.rate_penalties import Penalty
 from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.boundary.transforms import LearnedTransform
 from snap_jax.models import pipeline_stages, resnet
@@ -130,7 +132,7 @@ def test_thresholds_follow_what_each_boundary_took_of_its_own_stream(job):
     task, params = divide(penalty=RateController(1.0))
     job = dataclasses.replace(job, task=task, params=params, shares=(4 / 8, 3 / 16, 4 / 24))
     counts = jnp.zeros((3, 15), jnp.int32).at[:, 7].set(80)
-    seen = Telemetry(counts, jnp.full(3, 80), jnp.array([20, 20, 80]), range(-7, 8))
+    seen = Telemetry.of(counts, jnp.full(3, 80), jnp.array([20, 20, 80]), range(-7, 8))
     moved = job.threshold_step(params, seen, jnp.ones(()))
     (_, ours), (_, theirs) = (pipeline_stages.join(task.graph, assemble.on_host(p)) for p in (params, moved))
     for step, mine, moved in zip([0.0, -0.0625, 0.0], ours, theirs, strict=True):

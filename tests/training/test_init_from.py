@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from snap_jax import training
+from snap_jax.boundary import Threshold
 from snap_jax.errors import UsageError
 from snap_jax.models import pipeline_stages
 from snap_jax.training import checkpoints, run_dir
@@ -40,7 +41,7 @@ def saved(config, out, finished=True):
     model, boundaries = pipeline_stages.join(job.task.graph, params)
     for i, boundary in enumerate(boundaries):
         if boundary.codec is not None:
-            boundary.log_threshold[...] = jnp.full(config.width, np.log(i + 2.0), jnp.float32)
+            boundary.log_threshold = Threshold(jnp.full(config.width, np.log(i + 2.0)))
     _, params = pipeline_stages.split(
         model, boundaries
     )  # as a run keeps it: all dies hold the same copies of the two ends

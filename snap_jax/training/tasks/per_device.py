@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree
 
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.boundary.rate_control import BoundaryStats, RatePenalty, boundary_stats
-from snap_jax.boundary.telemetry import Telemetry
+from snap_jax.boundary.telemetry import Telemetry, observe
 from snap_jax.errors import UsageError
 from snap_jax.models.hetero_stages import Layers
 from snap_jax.models.pipeline_stages import Graph
@@ -138,7 +138,7 @@ class Program:
 
 
 def _observe(boundary: Boundary, sent: Array) -> Telemetry:
-    return boundary.observe(sent, STAGE)
+    return observe(boundary.codec, sent, STAGE)
 
 
 def _means_over_dies(found: tuple[Array, ...], batch: Batch) -> tuple[Array, Array]:
