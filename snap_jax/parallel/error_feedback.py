@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PyTree
 
 from snap_jax._compat import as_varying, varying_axes
 from snap_jax.codecs.codec import Codec
+from snap_jax.codecs.link_spec import as_codec
 from snap_jax.collectives import pmean
 from snap_jax.collectives.scale_exchange import AxisName, axes_of
 from snap_jax.encodings import saturate
@@ -39,7 +40,7 @@ class ErrorFeedbackState(NamedTuple):
 
 
 def error_feedback(
-    codec: Codec, axis_name: AxisName, *, relative: bool = True, sizes: Sizes | None = None
+    codec: Codec | str, axis_name: AxisName, *, relative: bool = True, sizes: Sizes | None = None
 ) -> optax.GradientTransformation:
     """The mean of gradients over a mesh axis, sent as spikes; each device's residual keeps what its spikes left over.
 
@@ -51,7 +52,7 @@ def error_feedback(
     `lax.pcast(params, axis_name, to="varying")`, or JAX has summed them before.
 
     Args:
-      codec: its spikes must add up (`encoding.summable`).
+      codec: how to send them, e.g. `"ternary"`; its spikes must add up (`encoding.summable`).
       axis_name: mesh axis, or a tuple of them.
       relative: the codec's threshold counts in `pmean(mean|u|)` of each parameter (its scale crosses too, 4 bytes each
         way a parameter), so it need not be tuned. For a Gaussian `u`, the best is 1.53 for `Ternary` and 0.82 for
@@ -66,10 +67,10 @@ def error_feedback(
     Traceback (most recent call last):
     snap_jax.errors.UsageError: error_feedback: spikes of Int do not add up: use Ternary or Count
     """
-    if not codec.encoding.summable or codec.encoding.threshold is None:
-        raise UsageError(
-            f"error_feedback: spikes of {type(codec.encoding).__name__} do not add up: use Ternary or Count"
-        )
+    codec = as_codec(codec)
+    if codec is None or not codec.encoding.summable or codec.encoding.threshold is None:
+        name = "fp32" if codec is None else type(codec.encoding).__name__
+        raise UsageError(f"error_feedback: spikes of {name} do not add up: use Ternary or Count")
 
     def init(params: PyTree) -> ErrorFeedbackState:
         _require_axis(axis_name)
