@@ -67,10 +67,7 @@ def error_feedback(
     Traceback (most recent call last):
     snap_jax.errors.UsageError: error_feedback: spikes of Int do not add up: use Ternary or Count
     """
-    codec = as_codec(codec)
-    if codec is None or not codec.encoding.summable or codec.encoding.threshold is None:
-        name = "fp32" if codec is None else type(codec.encoding).__name__
-        raise UsageError(f"error_feedback: spikes of {name} do not add up: use Ternary or Count")
+    summed = _summable(as_codec(codec))
 
     def init(params: PyTree) -> ErrorFeedbackState:
         _require_axis(axis_name)
@@ -82,7 +79,7 @@ def error_feedback(
         def one(g: Array, residual: Array) -> tuple[Array, Array]:
             _require_varying(g, axis_name)
             u = g.astype(jnp.float32) + residual[0]
-            scaled = _in_sizes(codec, (sizes or mean_size)(u, axis_name)) if relative else codec
+            scaled = _in_sizes(summed, (sizes or mean_size)(u, axis_name)) if relative else summed
             mean = pmean(u, axis_name, codec=scaled)
             kept = jnp.where(jnp.isfinite(mean).all(), u - scaled.quantize(u), residual[0])
             return saturate(mean, g.dtype), kept[None]
@@ -97,6 +94,13 @@ def error_feedback(
 def mean_size(u: Float[Array, "..."], axis_name: AxisName) -> Float[Array, ""]:
     """The mean of |u| over all devices; one scalar crosses, the same for all."""
     return lax.pmean(jnp.abs(u).sum() / max(u.size, 1), axis_name)
+
+
+def _summable(codec: Codec | None) -> Codec:
+    if codec is None or not codec.encoding.summable or codec.encoding.threshold is None:
+        name = "fp32" if codec is None else type(codec.encoding).__name__
+        raise UsageError(f"error_feedback: spikes of {name} do not add up: use Ternary or Count")
+    return codec
 
 
 def _in_sizes(codec: Codec, size: Array) -> Codec:
