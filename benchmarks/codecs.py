@@ -19,7 +19,7 @@ from rich.table import Table
 import snap_jax as snap
 from benchmarks.timing import Times, machine, take_turns
 from snap_jax.parallel.mesh import auto_mesh, emulate_devices
-from snap_jax.wires import Wire, bitstring
+from snap_jax.wires import Wire, bitstring, pack, unpack
 from snap_jax.wires.symbols import to_values
 
 SIZE = 2**24
@@ -63,11 +63,16 @@ def _events() -> Table:
     table = Table("Events, 2^24 elements", "time of the same on jnp.nonzero / time", "wanted", "ms")
     for density, wanted in ((0.01, "10"), (0.05, "5")):
         spikes, wire = _spikes(density), snap.Events(density * 1.02)
-        payload = jax.jit(wire.pack, static_argnums=1)(spikes, SYMBOLS)
+        payload = pack(wire, spikes, SYMBOLS)
         assert bool((_nonzero_pack(wire, spikes) == payload).all())
         assert bool((_nonzero_unpack(wire, payload) == spikes).all())
         runs = {
-            "ours": _both(wire.pack, lambda p, w=wire: w.unpack(p, (SIZE,), SYMBOLS), spikes, payload),
+            "ours": _both(
+                lambda s, _, w=wire: pack(w, s, SYMBOLS),
+                lambda p, w=wire: unpack(w, p, (SIZE,), SYMBOLS),
+                spikes,
+                payload,
+            ),
             "nonzero": _both(
                 lambda s, _, w=wire: _nonzero_pack(w, s), lambda p, w=wire: _nonzero_unpack(w, p), spikes, payload
             ),
@@ -87,7 +92,7 @@ def _nonzero_pack(wire: snap.Events, spikes: jax.Array) -> jax.Array:
     slots, low = wire.setting(SIZE)
     address = jnp.nonzero(spikes, size=slots, fill_value=SIZE)[0]
     number, live = jnp.arange(slots), address < SIZE
-    body = jnp.zeros(wire.nbytes(SIZE, SYMBOLS) // 4 + 2, jnp.uint32)
+    body = jnp.zeros(wire.sizes(SIZE, SYMBOLS)[-1] // 4 + 2, jnp.uint32)
     record = (address & (2**low - 1)).astype(jnp.uint32) | to_values(spikes[address], SYMBOLS).astype(jnp.uint32) << low
     upper = slots + SIZE // 2**low
     for offset, field in (
@@ -95,7 +100,7 @@ def _nonzero_pack(wire: snap.Events, spikes: jax.Array) -> jax.Array:
         (upper + number * (low + 1), record),
     ):
         body = bitstring.put(body, jnp.where(live, offset, 32 * body.size), field)
-    return bitstring.to_bytes(body)[: wire.nbytes(SIZE, SYMBOLS)]
+    return bitstring.to_bytes(body)[: wire.sizes(SIZE, SYMBOLS)[-1]]
 
 
 def _nonzero_unpack(wire: snap.Events, payload: jax.Array) -> jax.Array:

@@ -97,7 +97,7 @@ def _ticking(kind: str, ticks: int) -> Encoding:
 def _wire(names: list[str], encoding: Encoding, spec: str) -> Wire:
     bounded = {"events": Events(encoding.density), "bitmap": Bitmap(encoding.density)} if encoding.density < 1 else {}
     if not names:
-        return min(bounded.values(), key=lambda wire: wire.nbytes(2**20, encoding.symbols), default=Packed())
+        return min(bounded.values(), key=lambda wire: wire.sizes(2**20, encoding.symbols)[-1], default=Packed())
     if len(names) > 1 or names[0] not in _WIRES:
         raise UsageError(f"link {spec!r}: wire {'+'.join(names)!r} is not known: use {WIRES}")
     return (_WIRES | bounded)[names[0]]

@@ -2,8 +2,10 @@
 
 from snap_jax.wires.base import Shape as Shape
 from snap_jax.wires.base import Wire as Wire
+from snap_jax.wires.base import pack as pack
 from snap_jax.wires.base import slots_for as slots_for
 from snap_jax.wires.base import spike_dtype as spike_dtype
+from snap_jax.wires.base import unpack as unpack
 from snap_jax.wires.bitmap import Bitmap as Bitmap
 from snap_jax.wires.bitplanes import Bitplanes as Bitplanes
 from snap_jax.wires.events import Events as Events

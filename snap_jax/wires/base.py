@@ -1,10 +1,24 @@
-"""What every wire is.
+"""What every wire is: integer spikes to packed bytes and back, exactly.
 
-Law 3: `unpack(pack(s, symbols), s.shape, symbols) == s` for every shape and every `s` whose values lie in `symbols`;
-nothing is ever dropped.
+Invariant: `read(write(s, symbols, rung), s.shape, symbols, rung) == s` for every shape and every `s` whose values lie
+in `symbols`, at every rung from `rung(s, symbols)` on. Nothing is ever dropped. Bytes past the size of the rung do not
+matter.
 
-`symbols` is a `range`: the integers that may occur, e.g. `range(-1, 2)` for ternary spikes. A payload is a flat uint8
-array; its length depends on shape and symbols only, but for a `Ladder`, which chooses among a few lengths.
+`symbols` is a `range` of step 1: the integers that may occur, such as `range(-1, 2)` for ternary spikes.
+
+To add a wire, write a frozen dataclass with `sizes`, `write` and `read`; a wire that chooses among several payload
+sizes at run time also has `rung`. This one spends a byte per spike:
+
+    @dataclasses.dataclass(frozen=True)
+    class Bytes(Wire):
+        def sizes(self, size, symbols):
+            return (size,)
+
+        def write(self, spikes, symbols, rung):
+            return to_codes(spikes, symbols).astype(jnp.uint8)  # up to 256 symbols
+
+        def read(self, payload, shape, symbols, rung):
+            return to_spikes(payload, symbols).reshape(shape)
 """
 
 import abc
@@ -14,135 +28,163 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Integer, UInt8
+from jax.core import Tracer
+from jaxtyping import Array, Integer, UInt8
 
 from snap_jax.errors import UsageError
-from snap_jax.wires.bitstring import any_set
 
 Shape = tuple[int, ...]
+Rung = Array | int
+"""Which of a wire's sizes: an integer scalar, or a Python number where it is known while tracing."""
 
 
 class Wire(abc.ABC):
-    """How spikes become bytes."""
+    """How spikes become bytes.
+
+    Attributes:
+      capacity: the largest share of elements that may be non-zero; 1 holds any tensor.
+    """
+
+    capacity: float = 1.0
 
     @abc.abstractmethod
-    def pack(self, spikes: Integer[Array, "..."], symbols: range) -> UInt8[Array, " bytes"]:
-        """The bytes of `spikes`."""
-
-    @abc.abstractmethod
-    def unpack(self, payload: UInt8[Array, " bytes"], shape: Shape, symbols: range) -> Integer[Array, "..."]:
-        """The spikes that `pack` was given."""
-
-    @abc.abstractmethod
-    def nbytes(self, size: int, symbols: range) -> int:
-        """Payload bytes for `size` spikes; the most of them, where there is a choice."""
-
-    def pack_and_check(
-        self, spikes: Integer[Array, "..."], flags: Bool[Array, "..."], symbols: range
-    ) -> tuple[UInt8[Array, " bytes"], Bool[Array, ""]]:
-        """The bytes of `spikes`, and whether any flag is set; a wire that can reads both at once."""
-        return self.pack(spikes, symbols), any_set(flags)
-
-    def slots(self, size: int) -> int:
-        """The most non-zero spikes that `size` elements may hold to fit."""
-        return size
-
-    def holds(self, density: float) -> bool:
-        """Whether every tensor fits of whose n elements at most `slots_for(density, n)` fire; any tensor, for 1."""
-        return True
-
     def sizes(self, size: int, symbols: range) -> tuple[int, ...]:
-        """Payload bytes of every rung, rising; most wires have one."""
-        return (self.nbytes(size, symbols),)
+        """Return the payload bytes for `size` spikes at every rung, rising; most wires have one.
+
+        Raises:
+          UsageError: if such spikes cannot be sent.
+        """
 
     def rung(self, spikes: Integer[Array, "..."], symbols: range) -> UInt8[Array, ""]:
-        """Which rung is the smallest that holds `spikes`."""
+        """Return the rung of the smallest size that holds `spikes`."""
         return jnp.zeros((), jnp.uint8)
 
+    @abc.abstractmethod
+    def write(self, spikes: Integer[Array, "..."], symbols: range, rung: Rung) -> UInt8[Array, " most"]:
+        """Return the payload of the rung, followed by unused bytes up to the largest size."""
+
+    @abc.abstractmethod
+    def read(self, payload: UInt8[Array, " most"], shape: Shape, symbols: range, rung: Rung) -> Integer[Array, "..."]:
+        """Return the spikes that `write` was given, in `spike_dtype(symbols)`."""
+
     def draft(self, spikes: Integer[Array, "..."], symbols: range) -> tuple[UInt8[Array, ""], Any]:
-        """Return the rung of `spikes`, and what `write_draft` needs of them."""
+        """Return the rung of `spikes`, and what `write_draft` needs of them.
+
+        Override both where `rung` and `write` share work.
+        """
         return self.rung(spikes, symbols), spikes
 
-    def write_draft(self, draft: Any, symbols: range, rung: Array) -> UInt8[Array, " most"]:
-        """Return what `write` does, given a `draft`."""
+    def write_draft(self, draft: Any, symbols: range, rung: Rung) -> UInt8[Array, " most"]:
+        """Return what `write` returns, given a `draft`."""
         return self.write(draft, symbols, rung)
 
-    def write(self, spikes: Integer[Array, "..."], symbols: range, rung: Array) -> UInt8[Array, " most"]:
-        """The payload of the rung, followed by unused bytes up to the size of the largest."""
-        return self.pack(spikes, symbols)
+    def slots(self, size: int) -> int:
+        """Return how many of `size` spikes may be non-zero: `ceil(capacity * size)`."""
+        return slots_for(self.capacity, size)
 
-    def read(self, payload: UInt8[Array, " most"], shape: Shape, symbols: range, rung: Array) -> Integer[Array, "..."]:
-        """The spikes that `write` was given; the unused bytes may have become anything."""
-        return self.unpack(payload, shape, symbols)
+    def holds(self, density: float) -> bool:
+        """Return whether every tensor fits of whose n spikes at most `slots_for(density, n)` are non-zero."""
+        return self.capacity >= min(density, 1)
 
 
 def pack(wire: Wire, spikes: Integer[Array, "..."], symbols: range) -> UInt8[Array, " bytes"]:
     """Return the bytes of `spikes`: of the smallest size when called eagerly, of the largest while tracing."""
-    return wire.pack(spikes, symbols)
+    sizes = wire.sizes(spikes.size, symbols)
+    if len(sizes) == 1 or isinstance(spikes, Tracer):
+        return _write(spikes, wire, symbols, len(sizes) - 1)
+    rung, payload = _write_smallest(spikes, wire, symbols)
+    return payload[: sizes[int(rung)]]
 
 
 def unpack(wire: Wire, payload: UInt8[Array, " bytes"], shape: Shape, symbols: range) -> Integer[Array, "..."]:
-    """Return the spikes that `pack` was given; the length of the payload says which size it has."""
-    return wire.unpack(payload, shape, symbols)
+    """Return the spikes that `pack` was given; the length of the payload says which size it has.
+
+    Raises:
+      UsageError: if it has none of the wire's sizes.
+    """
+    sizes = wire.sizes(math.prod(shape), symbols)
+    if payload.size not in sizes:
+        raise UsageError(f"unpack: {payload.size} bytes for shape {shape}: {wire} writes one of {sizes}")
+    rung = sizes.index(payload.size)
+    if rung == len(sizes) - 1:
+        return _read(payload, wire, shape, symbols, rung)
+    room = jnp.pad(payload, (0, sizes[-1] - payload.size))
+    return _read_any(room, jnp.asarray(rung, jnp.uint8), wire, shape, symbols)
+
+
+# Compiled as a whole: eagerly, JAX would compile them operation by operation.
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _write(spikes, wire: Wire, symbols: range, rung: int):
+    return wire.write(spikes, symbols, rung)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _write_smallest(spikes, wire: Wire, symbols: range):
+    rung, draft = wire.draft(spikes, symbols)
+    return rung, wire.write_draft(draft, symbols, rung)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _read(payload, wire: Wire, shape: Shape, symbols: range, rung: int):
+    return wire.read(payload, shape, symbols, rung)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _read_any(payload, rung, wire: Wire, shape: Shape, symbols: range):
+    return wire.read(payload, shape, symbols, rung)
 
 
 Settings = tuple[tuple[int, ...], ...]
 
 
 class Sparse(Wire):
-    """A wire with room for a share of the elements; those of one class share one program that takes its numbers late.
+    """A wire with room for a share of the elements; wires of one class share one program of a `Ladder`.
 
-    `settings` are the numbers of several such wires, `chosen` says at run time which of them counts.
+    `settings` are the numbers of several such wires; `chosen` says at run time which of them counts.
     """
-
-    capacity: float
-
-    def slots(self, size):
-        """`ceil(capacity * n)`."""
-        return slots_for(self.capacity, size)
-
-    def holds(self, density):
-        """Up to its capacity."""
-        return self.capacity >= min(density, 1)
 
     @abc.abstractmethod
     def setting(self, size: int) -> tuple[int, ...]:
-        """The numbers that tell this wire from others of its class, the slots first."""
+        """Return the numbers that tell this wire from others of its class, the slots first."""
 
     @abc.abstractmethod
     def write_any(
-        self, spikes: Integer[Array, "..."], symbols: range, settings: Settings, chosen: Array | int, room: int
+        self, spikes: Integer[Array, "..."], symbols: range, settings: Settings, chosen: Rung, room: int
     ) -> UInt8[Array, " room"]:
-        """The payload of the wire that is chosen, followed by unused bytes up to `room`."""
+        """Return the payload of the wire that is chosen, followed by unused bytes up to `room`."""
 
     @abc.abstractmethod
     def read_any(
-        self, payload: UInt8[Array, " room"], shape: Shape, symbols: range, settings: Settings, chosen: Array | int
+        self, payload: UInt8[Array, " room"], shape: Shape, symbols: range, settings: Settings, chosen: Rung
     ) -> Integer[Array, "..."]:
-        """The spikes that `write_any` was given."""
+        """Return the spikes that `write_any` was given."""
 
-    def pack(self, spikes, symbols):
+    def write(self, spikes, symbols, rung):
         """The payload; see the class."""
-        return _pack(spikes, self, symbols)
+        (room,) = self.sizes(spikes.size, symbols)
+        return self.write_any(spikes, symbols, (self.setting(spikes.size),), 0, room)
 
-    def unpack(self, payload, shape, symbols):
-        """The spikes that `pack` was given."""
-        return _unpack(payload, self, shape, symbols)
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2))  # eagerly, it would compile operation by operation
-def _pack(spikes, wire: Sparse, symbols: range):
-    settings = (wire.setting(spikes.size),)
-    return wire.write_any(spikes, symbols, settings, 0, wire.nbytes(spikes.size, symbols))
+    def read(self, payload, shape, symbols, rung):
+        """The spikes that `write` was given."""
+        return self.read_any(payload, shape, symbols, (self.setting(math.prod(shape)),), 0)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def _unpack(payload, wire: Sparse, shape: Shape, symbols: range):
-    return wire.read_any(payload, shape, symbols, (wire.setting(math.prod(shape)),), 0)
+def require_offsets(wire: Any, size: int, bits: int) -> None:
+    """Raise unless 32-bit offsets count `size` spikes and the `bits` of their payload.
+
+    >>> require_offsets("Events(0.1)", 2**31, 10)
+    Traceback (most recent call last):
+    snap_jax.errors.UsageError: Events(0.1): 2147483648 spikes in 10 bits are past 2^31: split the tensor, or use ...
+
+    Raises:
+      UsageError: naming the wire.
+    """
+    if max(size, bits) >= 2**31:
+        raise UsageError(f"{wire}: {size} spikes in {bits} bits are past 2^31: split the tensor, or use Packed()")
 
 
 def slots_for(share: float, size: int) -> int:
-    """`ceil(share * size)`, but for the rounding of floats.
+    """Return `ceil(share * size)`, but for the rounding of floats.
 
     >>> slots_for(0.1, 30), slots_for(0.1, 31)
     (3, 4)
@@ -151,10 +193,13 @@ def slots_for(share: float, size: int) -> int:
 
 
 def spike_dtype(symbols: range) -> jnp.dtype:
-    """The narrowest integer dtype that holds every symbol.
+    """Return the narrowest integer dtype that holds every symbol.
 
     >>> spike_dtype(range(-128, 128)), spike_dtype(range(0, 256)), spike_dtype(range(0, 2**32))
     (dtype('int8'), dtype('int16'), dtype('uint32'))
+
+    Raises:
+      UsageError: if none has at most 32 bits.
     """
     ends = symbols[0], symbols[-1]
     for name in ("int8", "int16", "int32", "uint32"):

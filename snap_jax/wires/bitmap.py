@@ -1,7 +1,7 @@
-"""Bitmap: who fired, then what.
+"""Bitmap: one bit per element, then the values that are not zero.
 
-Law: the payload is the `n` bits of who fired, in whole bytes, and `ceil(log2(levels - 1))` bit-planes of the values
-that are not zero, in order, one directly behind the other.
+Invariant: the payload is `n` bits that say which elements fired, in whole bytes, and `ceil(log2(levels - 1))` bit
+planes of the non-zero values, in order, one directly after the other.
 """
 
 import dataclasses
@@ -12,43 +12,47 @@ from jax import lax
 
 from snap_jax.errors import UsageError
 from snap_jax.wires import bitstring
-from snap_jax.wires.base import Sparse
+from snap_jax.wires.base import Sparse, require_offsets
 from snap_jax.wires.symbols import code_dtype, to_fired, to_values, width_of, without_zero
 
 
 @dataclasses.dataclass(frozen=True)
 class Bitmap(Sparse):
-    """One bit a value that says whether it fired, then the non-zero values, `ceil(log2(levels - 1))` bits each.
+    """One bit per element that says whether it fired, then the non-zero values, `ceil(log2(levels - 1))` bits each.
 
     Attributes:
-      capacity: the largest share of the elements that may fire; 1 holds any tensor, less is for a rung of a `Ladder`.
+      capacity: the largest share of elements that may fire; 1 holds any tensor, less is for a size of a `Ladder`.
 
     Raises:
       UsageError: unless `0 < capacity <= 1`; when used, for symbols without 0.
 
+    >>> from snap_jax.wires import pack
     >>> wire, s = Bitmap(), jnp.array([0, -1, 0, 0, 1, 0, 0, 0])
-    >>> wire.pack(s, range(-1, 2)).tolist()  # fired: values 1 and 4; one bit each: 0 for -1, 1 for +1
+    >>> pack(wire, s, range(-1, 2)).tolist()  # elements 1 and 4 fired; one bit each: 0 for -1, 1 for +1
     [18, 2]
-    >>> Bitmap(capacity=0.25).nbytes(800, range(-1, 2))  # 100 bytes of who, 25 of what
-    125
+    >>> Bitmap(capacity=0.25).sizes(800, range(-1, 2))  # 100 bytes of bitmap, 25 of values
+    (125,)
     """
 
     capacity: float = 1.0
 
     def __post_init__(self):
         if not 0 < self.capacity <= 1:
-            raise UsageError(f"Bitmap: capacity={self.capacity} is no share of the elements: use 0 < capacity <= 1")
+            raise UsageError(f"Bitmap: capacity={self.capacity} is no share of elements: use 0 < capacity <= 1")
 
-    def nbytes(self, size, symbols):
+    def sizes(self, size, symbols):
         """`ceil(n / 8) + ceil(slots * width / 8)`."""
-        return math.ceil(size / 8) + math.ceil(self.slots(size) * width_of(len(without_zero(symbols))) / 8)
+        width = width_of(len(without_zero(symbols)))
+        nbytes = math.ceil(size / 8) + math.ceil(self.slots(size) * width / 8)
+        require_offsets(self, size, 8 * nbytes)
+        return (nbytes,)
 
     def setting(self, size):
         """The slots."""
         return (self.slots(size),)
 
     def write_any(self, spikes, symbols, settings, chosen, room):
-        """Squeezes the planes of each word of 32 elements and writes them one behind the other."""
+        """Squeeze the planes of each word of 32 elements and write them one after the other."""
         flat, width = spikes.reshape(-1), width_of(len(without_zero(symbols)))
         fired = bitstring.mask_words(flat != 0)
         head = jnp.packbits(flat != 0, bitorder="little")
@@ -63,11 +67,11 @@ class Bitmap(Sparse):
         return jnp.concatenate([head, bitstring.to_bytes(body)[: room - head.size]])
 
     def read_any(self, payload, shape, symbols, settings, chosen):
-        """Each set bit takes the next value."""
+        """Give each set bit the next value."""
         size, width = math.prod(shape), width_of(len(without_zero(symbols)))
         head = math.ceil(size / 8)
         fired = bitstring.to_words(payload[:head])
-        who = jnp.unpackbits(payload[:head], count=size, bitorder="little").astype(bool)
+        has_fired = jnp.unpackbits(payload[:head], count=size, bitorder="little").astype(bool)
         codes = jnp.zeros(size, code_dtype(len(symbols) - 1))
         if width and size:
             (slots,) = (jnp.asarray(s)[chosen] for s in zip(*settings, strict=True))
@@ -79,4 +83,4 @@ class Bitmap(Sparse):
                 squeezed = bitstring.take(body, plane * slots + before, jnp.uint32(0xFFFFFFFF))
                 codes |= bitstring.spread(squeezed, fired)[:size].astype(codes.dtype) << plane
         values = to_fired(codes, symbols)
-        return jnp.where(who, values, jnp.zeros_like(values)).reshape(shape)
+        return jnp.where(has_fired, values, jnp.zeros_like(values)).reshape(shape)

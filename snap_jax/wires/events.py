@@ -1,9 +1,9 @@
-"""Events: the addresses of who fired.
+"""Events: the addresses of the elements that fired.
 
-Law: k slots for n elements take `ceil((k + ceil(n / 2^l) + k l + k w) / 8)` bytes, l low address bits and w value bits
-each. The upper address bits are unary (Elias 1974, Fano 1971): event i of address a sets bit `(a >> l) + i`.
+Invariant: k slots for n elements take `ceil((k + ceil(n / 2^l) + k l + k w) / 8)` bytes, l low address bits and w value
+bits each. The upper address bits are unary (Elias 1974, Fano 1971): event i of address a sets bit `(a >> l) + i`.
 
-With the best l this is `2 + log2(n / k)` bits an address, at most half a bit more than any code needs.
+With the best l this is `2 + log2(n / k)` bits per address, at most half a bit more than any code needs.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from jax import lax
 from snap_jax._compat import as_varying, varying_axes
 from snap_jax.errors import UsageError
 from snap_jax.wires import bitstring
-from snap_jax.wires.base import Sparse
+from snap_jax.wires.base import Sparse, require_offsets
 from snap_jax.wires.symbols import code_dtype, to_fired, to_values, width_of, without_zero
 
 CHUNK = 2**16  # events found at a time
@@ -28,15 +28,17 @@ class Events(Sparse):
     """Sorted addresses of the spikes that are not zero and their values, `ceil(log2(levels - 1))` bits each.
 
     Attributes:
-      capacity: the largest share of the elements that may fire. It belongs into a `Ladder`, which has a rung for more.
+      capacity: the largest share of elements that may fire. Put it into a `Ladder`, which has a size for more.
 
     Raises:
       UsageError: unless `0 < capacity <= 1`; when used, for symbols without 0.
 
+    >>> from snap_jax.wires import pack, unpack
     >>> wire, s = Events(capacity=0.25), jnp.zeros(1000, jnp.int8).at[3].set(1).at[500].set(-1)
-    >>> wire.pack(s, range(-1, 2)).size  # 250 slots of 1 + 2 + 1 bits, 1000 / 4 unary zeros
+    >>> payload = pack(wire, s, range(-1, 2))
+    >>> payload.size  # 250 slots of 1 + 2 + 1 bits, 1000 / 4 unary zeros
     157
-    >>> bool((wire.unpack(wire.pack(s, range(-1, 2)), s.shape, range(-1, 2)) == s).all())
+    >>> bool((unpack(wire, payload, s.shape, range(-1, 2)) == s).all())
     True
     """
 
@@ -44,12 +46,14 @@ class Events(Sparse):
 
     def __post_init__(self):
         if not 0 < self.capacity <= 1:
-            raise UsageError(f"Events: capacity={self.capacity} is no share of the elements: use 0 < capacity <= 1")
+            raise UsageError(f"Events: capacity={self.capacity} is no share of elements: use 0 < capacity <= 1")
 
-    def nbytes(self, size, symbols):
+    def sizes(self, size, symbols):
         """`ceil((k (1 + l + w) + ceil(n / 2^l)) / 8)`."""
         (slots, low), width = self.setting(size), width_of(len(without_zero(symbols)))
-        return math.ceil((slots * (1 + low + width) + _buckets(size, low)) / 8)
+        bits = slots * (1 + low + width) + _buckets(size, low)
+        require_offsets(self, size, bits)
+        return (math.ceil(bits / 8),)
 
     def setting(self, size):
         """The slots, and the number of low bits that makes the payload smallest."""
@@ -57,7 +61,7 @@ class Events(Sparse):
         return slots, min(range(31), key=lambda low: slots * low + _buckets(size, low))
 
     def write_any(self, spikes, symbols, settings, chosen, room):
-        """Finds `CHUNK` events at a time and writes their upper bits, low bits and values."""
+        """Find `CHUNK` events at a time and write their upper bits, low bits and values."""
         flat = spikes.reshape(-1)
         if not flat.size:
             return jnp.zeros(room, jnp.uint8)
@@ -80,7 +84,7 @@ class Events(Sparse):
         return bitstring.to_bytes(_loop(plan, step, body, flat))[:room]
 
     def read_any(self, payload, shape, symbols, settings, chosen):
-        """Finds `CHUNK` upper bits at a time, reads what belongs to them, and sets the spikes."""
+        """Find `CHUNK` upper bits at a time, read what belongs to them, and set the spikes."""
         size = math.prod(shape)
         if not size:
             return to_fired(jnp.zeros(shape, code_dtype(len(symbols))), symbols)
@@ -121,14 +125,14 @@ class _Plan:
     most: int
 
     def fields(self, number, address, values):
-        """Bit offset and content of all that is written for the events, but for the upper bits."""
+        """Return bit offset and content of all that is written for the events, except the upper bits."""
         low, values = (address & ((1 << self.low) - 1)).astype(jnp.uint32), values.astype(jnp.uint32)
         if self.together:
             return [(self._record(number), low | (values << self.low.astype(jnp.uint32)))]
         return [(self._low(number), low), (self._value(number), values)]
 
     def split(self, take: Callable[[jax.Array, jax.Array], jax.Array], number):
-        """Low address bits and values, where `take` reads at bit offsets under a mask."""
+        """Return low address bits and values, where `take` reads at bit offsets under a mask."""
         low, mask = self.low.astype(jnp.uint32), jnp.uint32(2**self.width - 1)
         mask_low = (jnp.uint32(1) << low) - 1
         if self.together:
@@ -157,7 +161,7 @@ def _plan(size: int, width: int, settings: tuple[tuple[int, ...], ...], chosen: 
 
 
 def _loop(plan: _Plan, step, start: jax.Array, like: jax.Array) -> jax.Array:
-    """`step` over the chunks that the slots fill."""
+    """Return the last state of `step` over the chunks that the slots fill."""
     axes = tuple(varying_axes(like))
     state = as_varying(jnp.zeros((), jnp.int32), axes), as_varying(start, axes)
     return lax.fori_loop(0, (plan.slots + plan.chunk - 1) // plan.chunk, step, state)[1]

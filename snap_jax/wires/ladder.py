@@ -1,9 +1,9 @@
-"""Ladder: the smallest rung that holds every spike.
+"""Ladder: the smallest of several wires that holds every spike.
 
-Law: nothing is dropped and nothing wasted: the rung is the first, by rising bytes, whose slots hold all spikes that
-are not zero; the last one holds anything.
+Invariant: nothing is dropped; the wire taken is the first, by rising bytes, whose slots hold all spikes that are not
+zero. The last one holds anything.
 
-A collective finds the rung on each device, takes the largest over all of them, and sends that many bytes.
+A collective finds the size on each device, takes the largest over all of them, and sends that many bytes.
 """
 
 import dataclasses
@@ -19,32 +19,29 @@ from snap_jax.wires import bitstring
 from snap_jax.wires.base import Sparse, Wire
 from snap_jax.wires.bitmap import Bitmap
 from snap_jax.wires.events import Events
-from snap_jax.wires.multi_size import Stepped
 from snap_jax.wires.packed import Packed
 from snap_jax.wires.symbols import width_of
 
-RATIO = 1.2  # of the bytes of neighbouring default rungs
-SPARSEST = 2**-10  # share of events of the smallest default rung
-LEAST_BYTES = 64  # a tensor that packs into this has one rung: the agreement would cost more than it saves
+RATIO = 1.2  # of the bytes of neighboring default sizes
+SPARSEST = 2**-10  # share of events of the smallest default size
+LEAST_BYTES = 64  # a tensor that packs into this has one size: the agreement would cost more than it saves
 
 
 @dataclasses.dataclass(frozen=True)
-class Ladder(Stepped):
-    """Several wires, of which each call takes the smallest that holds all its spikes.
+class Ladder(Wire):
+    """Several wires, of which each call takes the smallest that holds all its spikes; chosen at run time.
 
     Attributes:
-      rungs: the wires to choose from; `None` takes `default_rungs`, at most 1.25x apart in bytes.
-
-    Called eagerly, `pack` gives the payload of the rung taken; while tracing, when nobody knows, that of the largest.
-    Inside a collective the choice is made at run time.
+      rungs: the wires to choose from, of one size each; `None` takes `default_rungs`, at most 1.25x apart in bytes.
 
     Raises:
-      UsageError: if no rung holds everything, or there are more than 255.
+      UsageError: if none holds everything, one has several sizes, or there are more than 255.
 
+    >>> from snap_jax.wires import pack
     >>> ladder = Ladder((Events(0.01), Bitmap(0.2), Packed()))
     >>> ladder.sizes(1000, range(-1, 2))
     (12, 150, 250)
-    >>> [ladder.pack(jnp.zeros(1000, jnp.int8).at[:k].set(1), range(-1, 2)).size for k in (10, 11, 201)]
+    >>> [pack(ladder, jnp.zeros(1000, jnp.int8).at[:k].set(1), range(-1, 2)).size for k in (10, 11, 201)]
     [12, 150, 250]
     """
 
@@ -55,31 +52,27 @@ class Ladder(Stepped):
             return
         if not any(rung.holds(1.0) for rung in self.rungs):
             raise UsageError(f"Ladder: none of {self.rungs} holds a tensor that fires everywhere: add Packed()")
-        if len(self.rungs) > 255 or any(isinstance(rung, Ladder) for rung in self.rungs):
-            raise UsageError("Ladder: use at most 255 rungs, none of them a Ladder")
+        if len(self.rungs) > 255 or any(len(rung.sizes(2**12, range(-1, 2))) > 1 for rung in self.rungs):
+            raise UsageError("Ladder: use at most 255 rungs, none of them a wire of several sizes")
 
     def steps(self, size: int, symbols: range) -> tuple[Wire, ...]:
-        """The rungs that can be the smallest for `size` elements, by rising bytes and slots."""
+        """Return the wires that can be the smallest for `size` elements, by rising bytes and slots."""
         return _steps(self.rungs, size, symbols)
 
     def sizes(self, size, symbols):
         """The bytes of each of `steps`."""
-        return tuple(wire.nbytes(size, symbols) for wire in self.steps(size, symbols))
-
-    def last(self, size, symbols):
-        """The one that holds anything."""
-        return self.steps(size, symbols)[-1]
+        return tuple(_bytes(wire, size, symbols) for wire in self.steps(size, symbols))
 
     def rung(self, spikes, symbols):
-        """How many rungs have too few slots for what fired."""
+        """How many wires have too few slots for what fired."""
         slots = [wire.slots(spikes.size) for wire in self.steps(spikes.size, symbols)]
         fired = bitstring.count_fired(spikes)
         return jnp.sum(fired > jnp.asarray(slots[:-1], jnp.int32)).astype(jnp.uint8)
 
     def write(self, spikes, symbols, rung):
-        """The payload of the rung, in the space of the largest."""
+        """The payload of the wire taken, in the space of the largest."""
         size = spikes.size
-        families, room = _families(self.steps(size, symbols)), self.nbytes(size, symbols)
+        families, room = _families(self.steps(size, symbols)), self.sizes(size, symbols)[-1]
         write = [functools.partial(_write, wires, symbols=symbols, room=room) for wires in families]
         return _switch(families, rung, write, spikes)
 
@@ -94,22 +87,22 @@ class Ladder(Stepped):
 def _steps(rungs: tuple[Wire, ...] | None, size: int, symbols: range) -> tuple[Wire, ...]:
     rungs = default_rungs(size, symbols) if rungs is None else rungs
     useful: list[Wire] = []
-    for wire in sorted(rungs, key=lambda w: (w.nbytes(size, symbols), -w.slots(size))):
+    for wire in sorted(rungs, key=lambda w: (_bytes(w, size, symbols), -w.slots(size))):
         if not useful or wire.slots(size) > useful[-1].slots(size):
             useful.append(wire)
     return tuple(useful)
 
 
 def default_rungs(size: int, symbols: range) -> tuple[Wire, ...]:
-    """Rungs for a tensor of `size` elements: of every payload size on a geometric grid the wire with the most slots.
+    """Return the wires for `size` elements: for every payload size on a geometric grid the one with the most slots.
 
     The grid starts at `Packed`, goes down by `RATIO`, and ends at a firing rate of `SPARSEST` or at `LEAST_BYTES` / 4
-    bytes. `Packed(radix=True)` is no rung: a bitmap is as small until nearly all fire, and many times as fast.
+    bytes. `Packed(radix=True)` is left out: a bitmap is as small until nearly all fire, and many times as fast.
 
     >>> [type(wire).__name__ for wire in default_rungs(2**20, range(-1, 2))[-5:]]
     ['Events', 'Events', 'Bitmap', 'Bitmap', 'Packed']
     """
-    most = Packed().nbytes(size, symbols)
+    most = _bytes(Packed(), size, symbols)
     rungs: list[Wire] = [Packed()]
     for i in itertools.count(1):
         nbytes = most / RATIO**i
@@ -123,7 +116,7 @@ def default_rungs(size: int, symbols: range) -> tuple[Wire, ...]:
 
 
 def _roomiest(per_element: float, width: int) -> Sparse | None:
-    """The wire with the most slots in so many bits an element, values of `width` bits."""
+    """Return the wire with the most slots in so many bits per element, for values of `width` bits."""
     shares: list[tuple[float, type]] = [((per_element - 2.0**-low) / (1 + low + width), Events) for low in range(24)]
     if width:
         shares.append(((per_element - 1) / width, Bitmap))
@@ -133,13 +126,18 @@ def _roomiest(per_element: float, width: int) -> Sparse | None:
 
 
 def _families(steps: tuple[Wire, ...]) -> list[tuple[Wire, ...]]:
-    """Neighbours that share a program: sparse wires of one class; any other is alone."""
+    """Return neighbors that share a program: sparse wires of one class; any other is alone."""
     keys = [type(wire) if isinstance(wire, Sparse) else i for i, wire in enumerate(steps)]
     return [tuple(steps[i] for i in group) for _, group in itertools.groupby(range(len(steps)), keys.__getitem__)]
 
 
 def _switch(families: list[tuple[Wire, ...]], rung, branches, operand):
-    """The branch of the family that `rung` falls into, called with the operand and its place in the family."""
+    """Return the result of the family that `rung` falls into, for the operand and the place in the family."""
+    if isinstance(rung, int):
+        place, wires = rung, 0
+        while place >= len(families[wires]):
+            place, wires = place - len(families[wires]), wires + 1
+        return branches[wires](operand, place)
     family = jnp.asarray([i for i, wires in enumerate(families) for _ in wires])[rung]
     chosen = jnp.asarray([i for wires in families for i in range(len(wires))])[rung]
     return lax.switch(family, branches, operand, chosen)
@@ -149,7 +147,7 @@ def _write(wires, spikes, chosen, symbols, room):
     if isinstance(wires[0], Sparse):
         settings = tuple(wire.setting(spikes.size) for wire in wires)
         return wires[0].write_any(spikes, symbols, settings, chosen, room)
-    packed = wires[0].pack(spikes, symbols)
+    packed = wires[0].write(spikes, symbols, 0)
     return jnp.pad(packed, (0, room - packed.size))
 
 
@@ -157,4 +155,9 @@ def _read(wires, payload, chosen, shape, symbols):
     size = math.prod(shape)
     if isinstance(wires[0], Sparse):
         return wires[0].read_any(payload, shape, symbols, tuple(wire.setting(size) for wire in wires), chosen)
-    return wires[0].unpack(payload[: wires[0].nbytes(size, symbols)], shape, symbols)
+    return wires[0].read(payload[: _bytes(wires[0], size, symbols)], shape, symbols, 0)
+
+
+def _bytes(wire: Wire, size: int, symbols: range) -> int:
+    (nbytes,) = wire.sizes(size, symbols)
+    return nbytes

@@ -1,6 +1,6 @@
-"""Packed: as many bits a spike as its levels need.
+"""Packed: as many bits per spike as its levels need.
 
-Law: the payload depends on nothing but shape and symbols, `ceil(log2(levels))` bits a spike, 32 / digits with `radix`.
+Invariant: the payload depends on shape and symbols only: `ceil(log2(levels))` bits per spike, 32 / digits with `radix`.
 """
 
 import dataclasses
@@ -12,42 +12,34 @@ import jax
 import jax.numpy as jnp
 
 from snap_jax.wires.base import Wire
-from snap_jax.wires.bitstring import any_set, or_rows
 from snap_jax.wires.symbols import code_dtype, to_codes, to_spikes, width_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Packed(Wire):
-    """Fixed-width fields: `ceil(log2(levels))` bits a spike, `sum_p ceil(n p / 8)` bytes over its parts p.
+    """Fixed-width fields: `ceil(log2(levels))` bits per spike, `sum_p ceil(n p / 8)` bytes over the parts p of a width.
 
-    With `radix`, as many base-`levels` digits as a 32-bit word holds: `32 / floor(32 / log2(levels))` bits a spike,
-    1.6 instead of 2 for ternary.
+    Attributes:
+      radix: write as many base-`levels` digits as a 32-bit word holds, `32 / floor(32 / log2(levels))` bits per spike:
+        1.6 instead of 2 for ternary.
 
-    >>> wire, s = Packed(), jnp.array([-1, 0, 1, 1, 0])
-    >>> wire.pack(s, range(-1, 2)).shape
-    (2,)
-    >>> wire.unpack(wire.pack(s, range(-1, 2)), (5,), range(-1, 2)).tolist()
-    [-1, 0, 1, 1, 0]
+    >>> from snap_jax.wires import pack, unpack
+    >>> payload = pack(Packed(), jnp.array([-1, 0, 1, 1, 0]), range(-1, 2))
+    >>> payload.shape, unpack(Packed(), payload, (5,), range(-1, 2)).tolist()
+    ((2,), [-1, 0, 1, 1, 0])
     """
 
     radix: bool = False
 
-    def pack(self, spikes, symbols):
+    def write(self, spikes, symbols, rung):
         """The bytes of `spikes`; see the class."""
         codes = to_codes(spikes, symbols)
         if self._digits_pay(symbols):
             return _pack_radix(codes, len(symbols))
         return _pack_fields(codes, width_of(len(symbols)))
 
-    def pack_and_check(self, spikes, flags, symbols):
-        """The bytes of `spikes`, and whether any flag is set: one read of both where rows come out even."""
-        width = width_of(len(symbols))
-        if self._digits_pay(symbols) or not 0 < width <= 8 or spikes.size % 8:
-            return super().pack_and_check(spikes, flags, symbols)
-        return _pack_and_check(to_codes(spikes, symbols), flags.reshape(-1), _parts(width))
-
-    def unpack(self, payload, shape, symbols):
-        """The spikes that `pack` was given."""
+    def read(self, payload, shape, symbols, rung):
+        """The spikes that `write` was given."""
         size = math.prod(shape)
         if self._digits_pay(symbols):
             codes = _unpack_radix(payload, size, len(symbols))
@@ -55,14 +47,14 @@ class Packed(Wire):
             codes = _unpack_fields(payload, size, width_of(len(symbols)))
         return to_spikes(codes, symbols).reshape(shape)
 
-    def nbytes(self, size, symbols):
+    def sizes(self, size, symbols):
         """`ceil(n p / 8)` summed over the parts p of the width; whole 32-bit words with `radix`."""
         if self._digits_pay(symbols):
-            return 4 * math.ceil(size / _digits(len(symbols)))
-        return sum(math.ceil(size * part / 8) for part in _parts(width_of(len(symbols))))
+            return (4 * math.ceil(size / _digits(len(symbols))),)
+        return (sum(math.ceil(size * part / 8) for part in _parts(width_of(len(symbols)))),)
 
     def _digits_pay(self, symbols: range) -> bool:
-        """Not for a single level, of which any number fits, nor for so many that a word holds one."""
+        """Whether digits are smaller: not for one level, which takes no bits, nor where a word holds one digit."""
         return self.radix and 1 < len(symbols) <= 2**16
 
 
@@ -94,24 +86,8 @@ def _unpack_fields(payload, size: int, width: int):
     return codes
 
 
-def _pack_and_check(codes, flags, parts: list[int]):
-    """As `_pack_fields`: all parts in one reduction over the lanes of the widest; narrower ones leave rows to OR."""
-    lanes = 8 // parts[0]
-    rows, shift = [flags.astype(jnp.uint8).reshape(lanes, -1)], 0
-    for part in parts:
-        field = (codes >> shift).astype(jnp.uint8) & (2**part - 1)
-        rows.append(field.reshape(lanes, -1) << _steps(lanes, parts[0]))
-        shift += part
-    flagged, *planes = or_rows(*rows)
-    packed = [
-        _or(plane.reshape(parts[0] // part, -1) << _steps(parts[0] // part, part))
-        for part, plane in zip(parts, planes, strict=True)
-    ]
-    return jnp.concatenate(packed), any_set(flagged)
-
-
 def pack_lanes(fields, part: int):
-    """Field `lane * W + w` goes to bits `lane * part ...` of byte w: neighbours stay neighbours, so loops vectorise."""
+    """Return bytes; field `lane * W + w` is at bits `lane * part ...` of byte w, so that loops vectorize."""
     lanes = 8 // part
     count = math.ceil(fields.size / lanes)
     return _or(_pad(fields, lanes * count).reshape(lanes, count) << _steps(lanes, part))
@@ -127,7 +103,7 @@ def _or(rows):
 
 
 def unpack_lanes(packed, size: int, part: int):
-    """The fields that `pack_lanes` was given."""
+    """Return the fields that `pack_lanes` was given."""
     shifts = jnp.arange(0, 8, part, dtype=jnp.uint8)[:, None]
     return ((packed >> shifts) & (2**part - 1)).reshape(-1)[:size]
 

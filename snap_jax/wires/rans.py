@@ -1,11 +1,11 @@
-"""Rans: entropy coding, for symbols that are neither sparse nor all as likely.
+"""Rans: entropy coding, for symbols that are neither sparse nor equally likely.
 
-Law: a payload takes the bits of its symbols under the tables chosen for it, `sum log2(TOTAL / frequency)`, two to four
-bytes a lane and two more; where that is no gain, the last rung is `Packed`.
+Invariant: a payload takes the bits of its symbols under the tables chosen for it, `sum log2(TOTAL / frequency)`, two to
+four bytes per lane and two more. Where that is no gain, the largest size is `Packed`.
 
-A string of 16-bit words: a table and how it is meant, the states of the lanes, the tables of the channels if that
-saves more than the byte that names each, and what the lanes put out. Element n belongs to lane n mod L. A table is that
-of the whole tensor, or its channels follow, or both sides hold a list of theirs that is named instead.
+A payload is a string of 16-bit words: a table and how it is meant, the states of the lanes, the tables of the channels
+if that saves more than the byte that names each, and what the lanes put out. Element n belongs to lane n mod L. One
+table serves the whole tensor, or each channel names its own, or both sides hold a list of tables that is named instead.
 """
 
 import dataclasses
@@ -20,38 +20,39 @@ from jax import lax
 
 from snap_jax.errors import UsageError
 from snap_jax.wires import bitstring, frequency_tables, interleaved_ans
-from snap_jax.wires.base import Shape
-from snap_jax.wires.multi_size import Stepped
+from snap_jax.wires.base import Shape, Wire, require_offsets
 from snap_jax.wires.packed import Packed
 from snap_jax.wires.symbols import code_dtype, to_codes, to_spikes
 
 LANE = 2048  # elements a lane has, at least
 ROWS = 64  # elements that share a table, at least
 MOST_LEVELS = 256
-LEAST_BYTES = 64  # a tensor that packs into this has one rung
+LEAST_BYTES = 64  # a tensor that packs into this has one size
 _NAME = 1  # words of the head: one, then the states
 _OWN = 1  # how tables are named: 0 is one for all, 1 one for each channel, from 2 on a list
 
 
 @dataclasses.dataclass(frozen=True)
-class Rans(Stepped):
+class Rans(Wire):
     """Entropy-coded spikes, in payloads on a geometric grid of sizes.
 
     Attributes:
-      ratio: of the bytes of neighbouring rungs, which start at those of `Packed` and go down.
+      ratio: of the bytes of neighboring sizes, which start at those of `Packed` and go down.
       least: share of the bytes of `Packed` where they end.
-      learned: tables that were fitted to such spikes (`frequencies.fit`), for a book that both sides hold; without, the
-        book is one for everybody. Tensors with another number of levels take that one.
-      lists: tables of the channels, by place in `learned`, that both sides hold: naming one takes no more bytes than
+      learned: frequency tables that were fitted to such spikes (`frequency_tables.fit`) and that both sides hold.
+        Without, and for tensors with another number of levels, the built-in tables serve.
+      lists: tables of the channels, by place in `learned`, that both sides hold: naming a list takes no more bytes than
         naming one table. Tensors with another number of channels cannot use them.
 
     Raises:
-      UsageError: unless `ratio > 1` and `0 < least < 1`; for more than 255 rungs, or 253 lists.
+      UsageError: unless `ratio > 1` and `0 < least < 1`; for more than 255 sizes, or 253 lists.
 
+    >>> from snap_jax.wires import pack, unpack
     >>> wire, s = Rans(), (jnp.arange(4096) % 16 == 0).astype(jnp.int8)
-    >>> wire.nbytes(4096, range(-3, 4)), wire.pack(s, range(-3, 4)).size  # 0.34 bits a spike, one rung up
+    >>> payload = pack(wire, s, range(-3, 4))
+    >>> wire.sizes(4096, range(-3, 4))[-1], payload.size  # 0.34 bits per spike, rounded up to the next size
     (1536, 219)
-    >>> bool((wire.unpack(wire.pack(s, range(-3, 4)), s.shape, range(-3, 4)) == s).all())
+    >>> bool((unpack(wire, payload, s.shape, range(-3, 4)) == s).all())
     True
     """
 
@@ -65,56 +66,68 @@ class Rans(Stepped):
             raise UsageError(f"Rans: ratio={self.ratio}, least={self.least}: use ratio > 1 and 0 < least < 1")
         if -math.log(self.least) / math.log(self.ratio) > 254:
             raise UsageError(
-                f"Rans: ratio={self.ratio} from least={self.least} on needs more than 255 rungs: raise one"
+                f"Rans: ratio={self.ratio} from least={self.least} on needs more than 255 sizes: raise one"
             )
         if len(self.lists) > 253 or any(not 0 <= name < len(self.learned) for names in self.lists for name in names):
             raise UsageError(
                 f"Rans: {len(self.lists)} lists of {len(self.learned)} learned tables: use at most 253, of their places"
             )
 
-    def last(self, size, symbols):
-        """`Packed`."""
-        return Packed()
-
     def sizes(self, size, symbols):
         """The bytes of `Packed`, and downwards by `ratio`."""
-        most = Packed().nbytes(size, symbols)
+        (most,) = Packed().sizes(size, symbols)
+        require_offsets(self, size, 0)
         if most <= LEAST_BYTES or not 1 < len(symbols) <= MOST_LEVELS:
             return (most,)
         steps = itertools.takewhile(lambda share: share >= self.least, (self.ratio**-i for i in itertools.count()))
         return tuple(sorted({math.ceil(most * share) for share in steps}))
 
     def book(self, symbols: range) -> "_Book":
-        """What both sides hold, for so many levels."""
+        """Return the tables that both sides hold, for so many levels."""
         fits = self.learned and len(self.learned[0]) == len(symbols)
         return _Book(symbols, self.learned, self.lists) if fits else _Book(symbols)
 
     def rung(self, spikes, symbols):
         """The first whose bytes suffice."""
-        sizes = self.sizes(spikes.size, symbols)
-        if len(sizes) == 1:
-            return jnp.zeros((), jnp.uint8)
-        needed = 2 * _code(spikes, self.book(symbols)).words
-        return jnp.sum(needed > jnp.asarray(sizes[:-1], jnp.int32)).astype(jnp.uint8)
+        return self.draft(spikes, symbols)[0]
 
     def write(self, spikes, symbols, rung):
-        """The payload of the rung, in the space of the largest."""
+        """The payload of the rung, in the space of the largest size."""
+        largest = len(self.sizes(spikes.size, symbols)) - 1
+        draft = (spikes, None) if isinstance(rung, int) and rung == largest else self.draft(spikes, symbols)[1]
+        return self.write_draft(draft, symbols, rung)
+
+    def draft(self, spikes, symbols):
+        """Code the spikes once: the number of words says which size they take."""
         sizes = self.sizes(spikes.size, symbols)
         if len(sizes) == 1:
-            return Packed().pack(spikes, symbols)
-        coded = functools.partial(_write, book=self.book(symbols), nbytes=sizes[-1])
-        return lax.cond(rung == len(sizes) - 1, lambda s: Packed().pack(s, symbols), coded, spikes)
+            return jnp.zeros((), jnp.uint8), (spikes, None)
+        coded = _code(spikes, self.book(symbols))
+        rung = jnp.sum(2 * coded.words > jnp.asarray(sizes[:-1], jnp.int32)).astype(jnp.uint8)
+        return rung, (spikes, coded)
+
+    def write_draft(self, draft, symbols, rung):
+        """The payload, from what was coded already."""
+        spikes, coded = draft
+        sizes = self.sizes(spikes.size, symbols)
+        packed = lambda spikes, _: Packed().write(spikes, symbols, 0)  # noqa: E731
+        if coded is None:
+            return packed(spikes, None)
+        lay_out = functools.partial(_lay_out, nbytes=sizes[-1])
+        return lax.cond(jnp.asarray(rung) == len(sizes) - 1, packed, lay_out, spikes, coded)
 
     def read(self, payload, shape, symbols, rung):
         """The spikes that `write` was given."""
-        rungs = len(self.sizes(math.prod(shape), symbols))
-        packed = functools.partial(Packed().unpack, shape=shape, symbols=symbols)
+        largest = len(self.sizes(math.prod(shape), symbols)) - 1
+        packed = lambda payload: Packed().read(payload, shape, symbols, 0)  # noqa: E731
+        if (isinstance(rung, int) and rung == largest) or not largest:
+            return packed(payload)
         coded = functools.partial(_read, shape=shape, book=self.book(symbols))
-        return packed(payload) if rungs == 1 else lax.cond(rung == rungs - 1, packed, coded, payload)
+        return lax.cond(rung == largest, packed, coded, payload)
 
 
 class _Book(NamedTuple):
-    """Tables and lists of them that both sides hold."""
+    """Frequency tables, and lists of them, that both sides hold."""
 
     symbols: range
     learned: frequency_tables.Rows = ()
@@ -122,27 +135,27 @@ class _Book(NamedTuple):
 
     @property
     def edges(self):
-        """Of each table, `frequencies.edges`."""
+        """The `frequency_tables.edges` of each table."""
         return jnp.asarray(frequency_tables.edges(len(self.symbols), self.symbols.start, self.learned))
 
     def fitting(self, tables: int):
-        """The lists for a tensor of so many tables: int32 `[list, table]`."""
+        """Return the lists for a tensor of so many tables: int32 `[list, table]`."""
         fit = [names for names in self.lists if len(names) == tables]
         return jnp.asarray(fit, jnp.int32).reshape(len(fit), tables)
 
     def cost(self, counts):
-        """Bits of rows of symbol counts under each table: `[row, table]`."""
+        """Return the bits of rows of symbol counts under each table: `[row, table]`."""
         return frequency_tables.cost(counts, len(self.symbols), self.symbols.start, self.learned)
 
 
 class _Plan(NamedTuple):
-    """How a tensor of one shape is dealt to lanes and tables.
+    """How the elements of a tensor are assigned to lanes and tables.
 
     Attributes:
       size: elements.
       lanes: states side by side.
       steps: symbols of each.
-      channels: size of the last axis; neighbours may share a table.
+      channels: size of the last axis; neighbors may share a table.
       together: how many of them do.
       tables: how many there are.
     """
@@ -165,7 +178,7 @@ class _Plan(NamedTuple):
         return math.ceil(self.tables / 2)
 
     def owner(self, number):
-        """The table of each element."""
+        """Return the table of each element."""
         return number % self.channels // self.together
 
 
@@ -199,7 +212,7 @@ def _code(spikes, book: _Book) -> _Draft:
 
 
 def _choose(counts, book: _Book):
-    """What is named, how, and the table of each channel: the way that takes the fewest bits."""
+    """Return the table that is named, how, and the table of each channel: the way that takes the fewest bits."""
     cost, tables = book.cost(counts), jnp.arange(len(counts))
     together, lists = cost.sum(0), book.fitting(len(counts))
     own_bits = cost.min(-1).sum() + 16 * math.ceil(len(counts) / 2) if len(counts) > 1 else jnp.inf
@@ -216,8 +229,8 @@ def _deal(flat, plan: _Plan, filler: int):
     )
 
 
-def _write(spikes, book: _Book, nbytes: int):
-    plan, draft = _plan(spikes.shape), _code(spikes, book)
+def _lay_out(spikes, draft: _Draft, nbytes: int):
+    plan = _plan(spikes.shape)
     room = max(math.ceil(nbytes / 2), plan.head + plan.name_words)
     place = jnp.where(draft.coded.out, draft.words - draft.coded.total + draft.coded.place, room)
     string = jnp.zeros(room, jnp.uint16).at[place].set(draft.coded.words, mode="drop")
@@ -251,5 +264,5 @@ def _read(payload, shape: Shape, book: _Book):
 
 
 def _as_words(x):
-    """Bytes or wider words as 16-bit words."""
+    """Return bytes or wider words as 16-bit words."""
     return lax.bitcast_convert_type(x.reshape(-1, 2) if x.dtype == jnp.uint8 else x, jnp.uint16).reshape(-1)

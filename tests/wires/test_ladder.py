@@ -45,7 +45,7 @@ def test_default_rungs_lie_close_and_hold_more_and_more(size, symbols):
     assert all(a < b for a, b in itertools.pairwise(slots))
     assert slots[0] <= size / 500
     assert slots[-1] == size
-    assert sizes[-1] == Packed().nbytes(size, symbols) == ladder.nbytes(size, symbols)
+    assert sizes[-1] == Packed().sizes(size, symbols)[-1] == ladder.sizes(size, symbols)[-1]
 
 
 @pytest.mark.parametrize("ladder", [LADDER, Ladder()], ids=["three rungs", "default"])
@@ -53,17 +53,17 @@ def test_eager_takes_the_smallest_rung_that_holds(ladder):
     codec = Codec(Ternary(), ladder)
     for count in (0, 12, 13, 14, 192, 193, SIZE):
         x = firing([count])[0]
-        least = min(w.nbytes(SIZE, TERNARY) for w in ladder.steps(SIZE, TERNARY) if w.slots(SIZE) >= count)
+        least = min(w.sizes(SIZE, TERNARY)[-1] for w in ladder.steps(SIZE, TERNARY) if w.slots(SIZE) >= count)
         payload = codec.encode(x)
         assert payload.size == least + 1 == int(jax.jit(codec.sent_bytes)(x))
         np.testing.assert_array_equal(codec.decode(payload, shape=x.shape, dtype=x.dtype), codec.quantize(x))
-    assert codec.payload_bytes((SIZE,)) == Packed().nbytes(SIZE, TERNARY) + 1
+    assert codec.payload_bytes((SIZE,)) == Packed().sizes(SIZE, TERNARY)[-1] + 1
 
 
 def test_a_useless_rung_is_never_taken():
     # A full bitmap of ternary spikes is as long as the two bits of Packed, and two ticks too.
     steps = Ladder((Bitmap(), Packed(), snap.Bitplanes(), Events(1.0), Events(0.1))).steps(800, TERNARY)
-    assert [wire.nbytes(800, TERNARY) for wire in steps] == [Events(0.1).nbytes(800, TERNARY), 200]
+    assert [wire.sizes(800, TERNARY)[-1] for wire in steps] == [Events(0.1).sizes(800, TERNARY)[-1], 200]
 
 
 def test_a_small_tensor_has_one_rung():
@@ -74,7 +74,7 @@ def test_a_small_tensor_has_one_rung():
 def test_malformed_ladders():
     with pytest.raises(UsageError, match=r"add Packed\(\)"):
         Ladder((Events(0.1), Bitmap(0.5)))
-    with pytest.raises(UsageError, match="none of them a Ladder"):
+    with pytest.raises(UsageError, match="none of them a wire of several sizes"):
         Ladder((Ladder(), Packed()))
 
 
@@ -102,7 +102,7 @@ def test_devices_agree_when_densities_differ(gathered, most):
 
 def test_claimed_bytes_of_each_rung_are_those_of_its_branch(gathered):
     program, traffic = gathered
-    sizes = [wire.nbytes(SIZE, TERNARY) + 1 for wire in RUNGS]
+    sizes = [wire.sizes(SIZE, TERNARY)[-1] + 1 for wire in RUNGS]
     for each in (traffic, compiled_traffic(program)):
         assert {t.dtype for t in each.possible()} == {"uint8"}
         (choice,) = (c for c in each.choices if any(c.branches))
