@@ -1,4 +1,4 @@
-"""Reading JSON that somebody may have edited: a complaint names the file, the field and what was found."""
+"""Read JSON that may have been edited by hand; errors name the file, the field and what was found."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ class Fields:
     """One JSON object of a file.
 
     Attributes:
-      file: where it was read.
+      file: file that was read.
       name: dotted path to the object in the file, "" for the whole.
       data: its fields.
     """
@@ -25,27 +25,27 @@ class Fields:
     data: dict[str, Any]
 
     def section(self, key: str) -> "Fields":
-        """Read the object under `key`; an empty one if it is absent or null."""
+        """Return the object under `key`; an empty one if it is absent or null."""
         value = self.data.get(key)
         return Fields(self.file, self._path(key), self._is(key, {} if value is None else value, dict, "an object"))
 
     def items(self, key: str) -> Iterator["Fields"]:
-        """Read the objects in the list under `key`, none if it is absent or null."""
+        """Return the objects in the list under `key`, none if it is absent or null."""
         values = self._is(key, self.data.get(key) or [], list, "a list")
         for i, value in enumerate(values):
             name = f"{key}[{i}]"
             yield Fields(self.file, self._path(name), self._is(name, value, dict, "an object"))
 
     def text(self, key: str) -> str:
-        """Read the string under `key`."""
+        """Return the string under `key`."""
         return self._is(key, self.data.get(key), str, "a string")
 
     def maybe_text(self, key: str) -> str | None:
-        """Read the string under `key`, or None if it is absent or null."""
+        """Return the string under `key`, or None if it is absent or null."""
         return None if self.data.get(key) is None else self.text(key)
 
     def number(self, key: str) -> float:
-        """Read the number under `key`; NaN and infinities count as numbers."""
+        """Return the number under `key`; NaN and infinities count as numbers."""
         value = self.data.get(key)
         if isinstance(value, bool):  # which Python takes for an int
             raise self.error(key, "a number")
@@ -55,18 +55,18 @@ class Fields:
             raise self.error(key, "a number") from None
 
     def size(self, key: str) -> float:
-        """Read the number under `key`, which counts something: finite and not negative."""
+        """Return the number under `key`, a count: finite and not negative."""
         value = self.number(key)
         if not 0 <= value < math.inf:
             raise self.error(key, "a count")
         return value
 
     def maybe_number(self, key: str) -> float | None:
-        """Read the number under `key`, or None if it is absent or null."""
+        """Return the number under `key`, or None if it is absent or null."""
         return None if self.data.get(key) is None else self.number(key)
 
     def maybe_range(self, key: str) -> tuple[float, float] | None:
-        """Read the pair [low, high] under `key`, or None if it is absent or null."""
+        """Return the pair [low, high] under `key`, or None if it is absent or null."""
         values = self.data.get(key)
         if values is None:
             return None
@@ -76,13 +76,13 @@ class Fields:
         return ends.number("low"), ends.number("high")
 
     def maybe_numbers(self, key: str) -> tuple[float, ...]:
-        """Read the list of numbers under `key`, empty if it is absent or null."""
+        """Return the list of numbers under `key`, empty if it is absent or null."""
         values = self._is(key, self.data.get(key) or [], list, "a list of numbers")
         listed = Fields(self.file, self._path(key), {f"[{i}]": value for i, value in enumerate(values)})
         return tuple(listed.number(i) for i in listed.data)
 
     def error(self, key: str, wanted: str) -> UsageError:
-        """Say that the field `key` is not what was `wanted`."""
+        """Return the error that the field `key` is not what was `wanted`."""
         found = "missing" if key not in self.data else f"{self.data[key]!r}"
         return UsageError(f"{self.file}: {self._path(key)} is {found}, not {wanted}: run the training again")
 
@@ -96,7 +96,7 @@ class Fields:
 
 
 def parse(file: Path, text: str, line: int | None = None) -> Fields:
-    """Parse a JSON object, one that stands on the given line of the file or the whole file.
+    """Parse a JSON object, from one line of the file or from the whole file.
 
     >>> parse(Path("result.json"), '{"seconds": 1.5}').number("seconds")
     1.5

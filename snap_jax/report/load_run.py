@@ -1,20 +1,23 @@
-"""A run directory as the training leaves it, read and checked.
+"""Read and check a run directory.
 
-Law: `result.json` is required; what else is absent is absent from the report; what is malformed is an error.
+`result.json` is required. Other files may be missing; the report then leaves them out. A malformed file is an error.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from snap_jax.errors import UsageError
 from snap_jax.report.json_checks import Fields, parse
-from snap_jax.report.read_spikes import read_spikes
-from snap_jax.report.run_data import Boundary, Cost, Kept, Log, Run
+from snap_jax.report.run_data import BoundaryBytes, Cost, ImageSpikes, LogLine, Pruning, RunData, TextSpikes
 
 
-def read_runs(paths: Sequence[Path]) -> tuple[Run, ...]:
-    """Read run directories in the order given, one given twice only once, each under a label of its own.
+def read_runs(paths: Sequence[Path]) -> tuple[RunData, ...]:
+    """Return the runs in these directories, in order and without repetitions, each with a label of its own.
 
     Raises:
       UsageError: no paths, or one that is not a run directory or holds a malformed file.
@@ -26,9 +29,9 @@ def read_runs(paths: Sequence[Path]) -> tuple[Run, ...]:
     return tuple(dataclasses.replace(run, label=label) for run, label in zip(runs, labels, strict=True))
 
 
-def _labels(runs: tuple[Run, ...]) -> list[str]:
-    """Call runs by their link; add only as much as tells them apart."""
-    names: list[Callable[[Run], str]] = [
+def _labels(runs: tuple[RunData, ...]) -> list[str]:
+    """Return the link of each run, with only as much added as tells the runs apart."""
+    names: list[Callable[[RunData], str]] = [
         lambda run: str(run.config.get("link", run.folder)),
         lambda run: f"{run.config.get('link', run.folder)} / {run.config.get('grad_link')}",
         lambda run: f"{run.config.get('mode', 'hybrid')} {run.config.get('link', run.folder)}",
@@ -42,7 +45,7 @@ def _labels(runs: tuple[Run, ...]) -> list[str]:
     return [str(run.path) for run in runs]
 
 
-def _read(path: Path) -> Run:
+def _read(path: Path) -> RunData:
     file = path / "result.json"
     if not file.is_file():
         raise UsageError(f"{path} is not a run directory, it has no result.json: give the --out of a finished run")
@@ -56,10 +59,10 @@ def _text(file: Path) -> str:
         raise UsageError(f"cannot read {file} ({error}): run the training again") from error
 
 
-def _run(path: Path, top: Fields) -> Run:
+def _run(path: Path, top: Fields) -> RunData:
     quality, wire, baselines = top.section("quality"), top.section("wire"), top.section("baselines")
     costs = top.section("cost")
-    return Run(
+    return RunData(
         path=path,
         label="",
         metric=quality.text("metric"),
@@ -80,14 +83,14 @@ def _run(path: Path, top: Fields) -> Run:
         gzip=baselines.maybe_number("gzip_bits_per_byte"),
         command=top.maybe_text("command"),
         majority=baselines.maybe_number("majority_class_percent"),
-        kept=_kept(top.section("pruned")),
+        pruned=_pruned(top.section("pruned")),
         logs=_logs(path / "metrics.jsonl"),
         spikes=read_spikes(path / "spikes.npz"),
     )
 
 
-def _boundary(fields: Fields) -> Boundary:
-    return Boundary(
+def _boundary(fields: Fields) -> BoundaryBytes:
+    return BoundaryBytes(
         fields.text("path"),
         fields.size("forward_bytes"),
         fields.size("backward_bytes"),
@@ -97,7 +100,7 @@ def _boundary(fields: Fields) -> Boundary:
 
 
 def _bits(wire: Fields) -> float | None:
-    """Measured, with the tokens that predict; the compiled number where payloads have one size, as it has headers."""
+    """Return the measured bits, with context tokens; the compiled number if payloads have one size (it has headers)."""
     sent = wire.maybe_number("budget_bits_per_element")
     sent = wire.maybe_number("bits_per_element") if sent is None else sent
     most = _most_bits(wire)
@@ -109,9 +112,9 @@ def _most_bits(wire: Fields) -> float | None:
     return wire.maybe_number("bits_per_element") if most is None else most
 
 
-def _kept(fields: Fields) -> Kept | None:
+def _pruned(fields: Fields) -> Pruning | None:
     channels, nbytes = fields.maybe_range("channels"), fields.maybe_range("payload_bytes")
-    return None if channels is None or nbytes is None else Kept(channels, nbytes)
+    return None if channels is None or nbytes is None else Pruning(channels, nbytes)
 
 
 def _cost(fields: Fields) -> Cost:
@@ -125,7 +128,7 @@ def _cost(fields: Fields) -> Cost:
     )
 
 
-def _logs(file: Path) -> tuple[Log, ...]:
+def _logs(file: Path) -> tuple[LogLine, ...]:
     if not file.exists():
         return ()
     lines = enumerate(_text(file).split("\n"), start=1)
@@ -134,8 +137,8 @@ def _logs(file: Path) -> tuple[Log, ...]:
     return tuple(latest[step] for step in sorted(latest))
 
 
-def _log(fields: Fields) -> Log:
-    return Log(
+def _log(fields: Fields) -> LogLine:
+    return LogLine(
         fields.size("step"),
         fields.maybe_number("loss_bits"),
         fields.maybe_number("heldout_bits"),
@@ -144,3 +147,42 @@ def _log(fields: Fields) -> Log:
         fields.maybe_number("firing_rate"),
         fields.maybe_numbers("threshold_mean"),
     )
+
+
+def read_spikes(file: Path) -> TextSpikes | ImageSpikes | None:
+    """Return the spikes in `spikes.npz`; None if there is no such file.
+
+    Raises:
+      UsageError: the file is damaged, or holds something else.
+    """
+    if not file.exists():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            arrays = {name: kept[name] for name in kept.files}
+        return _image_spikes(arrays) if "image" in arrays else _text_spikes(arrays)
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"cannot read {file} ({error}): run the training again, or delete it") from error
+
+
+def _text_spikes(arrays: Mapping[str, NDArray]) -> TextSpikes:
+    text, spikes = arrays["text"], arrays["spikes"]
+    if text.dtype != np.uint8 or spikes.dtype.kind != "i" or spikes.ndim != 3 or text.shape != spikes.shape[1:2]:
+        raise ValueError(f"{_found('text', text, spikes)}, not uint8[T] and int[boundaries, T, channels]")
+    return TextSpikes(text, spikes)
+
+
+def _image_spikes(arrays: Mapping[str, NDArray]) -> ImageSpikes:
+    image, label = arrays["image"], arrays["label"]
+    apart = [f"spikes_{n}" for n in range(1, len(arrays) - 1)]
+    # One array if all boundaries have one shape.
+    boundaries = tuple(arrays["spikes"]) if "spikes" in arrays else tuple(arrays[name] for name in apart)
+    for spikes in boundaries:
+        if image.dtype != np.uint8 or image.ndim != 3 or spikes.dtype.kind != "i" or spikes.ndim != 4 or label.ndim:
+            wanted = "uint8[height, width, colors] and for each boundary int[time steps, rows, columns, channels]"
+            raise ValueError(f"{_found('image', image, spikes)}, not {wanted}")
+    return ImageSpikes(image, int(label), boundaries)
+
+
+def _found(name: str, shown: NDArray, spikes: NDArray) -> str:
+    return f"{name} {shown.dtype}{list(shown.shape)} and spikes {spikes.dtype}{list(spikes.shape)}"

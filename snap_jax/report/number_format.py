@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Format numbers for readers."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _PREFIXES = (
 
 
 def shown(value: float | None, form: Callable[[float], str]) -> str:
-    """Format a number; a dash where there is none, its name where it is no finite one.
+    """Return a formatted number; a dash for None, "nan" or "inf" for numbers that are not finite.
 
     >>> shown(None, whole), shown(float("nan"), whole), shown(1234.0, whole)
     ('–', 'nan', '1,234')
@@ -29,17 +29,17 @@ def shown(value: float | None, form: Callable[[float], str]) -> str:
 
 
 def whole(value: float) -> str:
-    """All digits, in threes: bytes are exact."""
+    """Return all digits, in groups of three."""
     return f"{value:,.0f}"
 
 
 def quality(value: float) -> str:
-    """Three decimals, which a held-out text of some 100 kB is just about good for."""
+    """Return three decimals, about the precision that a held-out text of 100 kB gives."""
     return f"{value:.3f}"
 
 
 def measured(metric: str, value: float) -> str:
-    """Write a quality with its unit.
+    """Return a quality with its unit.
 
     >>> measured("bits_per_byte", 2.0), measured("accuracy_percent", 98.3287)
     ('2.000 bits per byte', '98.33 % accuracy')
@@ -48,7 +48,7 @@ def measured(metric: str, value: float) -> str:
 
 
 def against(metric: str, value: float, reference: float) -> str:
-    """How far a quality is from another: points for an accuracy, else a ratio.
+    """Return the difference between two qualities: points of accuracy, else a change in percent.
 
     >>> against("bits_per_byte", 2.1, 2.0), against("accuracy_percent", 98.1, 98.6)
     ('+5.0 %', '-0.50 points')
@@ -57,7 +57,7 @@ def against(metric: str, value: float, reference: float) -> str:
 
 
 def short(value: float) -> str:
-    """Three significant digits.
+    """Return three significant digits.
 
     >>> short(16.0), short(4.0625), short(0.04)
     ('16', '4.06', '0.04')
@@ -66,7 +66,7 @@ def short(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """Write a share.
+    """Return a share in percent.
 
     >>> percent(0.2314)
     '23.1 %'
@@ -75,7 +75,7 @@ def percent(value: float) -> str:
 
 
 def share(value: float) -> str:
-    """Write a share at a tick.
+    """Return a share as the label of a tick.
 
     >>> share(0.25), share(0.025)
     ('25 %', '2.5 %')
@@ -84,7 +84,7 @@ def share(value: float) -> str:
 
 
 def change(ratio: float) -> str:
-    """How far a ratio is from one.
+    """Return a change in percent.
 
     >>> change(1.0142), change(1.0)
     ('+1.4 %', '0.0 %')
@@ -93,7 +93,7 @@ def change(ratio: float) -> str:
 
 
 def fraction(ratio: float) -> str:
-    """Write a ratio as one says it.
+    """Return a ratio as a fraction below 0.75, else as a factor.
 
     >>> fraction(0.125), fraction(0.9), fraction(2.0), fraction(0.0)
     ('1/8', '0.9×', '2×', '0')
@@ -104,7 +104,7 @@ def fraction(ratio: float) -> str:
 
 
 def times(ratio: float) -> str:
-    """Write a ratio as it goes before "the bytes".
+    """Return a ratio in words that go before "the bytes".
 
     >>> times(0.125), times(1.5)
     ('1/8 of', '1.5 times')
@@ -114,7 +114,7 @@ def times(ratio: float) -> str:
 
 
 def span(ends: tuple[float, float], unit: str) -> str:
-    """Write a range in SI units, one number where both ends look alike.
+    """Return a range in SI units; one number if both ends look the same.
 
     >>> span((1.2e-5, 0.000034), "J"), span((2e-3, 2e-3), "s")
     ('12–34 µJ', '2 ms')
@@ -128,7 +128,7 @@ def span(ends: tuple[float, float], unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Time as on a clock.
+    """Return a time in hours, minutes and seconds.
 
     >>> duration(42.4), duration(131.9), duration(7325.0)
     ('42 s', '2 min 12 s', '2 h 2 min')
@@ -140,7 +140,7 @@ def duration(seconds: float) -> str:
 
 
 def words(name: str) -> str:
-    """Write an identifier as words.
+    """Return an identifier as words.
 
     >>> words("bits_per_byte")
     'bits per byte'

@@ -1,4 +1,4 @@
-"""What a report knows of one run. Units are in the docstrings; None is unknown."""
+"""The data of one run that a report shows; None is unknown."""
 
 import dataclasses
 from pathlib import Path
@@ -11,8 +11,8 @@ Range = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
-class Boundary:
-    """What crosses one boundary in one step, in bytes over all devices; rate and entropy per element."""
+class BoundaryBytes:
+    """Bytes that cross one boundary in one step, on all devices; firing rate and entropy per element."""
 
     path: str
     forward_bytes: float
@@ -23,9 +23,9 @@ class Boundary:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """The price of one step on one system, each a [low, high] range; None is unknown.
+    """Energy and time of one step on one system, each a [low, high] range.
 
-    Payloads have the largest size they may take; in `sent_...`, where they have several, those taken on held-out data.
+    Payloads count with the largest compiled size; in `sent_...` with the sizes measured on held-out data.
     """
 
     energy_j: Range | None
@@ -37,15 +37,15 @@ class Cost:
 
 
 @dataclasses.dataclass(frozen=True)
-class Kept:
-    """What freezing left on the wire, [before, after]: channels, and bytes of one evaluation."""
+class Pruning:
+    """Channels on the wire, and bytes of one evaluation, each (before, after) pruning."""
 
     channels: Range
     payload_bytes: Range
 
 
 @dataclasses.dataclass(frozen=True)
-class Log:
+class LogLine:
     """One line of `metrics.jsonl`; losses in bits per byte or image, entropy in bits per element."""
 
     step: float
@@ -59,16 +59,17 @@ class Log:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextSpikes:
-    """What crossed while a text was read: text uint8 [bytes], spikes int [boundaries, bytes, channels]."""
+    """Spikes of a text: text uint8 [bytes], spikes int [boundaries, bytes, channels]."""
 
     text: NDArray[np.uint8]
     spikes: NDArray[np.integer]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PictureSpikes:
-    """What crossed for one picture: uint8 [height, width, colours], its class, of each boundary the spikes, int
-    [ticks, rows, columns, channels]; one tick where nothing spikes inside the chips.
+class ImageSpikes:
+    """Spikes of an image: image uint8 [height, width, colors], its class, and the spikes of each boundary.
+
+    Spikes are int [time steps, rows, columns, channels]; one time step if nothing spikes inside the devices.
     """
 
     image: NDArray[np.uint8]
@@ -77,8 +78,8 @@ class PictureSpikes:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Run:
-    """One run directory: quality in units of `metric`, bytes per step over all devices."""
+class RunData:
+    """One run directory: quality in units of `metric`, bytes per step on all devices."""
 
     path: Path
     label: str
@@ -91,7 +92,7 @@ class Run:
     most_bits: float | None
     entropy: float | None
     firing_rate: float | None
-    boundaries: tuple[Boundary, ...]
+    boundaries: tuple[BoundaryBytes, ...]
     costs: dict[str, Cost]
     config: dict[str, Any]
     versions: dict[str, Any]
@@ -100,9 +101,9 @@ class Run:
     gzip: float | None
     command: str | None
     majority: float | None
-    kept: Kept | None
-    logs: tuple[Log, ...]
-    spikes: TextSpikes | PictureSpikes | None
+    pruned: Pruning | None
+    logs: tuple[LogLine, ...]
+    spikes: TextSpikes | ImageSpikes | None
 
     @property
     def folder(self) -> str:

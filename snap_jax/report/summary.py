@@ -1,42 +1,44 @@
-"""What the numbers come to, in words."""
+"""What the page says in words: headline, notes, settings and commands."""
 
 import math
+import shlex
 from collections.abc import Sequence
+from typing import Any
 
 from snap_jax.report import number_format
 from snap_jax.report.number_format import shown
-from snap_jax.report.run_data import Run
+from snap_jax.report.run_data import RunData
 
-CLOSE = 1.03  # times the bits per byte of the densest run: about as good
-CLOSE_POINTS = 0.5  # of accuracy below that of the densest run: about as good
+CLOSE = 1.03  # a run is close to the densest up to this factor in bits per byte
+CLOSE_POINTS = 0.5  # or down to this many points of accuracy below it
 
 
-def densest(runs: Sequence[Run]) -> Run:
-    """Find the run all others are held against: most bits per element, then most bytes forward."""
+def densest(runs: Sequence[RunData]) -> RunData:
+    """Return the reference run: most bits per element, then most bytes forward."""
     return max(runs, key=lambda run: (-math.inf if run.bits is None else run.bits, run.forward_bytes))
 
 
-def leanest(runs: Sequence[Run]) -> Run:
-    """Find the run with the fewest bits per element; of those about as good as the densest, if any."""
+def leanest(runs: Sequence[RunData]) -> RunData:
+    """Return the run with the fewest bits per element, among those close to the densest if there are any."""
     dense = densest(runs)
     good = [run for run in runs if run is not dense and close(run, dense)]
     return min(good or runs, key=lambda run: (math.inf if run.bits is None else run.bits, run.forward_bytes))
 
 
-def close(run: Run, reference: Run) -> bool:
-    """Whether a run is as good as another but for 3 % of its bits per byte, or half a point of accuracy."""
+def close(run: RunData, reference: RunData) -> bool:
+    """Return whether a run is within 3 % of the bits per byte of another, or half a point of its accuracy."""
     if run.metric == reference.metric == number_format.ACCURACY:
         return run.value >= reference.value - CLOSE_POINTS
     return run.metric == reference.metric == "bits_per_byte" and run.value <= CLOSE * reference.value
 
 
-def headline(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Write one sentence with the numbers that matter, as texts and labels of runs in turn."""
+def headline(runs: Sequence[RunData]) -> tuple[str, ...]:
+    """Return one sentence with the main numbers, as texts and labels of runs in turn."""
     dense, lean = densest(runs), leanest(runs)
     reached = f"{_measured(lean)} on held-out {lean.config.get('data', 'data')}"
     if not dense.bits or lean.bits is None:
         return "", lean.label, f" reaches {reached}."
-    sent = f" sends {number_format.short(lean.bits)} bits per element forward from chip to chip"
+    sent = f" sends {number_format.short(lean.bits)} bits per element forward between devices"
     if lean is dense:
         return "", lean.label, f"{sent}, and reaches {reached}."
     less = f"{number_format.times(lean.bits / dense.bits)} the {number_format.short(dense.bits)} that "
@@ -49,8 +51,8 @@ def headline(runs: Sequence[Run]) -> tuple[str, ...]:
     )
 
 
-def both_ways(runs: Sequence[Run]) -> str:
-    """Write a sentence on forward and backward together, which the headline leaves out."""
+def both_ways(runs: Sequence[RunData]) -> str:
+    """Return a sentence on forward and backward bytes together."""
     dense, lean = densest(runs), leanest(runs)
     total = dense.forward_bytes + dense.backward_bytes
     if lean is dense or not total:
@@ -59,8 +61,8 @@ def both_ways(runs: Sequence[Run]) -> str:
     return f"Forward and backward together, {lean.label} moves {ratio} the bytes of {dense.label}."
 
 
-def notes(runs: Sequence[Run]) -> list[str]:
-    """Say what the table cannot: why a price is unknown, and what simple compressors reach."""
+def notes(runs: Sequence[RunData]) -> list[str]:
+    """Return notes: why a price is unknown, and what simple compressors reach."""
     priced = [(system, cost) for run in runs for system, cost in run.costs.items()]
     energies = [f"{system}, energy: {cost.energy_note}" for system, cost in priced if cost.energy_note]
     latencies = [f"{system}, latency: {cost.latency_note}" for system, cost in priced if cost.latency_note]
@@ -75,21 +77,49 @@ def notes(runs: Sequence[Run]) -> list[str]:
 
 
 def _baseline(name: str, values: dict[str, float | None]) -> list[str]:
-    """Say what a compressor reaches on the held-out text, run by run where they were measured on different texts."""
+    """Return what a compressor reaches on the held-out text, by run if the texts differ."""
     known = {label: shown(value, number_format.quality) for label, value in values.items() if value is not None}
     if len(set(known.values())) <= 1:
         return [f"{name} of the held-out text: {bits} bits per byte" for bits in set(known.values())]
     return [f"{name} of the text held out from {label}: {bits} bits per byte" for label, bits in known.items()]
 
 
-def _measured(run: Run) -> str:
+def _measured(run: RunData) -> str:
     return shown(run.value, lambda value: number_format.measured(run.metric, value))
 
 
-def _relative(run: Run, reference: Run) -> str:
+def _relative(run: RunData, reference: RunData) -> str:
     if run.metric != reference.metric or not reference.value:
         return ""
     against = shown(reference.value, number_format.quality)
     if not math.isfinite(run.value) or not math.isfinite(reference.value):
         return f", against {against}"
     return f", {number_format.against(run.metric, run.value, reference.value)} against {against}"
+
+
+def shared(runs: Sequence[RunData]) -> dict[str, Any]:
+    """Return the settings that all runs share."""
+    return {key: value for key, value in runs[0].config.items() if key not in differing(runs)}
+
+
+def differing(runs: Sequence[RunData]) -> list[str]:
+    """Return the names of the settings that differ between runs."""
+    keys = dict.fromkeys(key for run in runs for key in run.config)
+    return [key for key in keys if len({repr(run.config.get(key)) for run in runs}) > 1]
+
+
+def command(run: RunData) -> str:
+    """Return the command that repeats a run: the recorded one, else one with all settings as flags."""
+    if run.command is not None:
+        return run.command
+    settings = {key: value for key, value in run.config.items() if key != "task"}
+    flags = [word for key, value in settings.items() for word in _flag(key.replace("_", "-"), value)]
+    return shlex.join(["snap-jax", "train", str(run.config.get("task", "language")), *flags, "--out", run.folder])
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    return [f"--{name}", *(str(part) for part in (value if isinstance(value, list) else [value]))]

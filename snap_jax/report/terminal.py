@@ -4,30 +4,37 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
+from rich.console import OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
-from snap_jax.report.comparison_table import rows
 from snap_jax.report.load_run import read_runs
+from snap_jax.report.rows import rows
 from snap_jax.report.summary import notes
 
 
 def table(runs: Sequence[Path]) -> Table:
-    """Compare run directories, one column each: quality, bits, bytes per step, energy and latency.
+    """Return a table with a column for each run directory: quality, bits, bytes per step, energy and latency.
 
     Raises:
       UsageError: no directories, or one with a missing or malformed result.
     """
     read = read_runs(runs)
-    made = Table(box=box.SIMPLE, pad_edge=False, caption="\n".join(notes(read)), caption_justify="left")
+    made = Table(box=box.SIMPLE, pad_edge=False, caption=_plain("\n".join(notes(read))), caption_justify="left")
     made.add_column("", no_wrap=True)
     for run in read:
-        made.add_column(Text(run.label, overflow="fold"), justify="right")
+        made.add_column(_plain(run.label, overflow="fold"), justify="right")
     group = None
     for row in rows(read):
         if row.group != group:
             made.add_section()
-            made.add_row(Text(group := row.group, style="bold"))
+            made.add_row(_plain(group := row.group, "bold"))
         style = "dim" if row.minor else ""
-        made.add_row(Text(f"  {row.name}", style=style), *(Text(cell, style=style) for cell in row.cells))
+        made.add_row(_plain(f"  {row.name}", style), *(_plain(cell, style) for cell in row.cells))
     return made
+
+
+def _plain(words: str, style: str = "", overflow: OverflowMethod | None = None) -> Text:
+    """Return a text as it is: no markup, and no control characters that a terminal would obey."""
+    kept = "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in words)
+    return Text(kept, style=style, overflow=overflow)

@@ -1,21 +1,21 @@
-"""Quality against bits per element: what is given up, and what for."""
+"""A figure of quality against bits per element."""
 
 import math
 from collections.abc import Sequence
 
 from snap_jax.report import number_format, svg
-from snap_jax.report.axes import Axis, Scale, axis, octaves
-from snap_jax.report.run_data import Run
+from snap_jax.report.run_data import RunData
 from snap_jax.report.summary import CLOSE, CLOSE_POINTS, densest
+from snap_jax.report.svg import Axis, Scale, axis, octaves
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 48.0, 392.0, 36.0, 232.0, 410.0, 274.0
 _LETTER = 7.2  # width of one, on average
 
-Box = tuple[float, float, float]  # centre, baseline, half width of a label
+Box = tuple[float, float, float]  # center, baseline, half width of a label
 
 
-def tradeoff(runs: Sequence[Run]) -> str:
-    """Draw each run at its bits per element and quality, hollow at its entropy; "" if no run has both."""
+def tradeoff(runs: Sequence[RunData]) -> str:
+    """Return each run at its bits per element and quality, hollow at its entropy; "" if no run has both."""
     reference = densest(runs)
     at = {i: run for i, run in enumerate(runs) if run.metric == reference.metric and _placed(run)}
     if not at:
@@ -27,10 +27,10 @@ def tradeoff(runs: Sequence[Run]) -> str:
     ]
     label = f"{number_format.words(reference.metric)} against bits per element. {'; '.join(said)}"
     back = [*_band(reference, len(runs), x, y), svg.frame(x, y), *_gzip(reference, x, y)]
-    return svg.picture(_WIDTH, _HEIGHT, label, [*back, *points, *_labels(list(at.values()), x, y)])
+    return svg.figure(_WIDTH, _HEIGHT, label, [*back, *points, *_labels(list(at.values()), x, y)])
 
 
-def _placed(run: Run) -> bool:
+def _placed(run: RunData) -> bool:
     return _positive(run.bits) and math.isfinite(run.value)
 
 
@@ -38,23 +38,23 @@ def _positive(value: float | None) -> bool:
     return value is not None and math.isfinite(value) and value > 0
 
 
-def _close(reference: Run) -> float | None:
-    """The quality that is just about as good; `None` where that is not known of the metric."""
+def _close(reference: RunData) -> float | None:
+    """Return the worst quality that counts as close to the reference; None if the metric has no such limit."""
     if reference.metric == number_format.ACCURACY:
         return reference.value - CLOSE_POINTS
     return CLOSE * reference.value if _in_bits(reference) else None
 
 
-def _in_bits(run: Run) -> bool:
+def _in_bits(run: RunData) -> bool:
     return run.metric == "bits_per_byte"
 
 
-def _x(runs: list[Run]) -> Axis:
+def _x(runs: list[RunData]) -> Axis:
     return octaves([bits for run in runs for bits in _signs(run)], _LEFT, _RIGHT, "bits per element")
 
 
-def _y(runs: list[Run], reference: Run) -> Axis:
-    """Show differences between runs; the gzip line too if that does not crush them."""
+def _y(runs: list[RunData], reference: RunData) -> Axis:
+    """Return an axis that shows the differences between runs, and the gzip line if it is near enough."""
     close = _close(reference)
     values = [run.value for run in runs] + ([] if close is None else [close])
     values = [value for value in values if math.isfinite(value)]
@@ -65,7 +65,7 @@ def _y(runs: list[Run], reference: Run) -> Axis:
     return axis(Scale(low, high, _BOTTOM, _TOP), f"held-out {number_format.words(reference.metric)}")
 
 
-def _band(reference: Run, count: int, x: Axis, y: Axis) -> list[str]:
+def _band(reference: RunData, count: int, x: Axis, y: Axis) -> list[str]:
     close = _close(reference)
     if count < 2 or close is None or not math.isfinite(reference.value):
         return []
@@ -73,13 +73,13 @@ def _band(reference: Run, count: int, x: Axis, y: Axis) -> list[str]:
     return [svg.box(_LEFT, top, _RIGHT - _LEFT, bottom - top, "band")]
 
 
-def _gzip(reference: Run, x: Axis, y: Axis) -> list[str]:
+def _gzip(reference: RunData, x: Axis, y: Axis) -> list[str]:
     if not _in_bits(reference) or reference.gzip is None or not math.isfinite(reference.gzip):
         return []
     return [svg.reference(x, y, reference.gzip, "gzip -9")]
 
 
-def _point(index: int, run: Run, x: Axis, y: Axis) -> str:
+def _point(index: int, run: RunData, x: Axis, y: Axis) -> str:
     right, height = x.scale.at(run.bits or 0.0), y.scale.at(run.value)
     sign = svg.marker(index, right, height)
     if not _positive(run.entropy):
@@ -88,21 +88,21 @@ def _point(index: int, run: Run, x: Axis, y: Axis) -> str:
     return svg.line(left, height, right, height, "thin") + svg.marker(index, left, height, 4.0, "hollow") + sign
 
 
-def _labels(runs: list[Run], x: Axis, y: Axis) -> list[str]:
-    """Name each point above or below it, out of the way of the points and of the names before it."""
+def _labels(runs: list[RunData], x: Axis, y: Axis) -> list[str]:
+    """Return the name of each point above or below it, clear of points and of earlier names."""
     taken: list[Box] = [(x.scale.at(bits), y.scale.at(run.value) + 4, 6.0) for run in runs for bits in _signs(run)]
     drawn = []
     for run in runs:
         half = len(run.label) * _LETTER / 2
-        centre = min(max(x.scale.at(run.bits or 0.0), half), _WIDTH - half)
-        tries = [(centre, y.scale.at(run.value) + dy, half) for dy in (-11, 20, -25, 34, -39, 48)]
+        center = min(max(x.scale.at(run.bits or 0.0), half), _WIDTH - half)
+        tries = [(center, y.scale.at(run.value) + dy, half) for dy in (-11, 20, -25, 34, -39, 48)]
         free = (box for box in tries if not any(_meet(box, other) for other in taken))
         taken.append(next(free, tries[0]))
         drawn.append(svg.text(*taken[-1][:2], run.label, "name", "middle"))
     return drawn
 
 
-def _signs(run: Run) -> list[float]:
+def _signs(run: RunData) -> list[float]:
     return [bits for bits in (run.bits, run.entropy) if bits and _positive(bits)]
 
 

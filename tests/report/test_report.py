@@ -1,4 +1,4 @@
-"""The report: right numbers, nothing from the network, and one line naming the file when a run is broken."""
+"""The report: right numbers, nothing from the network, and one line that names the file when a run is broken."""
 
 import base64
 import io
@@ -15,9 +15,9 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from snap_jax.report import table, write_report
-from snap_jax.report.comparison_table import rows
 from snap_jax.report.load_run import read_runs
-from snap_jax.report.png import data_uri
+from snap_jax.report.rasters import data_uri
+from snap_jax.report.rows import rows
 from tests.support.report_runs import RESULT, SPIKING, logs, make_run, some_spikes, two_runs
 
 runs = pytest.fixture(two_runs)
@@ -114,7 +114,7 @@ def test_baselines_of_different_texts_are_kept_apart(tmp_path):
 def test_the_headline_has_the_numbers(runs, tmp_path):
     words = "".join(page(runs, tmp_path).words)
     assert (
-        "count:3 sends 2 bits per element forward from chip to chip, 1/8 of the 16 that bf16 sends, "
+        "count:3 sends 2 bits per element forward between devices, 1/8 of the 16 that bf16 sends, "
         "and reaches 2.100 bits per byte on held-out stdlib, +5.0 % against 2.000." in words
     )
     assert "Forward and backward together, count:3 moves 0.781 times the bytes of bf16." in words
@@ -137,7 +137,7 @@ def test_the_headline_is_of_the_leanest_run_that_is_about_as_good(tmp_path):
 
 def test_a_single_run_is_compared_with_nothing(runs, tmp_path):
     words = "".join(page(runs[:1], tmp_path).words)
-    assert "bf16 sends 16 bits per element forward from chip to chip, and reaches 2.000 bits per byte" in words
+    assert "bf16 sends 16 bits per element forward between devices, and reaches 2.000 bits per byte" in words
     assert "against" not in words.replace("against bits per element", "")
 
 
@@ -241,7 +241,7 @@ def test_runs_of_one_link_are_told_apart(tmp_path):
 def test_commands_survive_a_shell(tmp_path):
     path = make_run(tmp_path, "a run", {("config", "data"): "my text.txt", ("config", "remat"): True})
     told = make_run(tmp_path, "told", {("command",): "snap-jax demo"})
-    commands = "".join(page([path, told], tmp_path).words).split("Make it again")[1]
+    commands = "".join(page([path, told], tmp_path).words).split("How to repeat these runs")[1]
     command, second = (line for line in commands.splitlines() if "snap-jax" in line)
     words = shlex.split(command[command.index("snap-jax") :])
     assert words[:5] == ["snap-jax", "train", "language", "--data", "my text.txt"]
@@ -292,21 +292,21 @@ def test_the_raster_writes_the_text_below(tmp_path):
     assert "def·f(x):⏎⇥return·x▯▯▯" * 2 in below
 
 
-def test_frozen_channels_are_in_the_table(tmp_path):
-    frozen = {("pruned",): {"channels": [24, 21], "payload_bytes": [4096, 3600], "identical": True}}
-    runs = read_runs([make_run(tmp_path, "plain"), make_run(tmp_path, "frozen", SPIKING | frozen)])
+def test_pruned_channels_are_in_the_table(tmp_path):
+    pruned = {("pruned",): {"channels": [24, 21], "payload_bytes": [4096, 3600], "identical": True}}
+    runs = read_runs([make_run(tmp_path, "plain"), make_run(tmp_path, "pruned", SPIKING | pruned)])
     cells = {row.name: row.cells for row in rows(runs)}
-    assert cells["channels on the wire, all and not frozen"] == ("–", "24 → 21")
-    assert cells["bytes of an evaluation, with all and without frozen"] == ("–", "4,096 → 3,600")
+    assert cells["channels on the wire, before and after pruning"] == ("–", "24 → 21")
+    assert cells["bytes of an evaluation, before and after pruning"] == ("–", "4,096 → 3,600")
 
 
-def test_bits_are_those_of_the_sizes_taken_where_payloads_have_several(tmp_path):
-    taken = {
+def test_bits_are_the_measured_ones_where_payloads_have_several_sizes(tmp_path):
+    measured = {
         ("wire", "bits_per_element"): 0.875,
         ("wire", "max_bits_per_element"): 2.0,
         ("wire", "budget_bits_per_element"): 1.0,
     }
-    found = read_runs([make_run(tmp_path, "plain"), make_run(tmp_path, "rungs", SPIKING | taken)])
+    found = read_runs([make_run(tmp_path, "plain"), make_run(tmp_path, "buckets", SPIKING | measured)])
     assert [run.bits for run in found] == [16.0, 1.0]
     cells = {row.name: row.cells for row in rows(found)}
     assert cells["at most, as compiled"] == ("16", "2")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snap_jax.report.axes import Scale, axis, linear_ticks, octaves
-from snap_jax.report.curves import thinned
+from snap_jax.report.figures import thinned
+from snap_jax.report.svg import Scale, axis, linear_ticks, octaves
 
 FINITE = st.floats(-1e6, 1e6)
 

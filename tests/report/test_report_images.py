@@ -1,4 +1,4 @@
-"""Rasters of pictures: every spike once, where it crossed and when; and the picture below."""
+"""Rasters of images: every spike once, where and when it crossed, and the image below."""
 
 import base64
 import io
@@ -8,8 +8,8 @@ import pytest
 from matplotlib.image import imread
 from test_report import page
 
-from snap_jax.report.image_raster import MOST
-from tests.support.report_runs import make_run, picture_spikes, some_spikes
+from snap_jax.report.rasters import MOST_COLUMNS
+from tests.support.report_runs import image_spikes, make_run, some_spikes
 
 
 def pixels(uri):
@@ -18,7 +18,7 @@ def pixels(uri):
 
 
 def drawn(tmp_path, kept):
-    """The picture, and for each boundary the panels of its ticks and the strip below."""
+    """The image, and for each boundary the panels of its time steps and the strip below."""
     html = page([make_run(tmp_path, "run", spikes=kept)], tmp_path)
     whole, *rest = [pixels(attrs["href"]) for tag, attrs in html.seen if tag == "image"]
     each = kept["spikes"].shape[1] + 1
@@ -27,7 +27,7 @@ def drawn(tmp_path, kept):
 
 def test_each_spike_is_drawn_once(tmp_path):
     """A column a place, row by row, a row a channel: column = row * (columns + 1) + column, a gap behind each row."""
-    kept = picture_spikes(ticks=2, rows=3, columns=4)
+    kept = image_spikes(steps=2, rows=3, columns=4)
     html, _, boundaries = drawn(tmp_path, kept)
     assert len(boundaries) == 2
     for values, (*panels, _) in zip(kept["spikes"], boundaries, strict=True):
@@ -44,14 +44,14 @@ def test_each_spike_is_drawn_once(tmp_path):
             ]
             assert not opacity[..., 4].any()
     words = " ".join(html.words)
-    for tick, now in enumerate(kept["spikes"].swapaxes(0, 1)):
-        assert f"tick {tick + 1}: {(now[0] != 0).mean():.1%}".replace("%", " %") in words
+    for step, now in enumerate(kept["spikes"].swapaxes(0, 1)):
+        assert f"time step {step + 1}: {(now[0] != 0).mean():.1%}".replace("%", " %") in words
     assert "Spikes of real text" not in words
 
 
-def test_the_picture_stands_below_its_spikes(tmp_path):
+def test_the_image_stands_below_its_spikes(tmp_path):
     """The stream has a place for 2 x 2 pixels: the first of these, in grey."""
-    kept = picture_spikes()
+    kept = image_spikes()
     _, whole, boundaries = drawn(tmp_path, kept)
     grey = kept["image"].mean(-1).astype(int)
     np.testing.assert_array_equal(whole[..., 0], grey)
@@ -60,31 +60,31 @@ def test_the_picture_stands_below_its_spikes(tmp_path):
 
 
 @pytest.mark.parametrize(("rows", "shown"), [(8, 8), (28, 6)])
-def test_of_a_large_picture_some_rows_are_shown_and_marked(tmp_path, rows, shown):
+def test_of_a_large_image_some_rows_are_shown_and_marked(tmp_path, rows, shown):
     """A row of 28 places and a gap: 200 // 29 = 6 rows fit."""
-    kept = picture_spikes(ticks=1, rows=rows, columns=rows, scale=1)
+    kept = image_spikes(steps=1, rows=rows, columns=rows, scale=1)
     html, _, boundaries = drawn(tmp_path, kept)
     ((cells, _), _) = boundaries
-    assert cells.shape[1] == shown * (rows + 1) <= MOST
+    assert cells.shape[1] == shown * (rows + 1) <= MOST_COLUMNS
     marks = [attrs for tag, attrs in html.seen if tag == "rect" and attrs["class"] == "mark"]
     assert len(marks) == (shown if shown < rows else 0)
     first = int((rows / shown) / 2)  # the middle of the first of as many parts as rows are shown
     np.testing.assert_array_equal(cells[:, :rows, 3] > 0, kept["spikes"][0, 0, first].T != 0)
-    assert "tick" not in {word.split()[0] for word in html.words if word.strip()}
+    assert not any(word.startswith("time step") for word in html.words)
 
 
-def test_texts_and_pictures_have_a_section_each_and_ask_nothing_of_the_network(tmp_path):
-    runs = [make_run(tmp_path, "text", spikes=some_spikes()), make_run(tmp_path, "seen", spikes=picture_spikes())]
+def test_texts_and_images_have_a_section_each_and_ask_nothing_of_the_network(tmp_path):
+    runs = [make_run(tmp_path, "text", spikes=some_spikes()), make_run(tmp_path, "seen", spikes=image_spikes())]
     html = page(runs, tmp_path)
     assert html.open == []
-    assert {"Spikes of real text", "Spikes of a picture"} <= set(html.words)
+    assert {"Spikes of real text", "Spikes of an image"} <= set(html.words)
     assert all(attrs["href"].startswith("data:") for tag, attrs in html.seen if tag == "image")
     labels = [attrs.get("aria-label", "") for tag, attrs in html.seen if tag == "svg"]
-    assert sum("for a held-out picture of class 7" in label for label in labels) == 2
+    assert sum("for a held-out image of class 7" in label for label in labels) == 2
 
 
 def test_boundaries_of_different_shapes_are_drawn_apart(tmp_path):
-    first, second = (picture_spikes(ticks=1, rows=n, columns=n, channels=c, scale=1) for n, c in ((4, 8), (2, 16)))
+    first, second = (image_spikes(steps=1, rows=n, columns=n, channels=c, scale=1) for n, c in ((4, 8), (2, 16)))
     kept = {"image": first["image"], "label": first["label"], "spikes_1": first["spikes"][0]}
     html = page([make_run(tmp_path, "run", spikes=kept | {"spikes_2": second["spikes"][0]})], tmp_path)
     _, *drawn = [pixels(attrs["href"]) for tag, attrs in html.seen if tag == "image"]

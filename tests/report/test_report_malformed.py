@@ -1,9 +1,11 @@
 """What is wrong with a run is named; nothing half-written is left."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from snap_jax.errors import UsageError
 from snap_jax.report import table, write_report
@@ -102,3 +104,13 @@ def test_an_unwritable_page_is_named_and_nothing_is_left(runs, tmp_path):
 def test_the_page_goes_into_a_new_directory_whole(runs, tmp_path):
     write_report(runs, tmp_path / "new" / "deep" / "report.html")
     assert [path.name for path in (tmp_path / "new" / "deep").iterdir()] == ["report.html"]
+
+
+def test_markup_and_escape_codes_from_files_are_plain_text_in_the_terminal(tmp_path):
+    changes = {("cost", "far", "energy_note"): "[/x] [red]why\x1b[31m", ("config", "link"): "int[4]\x1b]8"}
+    console = Console(width=120, file=io.StringIO())
+    console.print(table([make_run(tmp_path, "run", changes)]))
+    shown = console.file.getvalue()
+    assert "[/x] [red]why [31m" in shown
+    assert "int[4] ]8" in shown
+    assert "\x1b" not in shown

@@ -95,11 +95,11 @@ def some_spikes():
     return {"text": text, "spikes": values}
 
 
-def picture_spikes(ticks=2, rows=3, columns=4, channels=16, scale=2):
-    """Of a picture twice as fine as the stream that is cut, in three colours."""
+def image_spikes(steps=2, rows=3, columns=4, channels=16, scale=2):
+    """Spikes of an image in three colors, twice as fine as the array that crosses."""
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (scale * rows, scale * columns, 3), np.uint8)
-    values = rng.integers(-3, 4, (2, ticks, rows, columns, channels)).astype(np.int16)
+    values = rng.integers(-3, 4, (2, steps, rows, columns, channels)).astype(np.int16)
     return {"image": image, "label": np.int32(7), "spikes": values}
 
 

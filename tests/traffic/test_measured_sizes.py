@@ -2,8 +2,8 @@
 
 import pytest
 
-from snap_jax.report.comparison_table import rows
 from snap_jax.report.load_run import read_runs
+from snap_jax.report.rows import rows
 from snap_jax.traffic import Traffic, Transfer
 from snap_jax.traffic.measured_sizes import taken
 from snap_jax.traffic.transfer import choose, join

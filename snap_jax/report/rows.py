@@ -1,11 +1,11 @@
-"""The comparison itself: the same lines for the terminal and for the page."""
+"""The rows of the comparison table, the same for the terminal and for the page."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 
 from snap_jax.report import number_format
 from snap_jax.report.number_format import shown
-from snap_jax.report.run_data import Cost, Range, Run
+from snap_jax.report.run_data import Cost, Range, RunData
 from snap_jax.report.summary import densest
 
 _UNPRICED = Cost(None, None, None, None)
@@ -14,7 +14,7 @@ _AT_MOST = "at most, as compiled"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of the table: a cell for each run; a `minor` one relates the line above to the densest run."""
+    """One row of the table: a cell for each run; a `minor` row compares the row above with the densest run."""
 
     group: str
     name: str
@@ -22,12 +22,12 @@ class Row:
     minor: bool = False
 
 
-def rows(runs: Sequence[Run]) -> list[Row]:
-    """All lines of the table, in order."""
+def rows(runs: Sequence[RunData]) -> list[Row]:
+    """Return all rows of the table, in order."""
     return [*_quality(runs), *_wire(runs), *_costs(runs), *_effort(runs)]
 
 
-def _quality(runs: Sequence[Run]) -> list[Row]:
+def _quality(runs: Sequence[RunData]) -> list[Row]:
     group, found = "Quality on held-out data", []
     for metric in dict.fromkeys(run.metric for run in runs):
         values = [run.value if run.metric == metric else None for run in runs]
@@ -36,7 +36,7 @@ def _quality(runs: Sequence[Run]) -> list[Row]:
     return [*found, Row(group, "predictions measured", _cells([run.n for run in runs], number_format.whole))]
 
 
-def _qualities_against(group: str, runs: Sequence[Run], metric: str, values: Sequence[float | None]) -> list[Row]:
+def _qualities_against(group: str, runs: Sequence[RunData], metric: str, values: Sequence[float | None]) -> list[Row]:
     if metric != number_format.ACCURACY:
         return _against(group, runs, values, number_format.change)
     at = list(runs).index(densest(runs))
@@ -47,7 +47,7 @@ def _qualities_against(group: str, runs: Sequence[Run], metric: str, values: Seq
     return [Row(group, f"against {runs[at].label}, points", _cells(points, "{:+.2f}".format), minor=True)]
 
 
-def _wire(runs: Sequence[Run]) -> list[Row]:
+def _wire(runs: Sequence[RunData]) -> list[Row]:
     group = "On the wire"
     bits, forward = [run.bits for run in runs], [run.forward_bytes for run in runs]
     backward = [run.backward_bytes for run in runs]
@@ -64,29 +64,29 @@ def _wire(runs: Sequence[Run]) -> list[Row]:
         *_against(group, runs, backward, number_format.fraction),
         Row(group, "both, bytes per step", _cells(both, number_format.whole)),
         *_against(group, runs, both, number_format.fraction),
-        *_frozen(group, runs),
+        *_pruned(group, runs),
     ]
 
 
-def _most(group: str, runs: Sequence[Run]) -> list[Row]:
-    """Where payloads have several sizes, what the largest would be; bytes below are those of it."""
+def _most(group: str, runs: Sequence[RunData]) -> list[Row]:
+    """Return a row with the largest payload, if payloads have several sizes; bytes below are those of the largest."""
     most = [run.most_bits for run in runs]
     return [Row(group, _AT_MOST, _cells(most, number_format.short))] if most != [r.bits for r in runs] else []
 
 
-def _frozen(group: str, runs: Sequence[Run]) -> list[Row]:
-    """Where a run took channels off the wire for good."""
-    if not any(run.kept for run in runs):
+def _pruned(group: str, runs: Sequence[RunData]) -> list[Row]:
+    """Return rows for pruned channels, if a run has any."""
+    if not any(run.pruned for run in runs):
         return []
-    channels = tuple("{:.0f} → {:.0f}".format(*run.kept.channels) if run.kept else "–" for run in runs)
-    nbytes = tuple("{:,.0f} → {:,.0f}".format(*run.kept.payload_bytes) if run.kept else "–" for run in runs)
+    channels = tuple("{:.0f} → {:.0f}".format(*run.pruned.channels) if run.pruned else "–" for run in runs)
+    nbytes = tuple("{:,.0f} → {:,.0f}".format(*run.pruned.payload_bytes) if run.pruned else "–" for run in runs)
     return [
-        Row(group, "channels on the wire, all and not frozen", channels),
-        Row(group, "bytes of an evaluation, with all and without frozen", nbytes),
+        Row(group, "channels on the wire, before and after pruning", channels),
+        Row(group, "bytes of an evaluation, before and after pruning", nbytes),
     ]
 
 
-def _costs(runs: Sequence[Run]) -> list[Row]:
+def _costs(runs: Sequence[RunData]) -> list[Row]:
     found = []
     for system in dict.fromkeys(system for run in runs for system in run.costs):
         costs = [run.costs.get(system, _UNPRICED) for run in runs]
@@ -97,7 +97,7 @@ def _costs(runs: Sequence[Run]) -> list[Row]:
 
 
 def _priced(group: str, name: str, prices: Sequence[tuple[Range | None, Range | None]], unit: str) -> list[Row]:
-    """Of the payloads sent; where a run could have sent larger ones, of these below."""
+    """Return a row for the payloads measured, and one for the largest payloads if they differ."""
 
     def cells(values: Sequence[Range | None]) -> tuple[str, ...]:
         return tuple(number_format.span(value, unit) if value else "unknown" for value in values)
@@ -108,7 +108,7 @@ def _priced(group: str, name: str, prices: Sequence[tuple[Range | None, Range | 
     return rows
 
 
-def _effort(runs: Sequence[Run]) -> list[Row]:
+def _effort(runs: Sequence[RunData]) -> list[Row]:
     seconds = [run.seconds for run in runs]
     return [] if not any(seconds) else [Row("Effort", "trained in", _cells(seconds, number_format.duration))]
 
@@ -118,9 +118,9 @@ def _cells(values: Sequence[float | None], form: Callable[[float], str]) -> tupl
 
 
 def _against(
-    group: str, runs: Sequence[Run], values: Sequence[float | None], form: Callable[[float], str]
+    group: str, runs: Sequence[RunData], values: Sequence[float | None], form: Callable[[float], str]
 ) -> list[Row]:
-    """Relate values to that of the densest run; nothing to say of a single run or where it has none."""
+    """Return a row that compares values with that of the densest run; none for a single run or without its value."""
     at = list(runs).index(densest(runs))
     reference = values[at]
     if len(runs) < 2 or not reference:

@@ -1,4 +1,4 @@
-"""Lines over training steps: loss, bits, firing rate, thresholds."""
+"""Figures of runs: loss, bits, firing rate and thresholds over training steps, and bytes by boundary."""
 
 import dataclasses
 import itertools
@@ -6,18 +6,19 @@ import math
 from collections.abc import Callable, Sequence
 
 from snap_jax.report import number_format, svg
-from snap_jax.report.axes import Axis, Scale, axis, octaves
-from snap_jax.report.run_data import Log, Run
+from snap_jax.report.run_data import BoundaryBytes, LogLine, RunData
+from snap_jax.report.svg import Axis, Scale, axis, octaves
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 48.0, 392.0, 36.0, 232.0, 410.0, 274.0
 _MOST = 120  # points of a curve
+_BAR, _GAP, _HEAD, _END = 11.0, 4.0, 20.0, 64.0  # sizes of the bars of bytes
 
 Points = list[tuple[float, float]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A line in the colour of run `index`; `kind` is a CSS class; `name` stands at its right end."""
+    """A line in the color of run `index`; `kind` is a CSS class; `name` is written at its right end."""
 
     index: int
     points: Points
@@ -25,8 +26,8 @@ class Curve:
     name: str = ""
 
 
-def training(runs: Sequence[Run]) -> str:
-    """Draw bits per byte over steps: faint in training, strong on held-out text; "" if nothing was logged."""
+def training(runs: Sequence[RunData]) -> str:
+    """Return bits per byte over steps: faint for training data, strong for held-out data; "" if not logged."""
     faint = [Curve(i, _points(run, lambda log: log.loss_bits), "faint") for i, run in enumerate(runs)]
     strong = [Curve(i, _points(run, lambda log: log.heldout_bits), "dotted") for i, run in enumerate(runs)]
     curves = [curve for curve in _below(runs[0].order0, [*faint, *strong]) if curve.points]
@@ -42,14 +43,14 @@ def training(runs: Sequence[Run]) -> str:
     return _draw(label, curves, axis(scale, unit), lines)
 
 
-def accuracy(runs: Sequence[Run]) -> str:
-    """Draw held-out accuracy over steps; "" if none was logged."""
+def accuracy(runs: Sequence[RunData]) -> str:
+    """Return held-out accuracy over steps; "" if not logged."""
     curves = [Curve(i, _points(run, lambda log: log.accuracy), "dotted") for i, run in enumerate(runs)]
     return _from_zero("Accuracy over training steps", curves, "held-out accuracy, %", "{:g}".format)
 
 
-def bits(runs: Sequence[Run]) -> str:
-    """Draw the entropy of what crosses over steps; "" if none was logged."""
+def bits(runs: Sequence[RunData]) -> str:
+    """Return the entropy of what crosses over steps; "" if not logged."""
     curves = [Curve(i, _positive(_points(run, lambda log: log.entropy))) for i, run in enumerate(runs)]
     values = [value for curve in curves for _, value in curve.points]
     if not values:
@@ -58,20 +59,20 @@ def bits(runs: Sequence[Run]) -> str:
     return _draw("Entropy of what crosses over training steps", [c for c in curves if c.points], y, {})
 
 
-def firing(runs: Sequence[Run]) -> str:
-    """Draw the share of elements that fire over steps; "" if nothing fires."""
+def firing(runs: Sequence[RunData]) -> str:
+    """Return the firing rate over steps; "" if not logged."""
     curves = [Curve(i, _points(run, lambda log: log.firing_rate)) for i, run in enumerate(runs)]
     return _from_zero("Firing rate over training steps", curves, "elements that fire", number_format.share)
 
 
-def thresholds(runs: Sequence[Run]) -> str:
-    """Draw the mean threshold of each boundary over steps; "" if none were logged."""
+def thresholds(runs: Sequence[RunData]) -> str:
+    """Return the mean threshold of each boundary over steps; "" if not logged."""
     curves = [curve for i, run in enumerate(runs) for curve in _by_boundary(i, run)]
     return _from_zero("Thresholds over training steps", curves, "mean threshold, by boundary", "{:g}".format)
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> Points:
-    """Average neighbours until at most `most` points are left.
+    """Return averages of neighbors, so that at most `most` points are left.
 
     >>> thinned([(0.0, 4.0), (1.0, 2.0), (2.0, 7.0)], most=2)
     [(0.5, 3.0), (2.0, 7.0)]
@@ -81,12 +82,12 @@ def thinned(points: Sequence[tuple[float, float]], most: int) -> Points:
     return [(sum(x for x, _ in c) / len(c), sum(y for _, y in c) / len(c)) for c in chunks]
 
 
-def _points(run: Run, pick: Callable[[Log], float | None]) -> Points:
+def _points(run: RunData, pick: Callable[[LogLine], float | None]) -> Points:
     pairs = [(log.step, pick(log)) for log in run.logs]
     return thinned([(step, value) for step, value in pairs if value is not None and math.isfinite(value)], _MOST)
 
 
-def _unit(runs: Sequence[Run]) -> str:
+def _unit(runs: Sequence[RunData]) -> str:
     units = {"bits per image" if run.metric == number_format.ACCURACY else "bits per byte" for run in runs}
     return units.pop() if len(units) == 1 else "bits"
 
@@ -96,7 +97,7 @@ def _positive(points: Points) -> Points:
 
 
 def _below(order0: float | None, curves: list[Curve]) -> list[Curve]:
-    """Leave out what is worse than knowing byte frequencies, unless most of a curve is."""
+    """Leave out points worse than the order-0 entropy, unless most points of a curve are."""
 
     def cut(points: Points) -> Points:
         low = [point for point in points if order0 is None or point[1] <= order0]
@@ -105,7 +106,7 @@ def _below(order0: float | None, curves: list[Curve]) -> list[Curve]:
     return [dataclasses.replace(curve, points=cut(_positive(curve.points))) for curve in curves]
 
 
-def _by_boundary(index: int, run: Run) -> list[Curve]:
+def _by_boundary(index: int, run: RunData) -> list[Curve]:
     def curve(n: int) -> Curve:
         points = _points(run, lambda log: log.thresholds[n] if n < len(log.thresholds) else None)
         return Curve(index, points, name=str(n + 1))
@@ -124,12 +125,12 @@ def _from_zero(label: str, curves: list[Curve], title: str, words: Callable[[flo
 def _draw(label: str, curves: list[Curve], y: Axis, lines: dict[str, float]) -> str:
     last = max(step for curve in curves for step, _ in curve.points)
     x = axis(Scale(0.0, last or 1.0, _LEFT, _RIGHT), "training step", "{:,.0f}".format)
-    # Curves come down from the left, so a line below them has its name there and one above has it on the right.
+    # Curves fall from the left, so a line below them is named on the left and a line above them on the right.
     middle = (y.scale.start + y.scale.end) / 2
     ends = {name: "start" if y.scale.at(value) > middle else "end" for name, value in lines.items()}
     dashes = [svg.reference(x, y, value, name, ends[name]) for name, value in lines.items()]
     drawn = [svg.group(curve.index, *_curve(curve, x, y)) for curve in curves]
-    return svg.picture(_WIDTH, _HEIGHT, label, [svg.frame(x, y), *dashes, *drawn, *_names(curves, x, y)])
+    return svg.figure(_WIDTH, _HEIGHT, label, [svg.frame(x, y), *dashes, *drawn, *_names(curves, x, y)])
 
 
 def _curve(curve: Curve, x: Axis, y: Axis) -> list[str]:
@@ -140,7 +141,7 @@ def _curve(curve: Curve, x: Axis, y: Axis) -> list[str]:
 
 
 def _names(curves: list[Curve], x: Axis, y: Axis) -> list[str]:
-    """Write names at the right ends of curves; those that end together stand a line apart, within the frame."""
+    """Return the names at the right ends of curves, at least a line apart and within the frame."""
     ends = [(*curve.points[-1], curve.name) for curve in curves if curve.name]
     named = sorted((x.scale.at(step) + 8, y.scale.at(value) + 4, name) for step, value, name in ends)
     drawn = []
@@ -151,7 +152,7 @@ def _names(curves: list[Curve], x: Axis, y: Axis) -> list[str]:
 
 
 def _apart(heights: Sequence[float], line: float = 12.5) -> list[float]:
-    """Rising heights moved down until each is at least a line below the last, and up again where that leaves the frame.
+    """Move rising heights down until they are a line apart, and up again where that leaves the frame.
 
     >>> _apart([100.0, 101.0, 150.0])
     [100.0, 112.5, 150.0]
@@ -161,3 +162,38 @@ def _apart(heights: Sequence[float], line: float = 12.5) -> list[float]:
     down = itertools.accumulate(heights, lambda last, height: max(height, last + line))
     lowest = [_BOTTOM + 4 - line * below for below in reversed(range(len(heights)))]
     return [min(*pair) for pair in zip(down, lowest, strict=True)]
+
+
+def bars(runs: Sequence[RunData]) -> str:
+    """Return bars of the bytes of one step at each boundary, forward and backward; "" if no run lists boundaries."""
+    paths = list(dict.fromkeys(boundary.path for run in runs for boundary in run.boundaries))
+    most = max((b.forward_bytes + b.backward_bytes for run in runs for b in run.boundaries), default=0)
+    if not most:
+        return ""
+    scale = Scale(0.0, most, 0.0, _WIDTH - _END)
+    parts, top = [svg.text(0.0, _TOP - 16, "bytes per step", "title")], _TOP
+    for path in paths:
+        found = [(i, b) for i, run in enumerate(runs) for b in run.boundaries if b.path == path]
+        parts += [svg.text(0.0, top + 12, path, "name"), *_bars(found, scale, top + _HEAD)]
+        top += _HEAD + len(found) * (_BAR + _GAP) + 12
+    return svg.figure(_WIDTH, top, "Bytes per step by boundary. " + "; ".join(_said(run) for run in runs), parts)
+
+
+def _bars(found: list[tuple[int, BoundaryBytes]], scale: Scale, top: float) -> list[str]:
+    return [svg.group(i, _bar(b, scale, top + n * (_BAR + _GAP))) for n, (i, b) in enumerate(found)]
+
+
+def _bar(boundary: BoundaryBytes, scale: Scale, y: float) -> str:
+    ahead = scale.at(boundary.forward_bytes)
+    both = boundary.forward_bytes + boundary.backward_bytes
+    end = scale.at(both)
+    return (
+        svg.box(0.0, y, ahead, _BAR, "forward")
+        + svg.box(ahead, y, end - ahead, _BAR, "backward")
+        + svg.text(end + 6, y + _BAR - 1.0, number_format.span((both, both), "B"), "tick")
+    )
+
+
+def _said(run: RunData) -> str:
+    total = sum(b.forward_bytes for b in run.boundaries), sum(b.backward_bytes for b in run.boundaries)
+    return f"{run.label}: {number_format.whole(total[0])} forward, {number_format.whole(total[1])} backward"

@@ -1,0 +1,164 @@
+"""Rasters of spikes: what crossed each boundary for a text or an image.
+
+A text has a column for each byte and a row for each channel. An image has a column for each position, row by row, and a
+row for each channel.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snap_jax.report import number_format, svg
+from snap_jax.report.run_data import ImageSpikes, RunData, TextSpikes
+
+Color = tuple[int, int, int, int]  # red, green, blue, opacity, each 0 .. 255
+
+MOST_BYTES = 104  # bytes of text shown: as wide as the page
+MOST_COLUMNS = 200  # positions of an image shown: of a figure 400 wide, so that a phone shows each
+# Distinct for every kind of color vision, on light and on dark pages.
+_POSITIVE, _NEGATIVE = (222, 103, 10), (36, 132, 194)
+_OPACITY = (110, 180, 255)  # of small, medium and large spikes
+_COLUMN, _HEAD, _FOOT = 9.0, 22.0, 40.0
+_WIDTH, _STRIP = 400.0, 12.0
+_SIGNS = {"\n": "⏎", "\t": "⇥", " ": "·"}
+_GREYS: list[Color] = [(level, level, level, 255) for level in range(256)]
+
+
+def text_raster(run: RunData) -> str:
+    """Return a panel for each boundary with the text below it; "" if the run kept no spikes of text."""
+    kept = run.spikes
+    if not isinstance(kept, TextSpikes) or not kept.spikes.size:
+        return ""
+    text, spikes = kept.text[:MOST_BYTES].tobytes(), kept.spikes[:, :MOST_BYTES]
+    width, height = _COLUMN * len(text), min(max(2.0 * spikes.shape[2], 72.0), 256.0)
+    parts, top = [], 0.0
+    for n, values in enumerate(spikes):
+        cells = np.repeat(shades(values).T, 5, axis=1)
+        cells[:, 4::5] = 0  # a gap between columns leads to the character below
+        parts += [svg.text(0.0, top + 13, _title(n, values), "name"), _panel(cells, top + _HEAD, width, height)]
+        parts += _characters(text, top + _HEAD + height + 14)
+        top += _HEAD + height + _FOOT
+    label = f"Spikes of {run.label} while it reads: {text.decode('utf-8', 'replace')}"
+    return svg.figure(width, top - _FOOT + 22, label, parts, least=width)
+
+
+def _title(n: int, values: NDArray[np.integer]) -> str:
+    """Return the number of a boundary and its firing rate; values are `[..., channels]`."""
+    return f"boundary {n + 1}: {number_format.percent(float(np.mean(values != 0)))} of {values.shape[-1]} channels fire"
+
+
+def _panel(cells: NDArray[np.uint8], top: float, width: float, height: float) -> str:
+    """Return shades `[channels, columns]` over a pale background."""
+    palette: list[Color] = [(0, 0, 0, 0)]
+    palette += [(*rgb, opacity) for rgb in (_POSITIVE, _NEGATIVE) for opacity in _OPACITY]
+    return svg.box(0.0, top, width, height, "panel") + _image(cells, palette, 0.0, top, width, height)
+
+
+def shades(values: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """Return indices into the palette of a panel: 0 no spike, 1 to 3 positive spikes by size, 4 to 6 negative ones.
+
+    >>> shades(np.array([0, 1, 3, -3])).tolist()
+    [0, 1, 3, 6]
+    """
+    size = np.abs(values.astype(np.int64))
+    shade = -(-3 * size // max(int(size.max()), 1))
+    return np.where(values < 0, shade + 3, shade).astype(np.uint8)
+
+
+def _characters(text: bytes, y: float) -> list[str]:
+    signs = [chr(byte) if 32 < byte < 127 else _SIGNS.get(chr(byte), "▯") for byte in text]
+    kinds = ["letter" if 32 < byte < 127 else "letter quiet" for byte in text]
+    places = [_COLUMN * (i + 0.45) for i in range(len(text))]
+    return [svg.text(x, y, sign, kind, "middle") for x, sign, kind in zip(places, signs, kinds, strict=True)]
+
+
+def image(run: RunData) -> str:
+    """Return the image itself, small, with marks at the rows that the first raster shows; "" if there is none."""
+    kept = run.spikes
+    if not isinstance(kept, ImageSpikes) or not kept.spikes:
+        return ""
+    rows, columns = kept.spikes[0].shape[1:3]
+    there, side, each = shown_rows(rows, columns), 100.0, 100.0 / rows
+    marks = [svg.box(0.0, each * (row + 0.2), 4.0, 0.6 * each, "mark") for row in there if len(there) < rows]
+    grey = kept.image.mean(-1).astype(np.uint8)
+    label = f"The held-out image that {run.label} sends spikes of: class {kept.label}"
+    return svg.figure(side + 8, side, label, [*marks, _grey(grey, 8.0, 0.0, side, side)])
+
+
+def image_rasters(run: RunData) -> list[str]:
+    """Return a figure for each boundary: a panel for each time step, and below them the gray levels of the image."""
+    kept = run.spikes
+    if not isinstance(kept, ImageSpikes):
+        return []
+    return [_raster(run, kept, n) for n in range(len(kept.spikes))]
+
+
+def shown_rows(rows: int, columns: int) -> NDArray[np.integer]:
+    """Return the rows that a raster shows, evenly spread; all rows of a small image.
+
+    >>> shown_rows(8, 8).tolist(), shown_rows(28, 28).tolist()
+    ([0, 1, 2, 3, 4, 5, 6, 7], [2, 7, 11, 16, 21, 25])
+    """
+    count = min(rows, max(1, MOST_COLUMNS // (columns + 1)))
+    return ((np.arange(count) + 0.5) * rows / count).astype(int)
+
+
+def _raster(run: RunData, kept: ImageSpikes, n: int) -> str:
+    values = kept.spikes[n]
+    steps, rows, columns, channels = values.shape
+    there = shown_rows(rows, columns)
+    height = min(max(2.0 * channels, 72.0), 256.0) if steps == 1 else min(max(1.5 * channels, 40.0), 96.0)
+    parts, top = [svg.text(0.0, 13.0, _title(n, values), "name")], 0.0
+    all_shades = shades(values[:, there])
+    for step in range(steps):
+        if steps > 1:
+            words = f"time step {step + 1}: {number_format.percent(float(np.mean(values[step] != 0)))}"
+            parts.append(svg.text(0.0, top + _HEAD + 11, words, "tick"))
+            top += 16.0
+        parts.append(_panel(_in_a_row(all_shades[step]).T, top + _HEAD, _WIDTH, height))
+        top += height + 6.0
+    below = _grid(kept.image, rows, columns)[there]
+    parts.append(_grey(_in_a_row(below[..., None])[:, 0][None], 0.0, top + _HEAD, _WIDTH, _STRIP))
+    label = f"Spikes of {run.label} at boundary {n + 1} for a held-out image of class {kept.label}"
+    return svg.figure(_WIDTH, top + _HEAD + _STRIP, label, parts)
+
+
+def _in_a_row(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return rows `[rows, columns, channels]` one after another, with a gap after each: `[positions, channels]`."""
+    return np.pad(values, ((0, 0), (0, 1), (0, 0))).reshape(-1, values.shape[-1])
+
+
+def _grid(image: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
+    """Return the gray levels of the image at the resolution of the spikes."""
+    height, width = image.shape[:2]
+    at = np.ix_(np.arange(rows) * height // rows, np.arange(columns) * width // columns)
+    return image.mean(-1).astype(np.uint8)[at]
+
+
+def _grey(levels: NDArray[np.uint8], x: float, y: float, width: float, height: float) -> str:
+    return _image(levels, _GREYS, x, y, width, height)
+
+
+def _image(pixels: NDArray[np.uint8], palette: Sequence[Color], x: float, y: float, width: float, height: float) -> str:
+    return (
+        f'<image x="{x:g}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none" '
+        f'href="{data_uri(pixels, palette)}"/>'
+    )
+
+
+def data_uri(pixels: NDArray[np.uint8], palette: Sequence[Color]) -> str:
+    """Return a PNG image as a `data:` URI; pixels [height, width] are indices into at most 256 colors.
+
+    >>> data_uri(np.zeros((1, 1), np.uint8), [(0, 0, 0, 255)])[:30]
+    'data:image/png;base64,iVBORw0K'
+    """
+    from PIL import Image  # slow to import, and only needed here
+
+    image = Image.frombytes("P", pixels.shape[::-1], pixels.tobytes())
+    image.putpalette([part for color in palette for part in color[:3]])
+    file = io.BytesIO()
+    image.save(file, "PNG", transparency=bytes(color[3] for color in palette), optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
