@@ -1,5 +1,6 @@
-"""Law 4 as an assertion: where a coded collective was asked for, no float may cross uncoded."""
+"""`assert_no_float_collectives`: fail if a float tensor crosses between devices where a coded one was asked for."""
 
+import fnmatch
 import math
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -19,19 +20,27 @@ class FloatCollectiveError(AssertionError):
     """A float tensor crosses between devices uncoded, or nothing crosses at all."""
 
 
-def assert_no_float_collectives(fn: Callable[..., Any], *args: Any, directions: Sequence[str] = _BOTH) -> None:
-    """Raise unless all that `fn(*args)` moves between devices is coded.
+def assert_no_float_collectives(
+    fn: Callable[..., Any], *args: Any, directions: Sequence[str] = _BOTH, allow: Sequence[str] = ()
+) -> None:
+    """Raise unless everything that `fn(*args)` moves between devices is coded.
 
-    Reads the program as written and as compiled for this backend, every branch of every `cond`; runs nothing.
-    Scalars (rank 0: a loss, a metric) may cross as floats; with `directions=("forward",)` gradients too.
-    The error lists what is left:
+    Reads the program as written and as compiled for this backend, with every branch of every `cond`; runs nothing.
+    Scalars (rank 0: a loss, a metric) may cross as floats. The error lists what is left:
 
-        op    over   operand         bytes x times  direction  path    fix
-        psum  x (4)  float32[8,512]     16,384 x 6  backward   net/up  give it grad_codec=
+        op            over   operand         bytes x times  direction  path    fix
+        psum_scatter  x (4)  float32[8,512]     16,384 x 6  backward   net/up  give the all_gather grad_codec=
+
+    Args:
+      fn: the function that calls `shard_map`, jitted or not, for example a training step.
+      *args: its arguments; only shapes and dtypes matter.
+      directions: passes to check; `("forward",)` lets the gradients cross as floats.
+      allow: names of ops, such as "psum", and patterns of `jax.named_scope` paths, such as "head/*", that may cross
+        as floats (`fnmatch` syntax).
 
     Raises:
       FloatCollectiveError: a float tensor crosses, or no tensor crosses in these directions.
-      UsageError: as `collective_traffic` and `compiled_traffic`.
+      UsageError: an unknown direction; otherwise as `collective_traffic` and `compiled_traffic`.
 
     >>> import jax
     >>> assert_no_float_collectives(lambda v: v + 1, jax.numpy.ones(8))
@@ -51,15 +60,19 @@ def assert_no_float_collectives(fn: Callable[..., Any], *args: Any, directions: 
             "pass the function that calls shard_map, on a mesh axis of two devices or more; "
             "a collective whose result nobody uses does not count"
         )
-    floats = [[t for t in part if t.dtype.startswith(_FLOATS)] for part in (asked, sent)]
+    floats = [[t for t in part if t.dtype.startswith(_FLOATS) and not _allowed(t, allow)] for part in (asked, sent)]
     if any(floats):
         raise FloatCollectiveError(_message(name, *floats))
+
+
+def _allowed(t: Transfer, allow: Sequence[str]) -> bool:
+    return any(pattern == t.op or fnmatch.fnmatchcase(t.path, pattern) for pattern in allow)
 
 
 def _tensors(
     fn: Callable[..., Any], args: Iterable[Any], directions: Sequence[str]
 ) -> tuple[list[Transfer], list[Transfer]]:
-    """List what crosses besides scalars: as the program asks, and as the compiled program sends."""
+    """Return what crosses besides scalars: as the program asks, and as the compiled program sends."""
     traced = lowerable(fn).trace(*args)
     programs = traffic_of(traced.jaxpr), compiled_traffic(traced.lower().compile())
     asked, sent = ([t for t in p.possible() if t.direction in directions] for p in programs)
@@ -68,7 +81,7 @@ def _tensors(
 
 
 def _is_scalar(t: Transfer, scalars: Collection[tuple[str, int]]) -> bool:
-    """Recognise a scalar that the compiler sends as an array of one element: the program has one like it."""
+    """Return whether it is a scalar; the compiler may send one as an array of one element."""
     return not t.shape or (math.prod(t.shape) == 1 and (t.op, t.group_size) in scalars)
 
 
@@ -76,6 +89,8 @@ def _message(name: str, asked: list[Transfer], sent: list[Transfer]) -> str:
     parts = [f"assert_no_float_collectives({name}): float tensors cross between devices uncoded."]
     if asked:
         parts += ["The program asks for", _table((*_HEAD, "fix"), [(*_row(t), _fix(t)) for t in asked])]
+    if any(_fix(t) == _SUM_FIX for t in asked):
+        parts += [_REPLICATED]
     if sent:
         heading = "and on this backend it sends" if asked else _COMPILER
         parts += [heading, _table(_HEAD, [_row(t) for t in sent])]
@@ -85,9 +100,24 @@ def _message(name: str, asked: list[Transfer], sent: list[Transfer]) -> str:
 _HEAD = ("op", "over", "operand", "bytes x times", "direction", "path")
 _COMPILER = (
     "The program asks for none: the compiler widened a type, or added collectives for arrays sharded outside "
-    "shard_map. Code to integers of another type, or move that computation into shard_map. It sends"
+    "shard_map. Encode to integers of another type, or move that computation into shard_map. It sends"
 )
 _SHOWN = 20
+_CODED = ("all_gather", "psum", "psum_scatter", "all_to_all", "ppermute")
+# Op of the backward pass -> the op whose gradient it is.
+_TRANSPOSED = {
+    "all_gather": "psum_scatter",
+    "psum_scatter": "all_gather",
+    "all_to_all": "all_to_all",
+    "ppermute": "ppermute",
+}
+_SUM_FIX = "see below"
+_REPLICATED = (
+    "A psum in the backward pass sums the gradient of a value that is the same on all devices, such as replicated "
+    "parameters (in_specs=P()). To code it, take the gradient inside shard_map with respect to "
+    "jax.lax.pcast(params, axis, to='varying'), then reduce it with snap.psum(..., codec=) or snap.error_feedback. "
+    'To let it cross as floats: allow=("psum",).'
+)
 
 
 def _row(t: Transfer) -> tuple[str, ...]:
@@ -97,9 +127,10 @@ def _row(t: Transfer) -> tuple[str, ...]:
 
 
 def _fix(t: Transfer) -> str:
-    # What remat runs again in the backward pass is a forward collective still.
-    again = "rematted_computation" in t.path
-    return "give it grad_codec=" if t.direction == "backward" and not again else "give it codec="
+    # A collective that remat runs again in the backward pass is a forward one.
+    if t.direction == "forward" or "rematted_computation" in t.path:
+        return "give it codec=" if t.op in _CODED else 'no codec for it: allow=("' + t.op + '",)'
+    return f"give the {_TRANSPOSED[t.op]} grad_codec=" if t.op in _TRANSPOSED else _SUM_FIX
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -1,16 +1,16 @@
 """What a program computes, counted from its jaxpr.
 
-Law: every equation counts once for each time it runs: scans and loops multiply, `shard_map` bodies run on
-every device, of a `cond` the costliest branch counts. Results nobody uses are left out, as JAX leaves them
-out. What only the run decides raises.
+Every equation counts once for each time it runs: scans and loops multiply, a `shard_map` body runs on every device, of
+a `cond` the costliest branch counts. Results that are not used are left out, as JAX leaves them out. What only the run
+decides raises.
 
 Counted as
   mac        `dot_general`, `conv_general_dilated`: one multiply and one accumulate each
   add        add, sub, neg, sums and running sums
   multiply   mul, square, integer_pow (one less than its exponent), products
   other      every other arithmetic: exp, div, comparisons, ...
-Moving, reshaping, converting, selecting and indexing compute nothing, but their bytes count as moved; so do
-collectives, whose sums are a matter of the links. Zeros that a strided or dilated convolution multiplies count.
+Moving, reshaping, converting, selecting and indexing compute nothing, but their bytes count as moved. The same holds
+for collectives, because their sums belong to the links. Zeros that a strided or dilated convolution multiplies count.
 """
 
 import math
@@ -32,7 +32,7 @@ _MULTIPLIES = {"mul", "square"}
 _SUMS = {"reduce_sum", "cumsum"}
 _PRODUCTS = {"reduce_prod", "cumprod"}
 _REDUCTIONS = {"reduce_max", "reduce_min", "argmax", "argmin", "reduce_and", "reduce_or", "reduce_xor"}
-_SILENT = {
+_NOT_ARITHMETIC = {
     "broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", "concatenate", "pad", "slice",
     "dynamic_slice", "dynamic_update_slice", "gather", "scatter", "rev", "iota", "copy", "copy_p",
     "convert_element_type", "bitcast_convert_type", "select_n", "stop_gradient", "split", "pvary", "pcast",
@@ -43,10 +43,10 @@ _SILENT = {
 
 
 def count(fn: Callable[..., Any]) -> Callable[..., Operations]:
-    """Make `count(fn)(*args)` return what `fn(*args)` computes, all devices together; it is traced, not run.
+    """Return a function of the same arguments that returns what `fn` computes on all devices; it is traced, not run.
 
     Raises:
-      UsageError: a `while` whose rounds only the run decides; a kernel whose inside cannot be read.
+      UsageError: a `while` whose number of rounds only the run decides; a kernel that cannot be read.
 
     >>> x = jax.numpy.ones((2, 3))
     >>> count(lambda w: x @ w)(jax.numpy.ones((3, 4))).counts
@@ -93,7 +93,7 @@ def _while(eqn: core.JaxprEqn) -> Operations:
     rounds = trip_count(eqn)
     if rounds is None:
         raise UsageError(
-            "count: only the run decides how often this while loop turns: use lax.scan or a lax.fori_loop "
+            "count: only the run decides how often this while loop runs: use lax.scan or a lax.fori_loop "
             "with static bounds, or count its body and multiply"
         )
     return _walk(eqn.params["cond_jaxpr"]) * (rounds + 1) + _walk(eqn.params["body_jaxpr"]) * rounds
@@ -112,7 +112,7 @@ def _leaf(eqn: core.JaxprEqn) -> Operations:
 
 def _arithmetic(eqn: core.JaxprEqn) -> tuple[Kind, int, str]:
     name = eqn.primitive.name
-    if name in _SILENT or not eqn.invars or not eqn.outvars or _is_key(eqn.outvars[0].aval):
+    if name in _NOT_ARITHMETIC or not eqn.invars or not eqn.outvars or _is_key(eqn.outvars[0].aval):
         return "other", 0, ""
     # Results are counted, operands for reductions: an outer product of a scalar is as long as what it fills.
     into, out = math.prod(_shape(eqn.invars[0])), math.prod(_shape(eqn.outvars[0]))
@@ -121,7 +121,7 @@ def _arithmetic(eqn: core.JaxprEqn) -> tuple[Kind, int, str]:
         (contract, _), _ = eqn.params["dimension_numbers"]
         return "mac", out * math.prod(_shape(eqn.invars[0])[k] for k in contract), dtype
     if name == "conv_general_dilated":
-        return "mac", out * _taps(eqn), dtype
+        return "mac", out * _products(eqn), dtype
     if name in _SUMS | _PRODUCTS:
         # n numbers take n - 1 steps to sum; a running sum takes as many for each line.
         steps = into - (out if name.startswith("reduce") else into // max(1, _line(eqn)))
@@ -138,8 +138,8 @@ def _arithmetic(eqn: core.JaxprEqn) -> tuple[Kind, int, str]:
     return "other", into if name in _REDUCTIONS else out, dtype
 
 
-def _taps(eqn: core.JaxprEqn) -> int:
-    """Products that one output of a convolution sums: kernel positions times input channels of a group."""
+def _products(eqn: core.JaxprEqn) -> int:
+    """Return the products that one output of a convolution sums: kernel positions x input channels of a group."""
     kernel = _shape(eqn.invars[1])
     output_features = eqn.params["dimension_numbers"].rhs_spec[0]
     return math.prod(kernel) // kernel[output_features]
@@ -162,7 +162,7 @@ def _width(variable: Any) -> int:
 
 
 def _is_key(aval: Any) -> bool:
-    """Whether it holds random keys, which have no dtype that numpy knows."""
+    """Return whether it holds random keys, which have no numpy dtype."""
     return jnp.issubdtype(aval.dtype, jax.dtypes.extended)
 
 

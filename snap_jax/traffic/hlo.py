@@ -1,9 +1,8 @@
 """What a compiled program moves: the collectives of its HLO, as this backend sends them.
 
-Law 4, second half: these are the bytes on the wire. They differ from what `collective_traffic` reports where the
-backend
-widens a type (XLA:CPU sends bfloat16 as float32), where the compiler adds collectives for arrays sharded
-outside `shard_map`, or where it merges, splits and drops some.
+These are the bytes on the wire (invariant 4). They differ from what `collective_traffic` reports where the backend
+widens a type (XLA:CPU sends bfloat16 as float32), where the compiler adds collectives for arrays sharded outside
+`shard_map`, and where it merges, splits or drops some.
 """
 
 import dataclasses
@@ -32,7 +31,7 @@ _OPS = {
 # Booleans are reduced by `or` and `and`.
 _REDUCERS = {"add": "psum", "maximum": "pmax", "or": "pmax", "minimum": "pmin", "and": "pmin"}
 _ONCE = ("call", "fusion", "async-start")
-# A line without any of these words moves nothing and calls nothing, and is not taken apart.
+# A line without any of these words moves nothing and calls nothing, and is not parsed.
 _WORDS = (*_OPS, "calls=", "to_apply=", "body=", "_computation", "send(", "recv(")
 
 
@@ -41,12 +40,12 @@ def compiled_traffic(
 ) -> Traffic:
     """Return what a compiled program, or the text of its HLO, moves between devices.
 
-    With the mesh of the program the transfers name its axes; without, `axes` is empty and a `ppermute` counts
-    as one group of all devices.
+    With the mesh of the program, transfers name its axes. Without it, `axes` is empty and a `ppermute` counts as one
+    group of all devices.
 
     Raises:
       UsageError: bytes that only the run decides (a collective in a `while` of unknown trip count, ragged),
-        a mesh of another size than the program, or a form of HLO not known here.
+        a mesh of another size than the program, or an unknown form of HLO.
 
     >>> text = '''HloModule m, num_partitions=2
     ... ENTRY %main (p: u8[4]) -> u8[8] {
@@ -58,7 +57,7 @@ def compiled_traffic(
     """
     text = compiled if isinstance(compiled, str) else compiled.as_text()
     if text is None:
-        raise UsageError("compiled_traffic: this backend gives no HLO text: use trace")
+        raise UsageError("compiled_traffic: this backend gives no HLO text: use collective_traffic")
     module = parse_module(text)
     if mesh is not None and mesh.size != module.devices:
         raise UsageError(
@@ -94,7 +93,7 @@ class _Program:
         if i.opcode not in _ONCE and any(called):
             raise UsageError(
                 f"compiled_traffic: {i.opcode} {_place(i)} calls a computation with a collective, how often "
-                "is not known here: use trace"
+                "is not known here: use collective_traffic"
             )
         return join(called)
 
@@ -104,7 +103,7 @@ class _Program:
         if rounds is None and (self.walk(condition, 1) or self.walk(body, 1)):
             raise UsageError(
                 f"compiled_traffic: a while loop {_place(i)} holds collectives and only the run decides how "
-                "often it turns: use lax.scan or lax.fori_loop with static bounds, or compile its body alone"
+                "often it runs: use lax.scan or lax.fori_loop with static bounds, or compile its body alone"
             )
         # The condition is evaluated once more than the body.
         rounds = rounds or 0
@@ -147,7 +146,7 @@ class _Program:
         if len(named) != 1 or (op == "psum_scatter" and named != ["psum"]):
             raise UsageError(
                 f"compiled_traffic: {i.opcode} {_place(i)} reduces by {sorted(codes)}: only sum, maximum and "
-                "minimum have a namesake in jax.lax"
+                "minimum have a counterpart in jax.lax"
             )
         return named[0] if op == "psum" else op
 
@@ -164,9 +163,9 @@ class _Program:
         return arrays
 
     def permuted(self, i: Instruction) -> tuple[tuple[str, ...], Counter[int], Pairs]:
-        """Axes, group size -> groups, pairs of one group. HLO lists the pairs of all groups together."""
+        """Return (axes, group size -> groups, pairs of one group); HLO lists the pairs of all groups together."""
         if "slice_sizes" in i.attributes:
-            raise UsageError(f"compiled_traffic: {i.opcode} {_place(i)} sends slices in place: use trace")
+            raise UsageError(f"compiled_traffic: {i.opcode} {_place(i)} sends slices in place: use collective_traffic")
         listed = id_lists(i.attributes["source_target_pairs"])
         pairs = tuple((source, target) for source, target in listed if source != target)
         axes = axes_of(pairs, self.mesh) if self.mesh else ()
@@ -180,7 +179,7 @@ class _Program:
 
 
 def _refuse(i: Instruction) -> None:
-    """Raise for what moves data in a way that is not counted here."""
+    """Raise UsageError for an instruction that moves data in a way that is not counted here."""
     if i.opcode.startswith("ragged-all-to-all"):
         raise UsageError(
             f"compiled_traffic: ragged-all-to-all {_place(i)} moves as many bytes as the run decides: "
@@ -188,7 +187,8 @@ def _refuse(i: Instruction) -> None:
         )
     if i.opcode in ("send", "recv") and i.attributes.get("is_host_transfer") != "true":
         raise UsageError(
-            f"compiled_traffic: {i.opcode} {_place(i)} is half of a transfer that the compiler split: use trace"
+            f"compiled_traffic: {i.opcode} {_place(i)} is half of a transfer that the compiler split: "
+            "use collective_traffic"
         )
 
 

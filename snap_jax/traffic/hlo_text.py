@@ -1,6 +1,6 @@
-"""The text of a compiled HLO module, taken apart line by line; nothing here knows what a collective is.
+"""Parse the text of a compiled HLO module line by line; nothing here knows what a collective is.
 
-A module is computations, a computation is lines `name = type opcode(operands), attribute=value, ...`.
+A module consists of computations, a computation of lines `name = type opcode(operands), attribute=value, ...`.
 """
 
 import ast
@@ -12,7 +12,7 @@ from typing import Any
 from snap_jax.errors import UsageError
 from snap_jax.traffic.text import split, top_level
 
-# HLO's element types with numpy's (and ml_dtypes') names for them, and bits.
+# HLO element type -> name in numpy or ml_dtypes, and bits.
 _DTYPES = {
     "pred": ("bool", 8),
     "c64": ("complex64", 64),
@@ -39,7 +39,7 @@ _CALLED = (
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """What one operand holds on one device."""
+    """Dtype, shape and bytes of one operand on one device."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -63,7 +63,7 @@ class Instruction:
 
     @property
     def op_name(self) -> str:
-        """The name stack that JAX left in the metadata; empty where the compiler made the instruction."""
+        """Name stack that JAX left in the metadata; empty if the compiler made the instruction."""
         for item in split(self.attributes.get("metadata", "{}")[1:-1], " "):
             key, _, value = item.partition("=")
             if key == "op_name":
@@ -72,7 +72,7 @@ class Instruction:
 
     @property
     def trip_count(self) -> int | None:
-        """Rounds of a while loop, where the compiler knows them."""
+        """How often a while loop runs; None if the compiler does not know."""
         config: Any = json.loads(self.attributes.get("backend_config", "{}"))
         # Older compilers write the configuration as a quoted string.
         config = json.loads(config) if isinstance(config, str) else config
@@ -98,7 +98,7 @@ class Module:
 
 
 def parse_module(text: str) -> Module:
-    """Take the text of a module apart.
+    """Return the module that a text describes.
 
     Raises:
       UsageError: the text is not that of an HLO module.
@@ -122,7 +122,7 @@ def parse_module(text: str) -> Module:
 
 
 def parse_instruction(name: str, rest: str) -> Instruction:
-    """Take apart what stands right of `name = `.
+    """Return the instruction that the text to the right of `name = ` describes.
 
     >>> parse_instruction("r", "f32[8]{0} all-reduce(%a, %b), channel_id=1, to_apply=%sum").operands
     ('a', 'b')
@@ -136,7 +136,7 @@ def parse_instruction(name: str, rest: str) -> Instruction:
 
 
 def parse_array(text: str) -> Array:
-    """Read an array type.
+    """Return the array that a type describes.
 
     >>> parse_array("bf16[2,3]{1,0}")
     Array(dtype='bfloat16', shape=(2, 3), bytes=12)
@@ -145,7 +145,7 @@ def parse_array(text: str) -> Array:
     dimensions, bracket, layout = rest.partition("]")
     if element not in _DTYPES or not bracket or set(dimensions) - set("0123456789,"):
         raise UsageError(
-            f"compiled_traffic: a collective sends {text!r}, of which the size cannot be told: "
+            f"compiled_traffic: a collective sends {text!r}, whose size is unknown: "
             "send arrays of static shape and of numpy's or ml_dtypes' types"
         )
     dtype, bits = _DTYPES[element]

@@ -1,7 +1,7 @@
-"""What really crossed: the kernel's own counters of each network interface.
+"""What crossed in fact: the counters that the kernel keeps of each network interface.
 
-Law 4, the physical end, for programs of several processes. On `lo` every byte shows as sent and as received;
-other programs on the machine count too, so measure on a quiet interface or on one of your own.
+This checks invariant 4 for programs of several processes. On `lo` every byte counts as sent and as received. Other
+programs on the machine count, too: measure on a quiet interface or on one of your own.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ def interface_bytes(name: str = "lo") -> dict[str, int]:
     """Return the bytes an interface has received (`rx`) and sent (`tx`) since it came up.
 
     Raises:
-      UsageError: no Linux counters here, or no interface of this name.
+      UsageError: this is not Linux, or there is no interface of this name.
 
     >>> sorted(interface_bytes("lo"))
     ['rx', 'tx']
@@ -28,7 +28,7 @@ def interface_bytes(name: str = "lo") -> dict[str, int]:
     except OSError as error:
         raise UsageError(
             f"interface_bytes: cannot read {_COUNTERS} on {sys.platform!r} ({error.strerror}): "
-            "the counters are Linux's; elsewhere count with trace_compiled"
+            "only Linux has these counters; elsewhere use compiled_traffic"
         ) from error
     # Two lines of heading, then `name: rx_bytes, 7 more of receiving, tx_bytes, ...`.
     rows = {head.strip(): rest.split() for head, _, rest in (line.partition(":") for line in lines[2:])}
@@ -39,12 +39,12 @@ def interface_bytes(name: str = "lo") -> dict[str, int]:
 
 @dataclasses.dataclass
 class Meter:
-    """Bytes that pass an interface between enter and exit.
+    """Count the bytes that pass an interface between enter and exit.
 
     Attributes:
-      interface: its name.
-      rx_bytes: received; None until exit.
-      tx_bytes: sent; None until exit.
+      interface: name of the interface.
+      rx_bytes: bytes received; None until exit.
+      tx_bytes: bytes sent; None until exit.
 
     >>> with Meter("lo") as meter:
     ...     pass

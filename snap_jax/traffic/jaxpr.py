@@ -1,12 +1,10 @@
 """What a program asks to move: the collectives of its jaxpr, forward and backward.
 
-Law 4, first half: every collective is counted, or `collective_traffic` raises.
-Nothing that names a mesh axis is passed over.
+Every collective is counted, or `collective_traffic` raises; nothing that names a mesh axis is skipped (invariant 4).
 
-Seen: what code inside `shard_map` asks for. Not seen: what the compiler adds for arrays sharded outside it
-(`compiled_traffic` sees that), and remote copies inside Pallas kernels. Collectives whose result nobody uses
-are left out, as JAX leaves them out. An operand that Auto axes divide further, in a partly manual
-`shard_map`, counts whole.
+It sees what code inside `shard_map` asks for. It does not see what the compiler adds for arrays sharded outside
+`shard_map` (`compiled_traffic` does), nor remote copies inside Pallas kernels. Collectives whose result is not used are
+left out, as JAX leaves them out. In a partly manual `shard_map`, an operand that Auto axes divide further counts whole.
 """
 
 import dataclasses
@@ -23,7 +21,7 @@ from snap_jax.traffic.primitives import FREE, OPS, At, as_tuple, transfers
 from snap_jax.traffic.transfer import Traffic, choose, join
 from snap_jax.traffic.trip_count import open_jaxpr, trip_count
 
-# They run each jaxpr they hold exactly once.
+# Primitives that run each jaxpr they hold exactly once.
 _ONCE = {
     "jit",
     "closed_call",
@@ -37,14 +35,14 @@ _ONCE = {
 
 
 def collective_traffic(fn: Callable[..., Any]) -> Callable[..., Traffic]:
-    """Make `collective_traffic(fn)(*args)` return what `fn(*args)` asks to move between devices.
+    """Return a function of the same arguments that returns what `fn` asks to move between devices.
 
-    `fn` may be jitted, hold `shard_map`s, be a gradient; it is traced, not run. Arguments are arrays, or
-    anything static where `fn` is already jitted with static arguments.
+    `fn` may be jitted, contain `shard_map`, or be a gradient; it is traced, not run. Arguments are arrays, or anything
+    static where `fn` is already jitted with static arguments.
 
     Raises:
       UsageError: a collective whose bytes only the run decides (in a `while` without a trip count, or
-        ragged); a primitive not known here that names a mesh axis or holds a collective.
+        ragged); an unknown primitive that names a mesh axis or holds a collective.
 
     >>> mesh = jax.sharding.AbstractMesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     >>> spec = jax.sharding.PartitionSpec("x")
@@ -62,7 +60,7 @@ def collective_traffic(fn: Callable[..., Any]) -> Callable[..., Traffic]:
 
 
 def lowerable(fn: Callable[..., Any]) -> jax.stages.Wrapped:
-    """Return `fn` jitted, or itself where it already is: its own static arguments and shardings hold."""
+    """Return `fn` jitted, or `fn` itself if it already is, so that its static arguments and shardings hold."""
     return fn if isinstance(fn, jax.stages.Wrapped) else jax.jit(fn)
 
 
@@ -97,7 +95,7 @@ def _visit(eqn: core.JaxprEqn, at: At) -> Traffic:
 
 
 def _held(eqn: core.JaxprEqn) -> Iterator[Any]:
-    """Jaxprs among the parameters of an equation."""
+    """Yield the jaxprs among the parameters of an equation."""
     for value in eqn.params.values():
         for one in value if isinstance(value, tuple | list) else (value,):
             if isinstance(one, core.Jaxpr | core.ClosedJaxpr):
@@ -107,12 +105,12 @@ def _held(eqn: core.JaxprEqn) -> Iterator[Any]:
 def _while(eqn: core.JaxprEqn, at: At) -> Traffic:
     rounds = trip_count(eqn)
     if rounds is not None:
-        # The condition of such a loop is one comparison: whatever else it holds, nobody uses.
+        # The condition of such a loop is one comparison; nothing uses whatever else it computes.
         return _walk(eqn.params["body_jaxpr"], at.repeated(rounds))
     if inner := join(_walk(held, at) for held in _held(eqn)):
         raise UsageError(
             f"collective_traffic: a while loop {at} holds collectives {sorted({t.op for t in inner})} and only the run "
-            "decides how often it turns: use lax.scan or lax.fori_loop with static bounds, or trace its body "
+            "decides how often it runs: use lax.scan or lax.fori_loop with static bounds, or trace its body "
             "alone"
         )
     return Traffic()
@@ -131,5 +129,5 @@ def _refuse_unknown(eqn: core.JaxprEqn, at: At, inner: Traffic) -> None:
         why = f"names mesh axes {axes}" if axes else f"holds collectives {sorted({t.op for t in inner})}"
         raise UsageError(
             f"collective_traffic: primitive {name!r} {at} {why}, and what it moves is not known here: "
-            "leave it out of fn, or read the compiled program with trace_compiled"
+            "leave it out of fn, or read the compiled program with compiled_traffic"
         )

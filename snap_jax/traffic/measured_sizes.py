@@ -1,6 +1,6 @@
-"""Traffic with the payloads that were sent, where a trace counts the largest that a switch may send.
+"""Traffic with measured payload sizes: a trace counts the largest payload that a `switch` may send.
 
-Law: it sends `sent_bytes` in the switches that are asked for, up to a byte a message, and elsewhere what it did.
+The result sends `sent_bytes` in the switches selected, up to one byte per message, and is unchanged elsewhere.
 """
 
 import dataclasses
@@ -10,20 +10,20 @@ from collections.abc import Callable
 from snap_jax.traffic.transfer import Traffic, Transfer
 
 
-def taken(traffic: Traffic, keep: Callable[[Transfer], bool], sent_bytes: float) -> Traffic | None:
-    """What a run sends whose switches, together, sent so many bytes.
+def with_measured_sizes(traffic: Traffic, keep: Callable[[Transfer], bool], sent_bytes: float) -> Traffic | None:
+    """Return the traffic of a run in which the selected switches together sent `sent_bytes`.
 
     Args:
-      traffic: of a program that picks payload sizes as it runs.
-      keep: which transfers of the branches count.
-      sent_bytes: that left all devices by them, measured. Each is made smaller by the same factor, and none larger.
+      traffic: traffic of a program that selects payload sizes as it runs.
+      keep: selects the transfers inside branches.
+      sent_bytes: bytes of these transfers that left all devices, measured. All shrink by one factor; none grows.
 
     Returns:
-      Traffic without choices; `None` where no switch holds such a transfer, so that there was nothing to pick.
+      Traffic without choices; None if no switch holds such a transfer.
 
     >>> from snap_jax.traffic.transfer import choose
     >>> long, short = (Traffic((Transfer("psum", ("x",), 2, "uint8", n),)) for n in (80, 10))
-    >>> taken(choose("layer", [long, short]), lambda t: True, 40.0).sent_bytes
+    >>> with_measured_sizes(choose("layer", [long, short]), lambda t: True, 40.0).sent_bytes
     40
     """
     picked = [t for choice in traffic.choices for t in choice.branches[choice.counted] if keep(t)]

@@ -1,4 +1,4 @@
-"""Who exchanges with whom: replica groups of HLO in their five spellings, and the mesh axes they stand for.
+"""Replica groups of HLO in their five spellings, and the mesh axes they stand for.
 
 - nothing, or `{}`: all devices in one group
 - `{{0,1},{2,3}}`: listed
@@ -21,7 +21,7 @@ Groups = tuple[tuple[int, ...], ...]
 
 
 def replica_groups(attributes: Mapping[str, str], devices: int) -> Groups:
-    """Return the groups an instruction runs in, as numbers of devices.
+    """Return the groups of devices that an instruction runs in.
 
     >>> replica_groups({"replica_groups": "[2,2]<=[2,2]T(1,0)"}, devices=4)
     ((0, 2), (1, 3))
@@ -42,12 +42,12 @@ def replica_groups(attributes: Mapping[str, str], devices: int) -> Groups:
     except (ValueError, KeyError) as error:
         raise UsageError(
             f"compiled_traffic: replica_groups={text} is in a spelling unknown here: "
-            "use trace, and report the text with the versions of jax and jaxlib"
+            "use collective_traffic, and report the text with the versions of jax and jaxlib"
         ) from error
 
 
 def id_lists(text: str) -> Groups:
-    """Read `{{0,1},{2,3}}`.
+    """Return the lists of numbers in `{{0,1},{2,3}}`.
 
     >>> id_lists("{{0,1},{2,3}}")
     ((0, 1), (2, 3))
@@ -68,7 +68,7 @@ def axes_of(groups: Iterable[Iterable[int]], mesh: Mapping[str, int]) -> tuple[s
 
 
 def place_along(axes: tuple[str, ...], mesh: Mapping[str, int], device: int) -> int:
-    """Return the place of a device in its group along `axes`, the last of them fastest.
+    """Return the position of a device in its group along `axes`, the last of them fastest.
 
     >>> place_along(("y",), {"y": 2, "x": 4}, 5), place_along(("x",), {"y": 2, "x": 4}, 5)
     (1, 1)
@@ -80,7 +80,7 @@ def place_along(axes: tuple[str, ...], mesh: Mapping[str, int], device: int) -> 
 
 
 def _of_mesh(text: str, device_ids: str) -> Groups:
-    """Read groups along axes; `, device_ids=(...)` is an attribute of its own and takes the axes along."""
+    """Return groups along axes; `, device_ids=(...)` is an attribute of its own and then holds the axes."""
     sizes, _, axes = text.removeprefix("mesh[").partition("]")
     mesh = {name: int(size) for name, _, size in (item.rpartition("=") for item in sizes.split(","))}
     ids = np.arange(math.prod(mesh.values()))
@@ -93,7 +93,7 @@ def _of_mesh(text: str, device_ids: str) -> Groups:
 
 
 def _part(item: str, mesh: Mapping[str, int]) -> tuple[str, int, int]:
-    """`'x'` or `'x':(before)size` -> axis, positions before, size."""
+    """Return (axis, positions before, size) of `'x'` or `'x':(before)size`."""
     name, colon, part = item.partition(":")
     if not colon:
         return name, 1, mesh[name]
@@ -102,7 +102,7 @@ def _part(item: str, mesh: Mapping[str, int]) -> tuple[str, int, int]:
 
 
 def _gathered(ids: np.ndarray, mesh: Mapping[str, int], wanted: list[tuple[str, int, int]]) -> np.ndarray:
-    """Make one row a group: cut every axis at the borders of its parts, move the parts wanted to the end."""
+    """Return one row per group: split every axis at the borders of its parts, move the parts wanted to the end."""
     borders = {
         name: sorted({1, size, *(b for n, before, s in wanted if n == name for b in (before, before * s))})
         for name, size in mesh.items()
@@ -115,7 +115,7 @@ def _gathered(ids: np.ndarray, mesh: Mapping[str, int], wanted: list[tuple[str, 
 
 
 def _iota(text: str) -> np.ndarray:
-    """`[2,4]T(1,0)`: 0..7 reshaped to (2, 4) and transposed."""
+    """Return 0..7 reshaped to (2, 4) and transposed for `[2,4]T(1,0)`."""
     shape, _, order = text.partition("T")
     sizes = _ints(shape)
     ids = np.arange(math.prod(sizes)).reshape(sizes)

@@ -1,10 +1,10 @@
-"""Two things done to text here: splitting it outside brackets and quotes, and laying out a table."""
+"""Split text outside brackets and quotes, and format a table."""
 
 from collections.abc import Collection, Sequence
 
 
 def split(text: str, separator: str) -> list[str]:
-    """Pieces of `text` between the separators that stand outside every bracket and every double quote.
+    """Return the pieces of `text` between the separators that stand outside every bracket and every double quote.
 
     >>> split("a, f(b, c), {d,e}", ",")
     ['a', ' f(b, c)', ' {d,e}']
@@ -17,7 +17,7 @@ def split(text: str, separator: str) -> list[str]:
 
 
 def top_level(text: str, wanted: str) -> list[int]:
-    """Where a character of `wanted` stands outside every bracket and every double quote.
+    """Return where a character of `wanted` stands outside every bracket and every double quote.
 
     >>> top_level("(a) b (c) d", " ")
     [3, 5, 9]
@@ -42,7 +42,7 @@ def top_level(text: str, wanted: str) -> list[int]:
 
 
 def table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
-    """Columns two spaces apart; those in `right` are aligned to the right.
+    """Return rows as text with columns two spaces apart; those in `right` are aligned to the right.
 
     >>> print(table([("name", "n"), ("a", "10")], right=[1]))
     name   n

@@ -1,6 +1,6 @@
-"""What one collective moves, and the sum of them. No JAX in here: `cost` reads these, so can other tools.
+"""What each collective of a program moves. This module does not import JAX, so that `cost` and other tools can read it.
 
-Law 4: bytes claimed here are the bytes of the collective in the compiled program.
+The bytes claimed here are the bytes of the collective in the compiled program (invariant 4).
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ class Transfer:
     """One collective of a program.
 
     Attributes:
-      op: its `jax.lax` name.
+      op: `jax.lax` name of the collective.
       axes: mesh axes it runs over; empty when only compiled HLO was read and no mesh was given.
       group_size: devices that take part in one group.
       dtype: element type of the operand, as numpy names it.
@@ -44,7 +44,7 @@ class Transfer:
       shape: operand shape on one device.
       groups: how many groups run side by side on the mesh.
       pairs: for `ppermute`, how many (source, target) pairs with source != target there are in one group.
-      perm: those pairs, as places in the group; empty where unknown.
+      perm: those pairs, as positions in the group; empty if unknown.
     """
 
     op: str
@@ -97,18 +97,18 @@ class Traffic:
         return self.transfers[index]
 
     def where(self, keep: Callable[[Transfer], bool]) -> "Traffic":
-        """Keep the transfers for which `keep` holds, in every branch of every choice."""
+        """Return the transfers for which `keep` holds, in every branch of every choice."""
         kept = tuple(dataclasses.replace(c, branches=tuple(b.where(keep) for b in c.branches)) for c in self.choices)
         return Traffic(tuple(t for t in self.transfers if keep(t)), kept)
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes that leave all devices together in one run of the program, the costliest branches taken."""
+        """Bytes that leave all devices together in one run of the program that takes the costliest branches."""
         return sum(t.sent_bytes for t in self.transfers)
 
     @property
     def least_sent_bytes(self) -> int:
-        """The same bytes with the cheapest branch of every `cond` and `switch` taken.
+        """The same bytes in a run that takes the cheapest branch of every `cond` and `switch`.
 
         >>> long, short = (Traffic((Transfer("psum", ("x",), 2, "uint8", n),)) for n in (80, 10))
         >>> both = choose("layer", [short, long])
@@ -119,18 +119,18 @@ class Traffic:
         return self.sent_bytes - sum(saved)
 
     def possible(self) -> Iterator[Transfer]:
-        """Give every transfer that some run may make: these, and those of the branches not counted."""
+        """Yield every transfer that some run may make: these, and those of the branches not counted."""
         yield from self.transfers
         for choice in self.choices:
             yield from choice.others()
 
     def to_json(self) -> str:
-        """JSON text that `from_json` reads back."""
+        """Return JSON text that `from_json` reads back."""
         return json.dumps(dataclasses.asdict(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "Traffic":
-        """Read the traffic that `to_json` wrote.
+        """Return the traffic that `to_json` wrote.
 
         >>> t = Traffic((Transfer("psum", ("x",), 2, "float32", 8, shape=(2,)),))
         >>> Traffic.from_json(t.to_json()) == t
@@ -139,7 +139,7 @@ class Traffic:
         return _traffic(json.loads(text))
 
     def __str__(self) -> str:
-        """Print a table, one line a transfer.
+        """Return a table with one line per transfer.
 
         >>> print(Traffic((Transfer("all_gather", ("x",), 4, "uint8", 16, 5, "net/up", shape=(2, 8)),)))
         op          over   operand     times  sent bytes  direction  path
@@ -170,20 +170,20 @@ class Choice:
         return min(b.least_sent_bytes for b in self.branches)
 
     def others(self) -> Iterator[Transfer]:
-        """Give the transfers that some run may make and the enclosing `Traffic.transfers` does not hold."""
+        """Yield the transfers that some run may make and the enclosing `Traffic.transfers` does not hold."""
         for index, branch in enumerate(self.branches):
             held = len(branch) if index == self.counted else 0
             yield from itertools.islice(branch.possible(), held, None)
 
 
 def join(parts: Iterable[Traffic]) -> Traffic:
-    """Add up programs that run one after the other."""
+    """Return the traffic of programs that run one after the other."""
     listed = list(parts)
     return Traffic(tuple(t for p in listed for t in p), tuple(c for p in listed for c in p.choices))
 
 
 def choose(path: str, branches: Sequence[Traffic]) -> Traffic:
-    """Count a `cond` or `switch`: the branch that sends most, and all branches as one `Choice`."""
+    """Return the traffic of a `cond` or `switch`: the branch that sends most, and all branches as one `Choice`."""
     sent = [b.sent_bytes for b in branches]
     if not any(branches):
         return Traffic()

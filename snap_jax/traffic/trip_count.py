@@ -1,4 +1,4 @@
-"""How often the body of a `while` in a jaxpr runs, where the jaxpr says so."""
+"""How often the body of a `while` in a jaxpr runs, if the jaxpr says so."""
 
 from typing import Any
 
@@ -6,15 +6,12 @@ from jax.extend import core
 
 
 def open_jaxpr(jaxpr: Any) -> core.Jaxpr:
-    """Return the jaxpr itself.
-
-    Before jax 0.11 a `ClosedJaxpr` holds it, later the two are one class.
-    """
+    """Return an open jaxpr; before jax 0.11 a `ClosedJaxpr` holds it, later the two are one class."""
     return getattr(jaxpr, "jaxpr", jaxpr)
 
 
 def trip_count(eqn: core.JaxprEqn) -> int | None:
-    """Count the rounds of `while i < limit: i = i + step`, all three literal; None for any other loop."""
+    """Return how often `while i < limit: i = i + step` runs, all three literal; None for any other loop."""
     condition, body = open_jaxpr(eqn.params["cond_jaxpr"]), open_jaxpr(eqn.params["body_jaxpr"])
     skipped = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     before, after = condition.invars[skipped[0] :], body.invars[skipped[1] :]

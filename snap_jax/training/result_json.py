@@ -14,7 +14,7 @@ from snap_jax.cost.topologies import Topology
 from snap_jax.parallel import data_parallel
 from snap_jax.parallel.mesh import DATA, STAGE, TENSOR
 from snap_jax.traffic import Traffic, Transfer
-from snap_jax.traffic.measured_sizes import taken
+from snap_jax.traffic.measured_sizes import with_measured_sizes
 from snap_jax.training.config import written_settings
 from snap_jax.training.run import Run
 from snap_jax.training.run_dir import environment
@@ -192,7 +192,7 @@ def as_sent(traffic: Traffic, mesh: Mapping[str, int], elements: int, sent_bits:
     def along(t: Transfer) -> bool:
         return t.direction == "forward" and STAGE in t.axes and "boundary" in t.path
 
-    return taken(traffic, along, sent_bits * elements / 8)
+    return with_measured_sizes(traffic, along, sent_bits * elements / 8)
 
 
 def cost_section(traffic: Traffic, mesh: Mapping[str, int], sent: Traffic | None = None) -> dict:

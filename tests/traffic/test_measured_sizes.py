@@ -5,7 +5,7 @@ import pytest
 from snap_jax.report.load_run import read_runs
 from snap_jax.report.rows import rows
 from snap_jax.traffic import Traffic, Transfer
-from snap_jax.traffic.measured_sizes import taken
+from snap_jax.traffic.measured_sizes import with_measured_sizes
 from snap_jax.traffic.transfer import choose, join
 from snap_jax.training.result_json import as_sent, cost_section
 from tests.support.report_runs import SPIKING, make_run
@@ -45,7 +45,7 @@ def test_what_has_one_size_or_was_not_counted_has_one_price():
     assert as_sent(step(), {"stage": 3}, 100, None) is None
     assert as_sent(step(), {"stage": 3, "tensor": 2}, 100, 1.0) is None
     backward = choose("boundary", [Traffic((hop(n, "backward"),)) for n in (10, 20)])
-    assert taken(backward, lambda t: t.direction == "forward", 5.0) is None
+    assert with_measured_sizes(backward, lambda t: t.direction == "forward", 5.0) is None
 
 
 def test_both_prices_are_in_the_result():

@@ -7,8 +7,12 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from snap_jax.codecs import Codec
+from snap_jax.collectives import psum
+from snap_jax.encodings import Ternary
 from snap_jax.errors import UsageError
 from snap_jax.traffic.check import FloatCollectiveError, assert_no_float_collectives
+from snap_jax.wires import Packed
 
 ROWS = P("x")
 X = jnp.ones((8, 16))
@@ -68,13 +72,53 @@ def test_dense_gradient_is_found_and_the_fix_is_grad_codec():
     assert lines[0] == "assert_no_float_collectives(<lambda>): float tensors cross between devices uncoded."
     # reduce-scatter of the gathered cotangent: 8 rows of 16 floats
     expected = ["psum_scatter", "x", "(8)", "float32[8,16]", "512", "x", "1", "backward", "net"]
-    assert lines[3].split() == [*expected, "give", "it", "grad_codec="]
+    assert lines[3].split() == [*expected, "give", "the", "all_gather", "grad_codec="]
     assert len(lines) == 4
     assert sent.splitlines()[2].split()[:3] == ["psum_scatter", "(8)", "float32[8,16]"]
 
 
 def test_dense_gradient_may_be_allowed():
     assert_no_float_collectives(loss_of(coded), X, directions=("forward",))
+
+
+def loss_with_replicated_parameters(w, v):
+    """The gradient of `w`, which every device holds, is summed over the devices."""
+    inside = jax.named_call(lambda w, v: (coded_both_ways(v @ w) ** 2).sum(), name="net")
+    loss = lambda w, v: lax.psum(inside(w, v), "x")
+    return jax.shard_map(loss, mesh=mesh(), in_specs=(P(), ROWS), out_specs=P())(w, v)
+
+
+def test_the_sum_of_gradients_of_replicated_parameters_is_explained():
+    message = failure(jax.grad(loss_with_replicated_parameters), jnp.eye(16), X)
+    assert "psum  x (8)  float32[16,16]      1,024 x 1  backward   net   see below" in message
+    assert "gradient of a value that is the same on all devices, such as replicated parameters" in message
+    assert "grad_codec=" not in message
+
+
+def test_the_advice_for_replicated_parameters_works():
+    codec = Codec(Ternary(threshold=1.0), Packed())
+
+    def step(w, v):
+        loss = lambda w: (coded_both_ways(v @ w) ** 2).sum()
+        return psum(jax.grad(loss)(lax.pcast(w, "x", to="varying")), "x", codec=codec)
+
+    f = jax.shard_map(step, mesh=mesh(), in_specs=(P(), ROWS), out_specs=P())
+    assert_no_float_collectives(f, jnp.eye(16), X)
+
+
+@pytest.mark.parametrize("allow", [("psum",), ("net",), ("n*", "all_gather")])
+def test_what_is_allowed_may_cross(allow):
+    assert_no_float_collectives(jax.grad(loss_with_replicated_parameters), jnp.eye(16), X, allow=allow)
+
+
+def test_only_what_is_allowed_may_cross():
+    assert "see below" in failure(jax.grad(loss_with_replicated_parameters), jnp.eye(16), X, allow=("pmax", "ne"))
+
+
+def test_an_op_without_a_coded_form_is_to_be_allowed():
+    f = sharded(lambda v: lax.pmax(v, "x"), out=P())
+    assert 'no codec for it: allow=("pmax",)' in failure(f, X)
+    assert_no_float_collectives(f, X, allow=("pmax",))
 
 
 def test_dense_forward_is_found_and_the_fix_is_codec():
@@ -88,7 +132,7 @@ def test_dense_forward_is_found_and_the_fix_is_codec():
 def test_rematerialised_forward_needs_codec_not_grad_codec():
     dense = jax.checkpoint(lambda v: jnp.sin(lax.all_gather(jnp.sin(v), "x", axis=0, tiled=True)[:1]))
     lines = failure(loss_of(dense), X, directions=("backward",)).splitlines()
-    [again] = [line for line in lines if "all_gather" in line and "fix" not in line and "give" in line]
+    [again] = [line for line in lines if line.split()[0] == "all_gather" and "give" in line]
     assert "rematted_computation" in again
     assert again.endswith("give it codec=")
 

@@ -249,8 +249,8 @@ DYNAMIC = "%d = f32[<=4]{0} bitcast(%p)\nROOT %r = f32[<=4]{0} all-reduce(%d), r
     ("line", "message"),
     [
         (RAGGED, r"ragged-all-to-all named %r .*use lax\.all_to_all"),
-        (SEND, r"send named %s is half of a transfer .*use trace"),
-        (SLICES, r"collective-permute named %c sends slices in place: use trace"),
+        (SEND, r"send named %s is half of a transfer .*use collective_traffic"),
+        (SLICES, r"collective-permute named %c sends slices in place: use collective_traffic"),
         (DYNAMIC, r"a collective sends 'f32\[<=4\]\{0\}'.*static shape"),
     ],
 )
@@ -386,7 +386,7 @@ def test_spellings_of_replica_groups(text, ids, groups):
 
 @pytest.mark.parametrize("text", ["@mesh<x=8>", "mesh['x'=8] {'z'}", "[2,4]<=[9]"])
 def test_unknown_spelling_raises(text):
-    with pytest.raises(UsageError, match="is in a spelling unknown here: use trace"):
+    with pytest.raises(UsageError, match="is in a spelling unknown here: use collective_traffic"):
         replica_groups({"replica_groups": text}, 8)
 
 

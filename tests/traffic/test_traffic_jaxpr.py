@@ -383,7 +383,7 @@ def unknown_primitive(name, params):
 
 def test_unknown_primitive_on_a_mesh_axis_raises():
     f = unknown_primitive("teleport", {"axis_name": ("x",)})
-    with pytest.raises(UsageError, match=r"primitive 'teleport' .* names mesh axes \['x'\].*trace_compiled"):
+    with pytest.raises(UsageError, match=r"primitive 'teleport' .* names mesh axes \['x'\].*compiled_traffic"):
         collective_traffic(sharded(f))(X)
 
 

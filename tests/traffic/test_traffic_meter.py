@@ -49,7 +49,7 @@ def test_unknown_interface_raises(counters):
 
 def test_without_linux_counters_raises(tmp_path, monkeypatch):
     monkeypatch.setattr(interface, "_COUNTERS", tmp_path / "none")
-    with pytest.raises(UsageError, match=r"interface_bytes: cannot read .*none on '.*trace_compiled"):
+    with pytest.raises(UsageError, match=r"interface_bytes: cannot read .*none on '.*compiled_traffic"):
         interface_bytes()
 
 
