@@ -182,7 +182,7 @@ def prices(transfers, on):
         "energy_j": lambda: list(report.energy_j),
         "latency_s": lambda: list(report.latency_s),
         "no_overlap_s": lambda: list(report.no_overlap_s),
-        "serialization_s": lambda: list(report.serialization_s),
+        "serialisation_s": lambda: list(report.serialization_s),
         "wire_bytes": lambda: [report.wire_bytes],
     }
 
