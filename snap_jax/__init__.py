@@ -28,9 +28,11 @@ _SOURCES = {
     "Rate": "encodings:Rate",
     "RateController": "boundary:RateController",
     "Ternary": "encodings:Ternary",
+    "Threshold": "boundary:Threshold",
     "TopK": "encodings:TopK",
     "Traffic": "traffic:Traffic",
     "Transfer": "traffic:Transfer",
+    "Transform": "boundary:Transform",
     "UsageError": "errors:UsageError",
     "all_gather": "collectives:all_gather",
     "all_to_all": "collectives:all_to_all",
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
     from snap_jax.boundary import Boundary as Boundary
     from snap_jax.boundary import LearnedTransform as LearnedTransform
     from snap_jax.boundary import RateController as RateController
+    from snap_jax.boundary import Threshold as Threshold
+    from snap_jax.boundary import Transform as Transform
     from snap_jax.codecs import Codec as Codec
     from snap_jax.codecs.link_spec import codec as codec
     from snap_jax.collectives import all_gather as all_gather

@@ -19,6 +19,7 @@ from snap_jax.boundary.telemetry import Telemetry, observe
 from snap_jax.boundary.transforms import Chain, PrunedChannels, TransformMaker, chain
 from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.link_spec import as_codec
+from snap_jax.collectives.message import Sent
 from snap_jax.collectives.scale_exchange import handshake
 from snap_jax.errors import UsageError
 from snap_jax.wires import Wire
@@ -232,9 +233,9 @@ class Boundary(nnx.Module):
                 grad_codec=self.grad_codec,
             )
 
-    def observe(self, prepared: Array, axis_name: str | None = None) -> Telemetry:
-        """Count what is sent of what `prepare` returned: `telemetry.observe` with the codec as learned so far."""
-        return observe(self.codec, prepared, axis_name)
+    def observe(self, sent: Sent | Array, axis_name: str | None = None) -> Telemetry:
+        """Count what is sent, or what `prepare` returned: `telemetry.observe` with the codec as learned so far."""
+        return observe(self.codec, sent, axis_name)
 
     def _plain(self, name: str):
         if self.sender.links:

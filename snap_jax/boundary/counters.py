@@ -10,7 +10,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Num, UInt32
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int, Num, UInt32
 
 _BASE = 4096
 _WEIGHTS = (1, _BASE, _BASE**2)
@@ -27,14 +28,25 @@ def counter(number: Any) -> UInt32[Array, "*shape 3"]:
 
 
 def counted(counters: Any) -> Any:
-    """Return what counters count: of numpy arrays exact, int64; of JAX arrays float32.
+    """Return what counters count: float32 while tracing or where other processes hold a part, else exact int64.
 
-    >>> counted(np.asarray(counter(2**40) + counter(1))).item() - 2**40
+    >>> counted(counter(2**40) + counter(1)).item() - 2**40
     1
     """
-    if isinstance(counters, np.ndarray):
-        return (counters.astype(np.int64) * _WEIGHTS).sum(-1)
+    traced = isinstance(counters, Tracer)
+    if isinstance(counters, np.ndarray) or (not traced and counters.is_fully_addressable):
+        return (np.asarray(counters, np.int64) * _WEIGHTS).sum(-1)
     return (counters.astype(jnp.float32) * jnp.asarray(_WEIGHTS, jnp.float32)).sum(-1)
+
+
+def ratio(count: Any, total: Any) -> Float[Array, "..."]:
+    """Return `count / total` of what `counted` returned; NaN where there is nothing.
+
+    >>> ratio(np.array([1, 0]), np.array([4, 0])).tolist()
+    [0.25, nan]
+    """
+    with np.errstate(invalid="ignore"):
+        return jnp.asarray(count / total, jnp.float32)
 
 
 def histogram(spikes: Num[Array, "..."], symbols: range, columns: int) -> Int[Array, "columns levels"]:

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from snap_jax._compat import as_varying, pytree, varying_axes
-from snap_jax.boundary.counters import counted, counter, histogram
+from snap_jax.boundary.counters import counted, counter, histogram, ratio
 from snap_jax.codecs.codec import Codec
 from snap_jax.collectives.message import Sent
 from snap_jax.collectives.scale_exchange import AxisName
@@ -29,8 +29,8 @@ class Telemetry:
     """Counts of what was sent.
 
     The fields hold `counters`, which add as arrays do. Leading axes, the same for all three, are time steps or devices:
-    what `lax.scan`, `vmap` or `shard_map` stacked. The properties give numbers: float32 in JAX, exact int64 after
-    `jax.device_get`.
+    what `lax.scan`, `vmap` or `shard_map` stacked. The properties give numbers: float32 while tracing, exact int64
+    outside.
 
     Attributes:
       count_digits: how often each symbol was sent, `[..., levels, 3]`; `[..., 0, 3]` where floats are sent.
@@ -82,7 +82,7 @@ class Telemetry:
         """The share of elements that are not 0; `None` where floats are sent, or 0 is no symbol."""
         if 0 not in self.symbols:
             return None
-        return jnp.asarray(1 - self._shares()[..., self.symbols.index(0)])
+        return 1 - self._shares()[..., self.symbols.index(0)]
 
     @property
     def entropy_bits(self) -> Float[Array, "..."] | None:
@@ -98,15 +98,15 @@ class Telemetry:
         if not self.symbols:
             return jnp.zeros(self.element_digits.shape[:-1])
         p = self._shares()
-        return jnp.asarray((p[..., 0] + p[..., -1]) * len(self.symbols) / 2)
+        return (p[..., 0] + p[..., -1]) * len(self.symbols) / 2
 
     @property
     def bits_per_element(self) -> Float[Array, "..."]:
         """`8 sent_bytes / elements`; NaN if nothing was sent."""
-        return jnp.asarray(8 * self.sent_bytes / self.elements)
+        return ratio(8 * self.sent_bytes, self.elements)
 
-    def _shares(self) -> Any:
-        return self.counts / self.elements[..., None]
+    def _shares(self) -> Float[Array, "... levels"]:
+        return ratio(self.counts, self.elements[..., None])
 
 
 def observe(codec: Codec | None, sent: Sent | Float[Array, "..."], axis_name: AxisName | None = None) -> Telemetry:
@@ -123,7 +123,7 @@ def observe(codec: Codec | None, sent: Sent | Float[Array, "..."], axis_name: Ax
       Telemetry without leading axes. `sent_bytes` is one payload, without thresholds that travel beside it.
 
     >>> from snap_jax.encodings import Ternary
-    >>> seen = jax.device_get(observe(Codec(Ternary(threshold=1.0)), jnp.array([0.1, -3.0, 0.7, 0.2])))
+    >>> seen = observe(Codec(Ternary(threshold=1.0)), jnp.array([0.1, -3.0, 0.7, 0.2]))
     >>> seen.counts.tolist(), seen.sent_bytes.item()
     ([1, 2, 1], 2)
     >>> seen.firing_rate.item(), seen.entropy_bits.item(), (seen + seen).bits_per_element.item()
