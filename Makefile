@@ -1,24 +1,39 @@
 # Everything here works on a machine that has Python 3.11 or newer and nothing else.
 PYTHON ?= python3
+NEWEST ?= python3.13
 PY := .venv/bin/python
+# Bytecode is compiled when a module is imported: most modules never are.
+PIP := -m pip install --quiet --disable-pip-version-check --no-compile
+PYTEST := -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-newest lint bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check "pip>=25.1" "hatchling>=1.27"
-	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable .
+	$(PY) $(PIP) "pip>=25.1" "hatchling>=1.27"
+	$(PY) $(PIP) --constraint constraints.txt --group dev --editable .
 	touch $@
 
 demo: .venv/ready ## train dense, int4 and spike links on real text; one table, one page
 	$(PY) -m snap_jax demo
 
 .venv/data: .venv/ready ## what reads the data sets of TFDS; only the tests need it
-	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[data]"
+	$(PY) $(PIP) --constraint constraints.txt --editable ".[data]"
 	touch $@
 
-test: .venv/data lint ## lint, then every test
-	$(PY) -m pytest --numprocesses 2 --durations 20 --durations-min 5
+test: .venv/data lint ## lint, then every test; those of optimized programs in a session of their own
+	$(PY) $(PYTEST) -m "not optimized" --durations 20 --durations-min 5
+	$(PY) $(PYTEST) -m optimized
+
+.venv-newest/ready: pyproject.toml
+	$(NEWEST) -m venv .venv-newest
+	.venv-newest/bin/python $(PIP) "pip>=25.1" "hatchling>=1.27"
+	.venv-newest/bin/python $(PIP) --group dev --editable .
+	touch $@
+
+test-newest: .venv-newest/ready ## invariants, wires, payload bytes and a pipeline with the newest JAX
+	.venv-newest/bin/python $(PYTEST) --laws 20 -k "not as_users_compile" tests/collectives tests/wires \
+	  "tests/test_golden.py::test_values_are_those_recorded[payloads]" tests/parallel/test_pipeline.py
 
 lint: .venv/ready
 	$(PY) -m ruff check .
@@ -29,4 +44,4 @@ bench: .venv/ready ## every benchmark; ratios within one run
 	$(PY) -m benchmarks
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv .venv-newest .cache build dist

@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import memory
+
 # Compiling is most of the suite's time, and its programs are small: the compiler does not optimize them.
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if jax.__version_info__ < (0, 11):  # later compilers do not know this flag
@@ -43,6 +45,13 @@ def pytest_configure(config):
         os.environ.setdefault("XLA_FLAGS", QUICK)
     jax.config.update("jax_num_cpu_devices", 8)
     jax.devices()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _bounded_memory():
+    """Keep a process below a few gigabytes: compiled programs stay in memory until they are released."""
+    yield
+    memory.release()
 
 
 @pytest.fixture(autouse=True)

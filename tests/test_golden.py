@@ -9,6 +9,8 @@ import pytest
 
 from tests.golden import cases, table
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.mark.parametrize("section", cases.SECTIONS)
 def test_values_are_those_recorded(section):
