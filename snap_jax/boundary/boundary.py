@@ -36,7 +36,7 @@ class Boundary(nnx.Module):
       codec: what to send instead of floats, e.g. `"count:3"`; `None` sends floats. Learning starts at its thresholds.
       features: size of the last axis of the tensor.
       grad_codec: how the cotangent is sent back; `None` sends it as it is. Its arrays are not learned.
-      transform: `(features, rngs=) -> Transform`: what is applied before the codec and undone behind it, e.g.
+      transform: `(features, rngs=) -> Transform`: what is applied before the codec and undone after it, e.g.
         `LearnedTransform(rank=20)`; `None` sends the tensor itself.
       rngs: for the transforms; `nnx.Rngs(0)` without.
 

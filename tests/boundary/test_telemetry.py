@@ -133,6 +133,24 @@ def test_bytes_are_those_of_the_size_that_all_devices_take():
     assert float(summed.firing_rate) == pytest.approx(151 / 2000)
 
 
+def test_what_was_sent_is_not_coded_or_agreed_on_again():
+    """An entropy coder is a scan, an agreement a pmax: with telemetry there are as many as without."""
+    codec = snap.Codec(snap.Count(3), snap.Rans())
+
+    def run(watch, x):
+        y, sent = snap.ppermute(x, "x", [(0, 1)], codec=codec, return_sent=True)
+        return y, jax.tree.map(lambda a: a[None], observe(codec, sent)) if watch else ()
+
+    def program(watch):
+        mapped = jax.shard_map(lambda x: run(watch, x), mesh=auto_mesh({"x": 2}), in_specs=P("x"), out_specs=P("x"))
+        return str(jax.make_jaxpr(mapped)(sample(2048, 4)))
+
+    plain, watched = program(False), program(True)
+    for name in ("scan[", "pmax", "ppermute", "round"):
+        assert watched.count(name) == plain.count(name)
+    assert plain.count("pmax") == 1
+
+
 class Watched(nnx.Module):
     """A model of someone else, with a boundary in it."""
 

@@ -25,8 +25,8 @@ def test_sorted_vectors_are_restored_bit_for_bit_and_small_residuals_come_first(
     rows = order.prepare(z, tokens)
     assert rows.shape == (12 // token_groups, 5 * token_groups)
     np.testing.assert_array_equal(order.restore(rows, tokens), z)
-    loud = order.prepare(order.residual_norm[...][tokens][..., None], tokens)  # [row, segment]
-    assert (np.diff(np.asarray(loud).T.reshape(-1)) >= 0).all()
+    norms = order.prepare(order.residual_norm[...][tokens][..., None], tokens)  # [row, group]
+    assert (np.diff(np.asarray(norms).T.reshape(-1)) >= 0).all()
 
 
 def tokens_and_stream():

@@ -1,4 +1,4 @@
-"""What a boundary does to a tensor before its codec, and undoes behind it: links of a chain, each with two methods."""
+"""What a boundary does to a tensor before its codec, and undoes after it: links of a chain, each with two methods."""
 
 from snap_jax.boundary.transforms.base import Chain as Chain
 from snap_jax.boundary.transforms.base import Transform as Transform

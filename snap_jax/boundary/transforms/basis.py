@@ -35,8 +35,8 @@ class ScaledParam(nnx.Module):
 class Basis(Transform):
     """`prepare(x) = (x - mean) @ basis` and `restore(z) = z @ basis.T + mean`, orthonormal columns at first.
 
-    All that crosses goes through basis and mean, so a step of theirs moves everything behind them. They learn slower
-    than the layers.
+    All that is sent goes through basis and mean, so a step of theirs changes the input of all later layers. They learn
+    slower than the layers.
 
     Args:
       features: size of the last axis of `x`.
