@@ -219,5 +219,5 @@ def _price(traffic: Traffic, system: cost.System) -> dict:
         "energy_note": "; ".join(report.missing_energy) or None,
         "latency_s_per_step": list(report.latency_s) if report.has_latency else None,
         "latency_note": "; ".join(report.missing_latency) or None,
-        "serialisation_s_per_step": list(report.serialization_s),
+        "serialization_s_per_step": list(report.serialization_s),
     }

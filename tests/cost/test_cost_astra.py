@@ -1,4 +1,4 @@
-"""Law: what ASTRA-sim answered, to the nanosecond."""
+"""The closed forms give what ASTRA-sim answered, to the nanosecond."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""Law: the exported trace reads back with the Chakra schema and moves the same bytes on the same wiring."""
+"""An exported trace reads back with the Chakra schema and moves the same bytes on the same topology."""
 
 import collections
 import json
@@ -133,7 +133,7 @@ def exported(tmp_path_factory):
     return {path.name: path for path in paths}
 
 
-def test_one_trace_for_every_rank_and_the_files_beside_it(exported):
+def test_one_trace_for_every_rank_and_three_files(exported):
     traces = {f"job.{rank}.et" for rank in range(8)}
     assert set(exported) == traces | {"network.yml", "system.json", "remote_memory.json"}
 
@@ -266,7 +266,7 @@ def test_the_exported_files_say_what_the_closed_form_computes(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [Chain, Mesh])
-def test_wirings_that_astra_sim_has_none_of_are_refused(kind):
+def test_topologies_that_astra_sim_does_not_have_are_refused(kind):
     with pytest.raises(CostError, match=rf"has no {kind.__name__} \(axis 'x'\)"):
         dimensions(System({"x": kind((4,) if kind is Mesh else 4, links.ICI_V5E)}))
 

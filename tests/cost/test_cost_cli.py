@@ -1,4 +1,4 @@
-"""Law: a file says everything or names a preset; an unknown key is an error, and nothing is guessed."""
+"""Systems from files and by name, and the command `snap-jax cost`; mistakes are named."""
 
 import io
 
@@ -76,7 +76,7 @@ LINK = '[links.mine]\nboundary = "b"\nsource = "s"\n'
         ("", r"no \[axes.NAME\]"),
         ("axes = 3", "axes=3; want a table"),
         ("not toml", "cannot be read as TOML"),
-        (f"{RING}colour = 1", r"\[axes.x\]: unknown key 'colour'; want some of topology, link, chips"),
+        (f"{RING}color = 1", r"\[axes.x\]: unknown key 'color'; want some of topology, link, chips"),
         (f"tempo = 1\n{RING}", "the file: unknown key 'tempo'"),
         (f'algorithm = "magic"\n{RING}', "algorithm='magic'; want one of default"),
         (RING.replace("PCIE5", "PCIE9"), "link='PCIE9'; want one of UCIE_STANDARD"),

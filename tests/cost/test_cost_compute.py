@@ -1,4 +1,4 @@
-"""Law: a unit has one process node, and an operation it has no figure for is an error, never free."""
+"""A unit has one process node; an operation without a figure is an error, never free."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The example by hand of the page on cost is right; tests/test_docs.py runs its code."""
+"""The worked example in docs/cost.md is correct; tests/test_docs.py runs its code."""
 
 from pathlib import Path
 

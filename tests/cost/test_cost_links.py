@@ -1,4 +1,4 @@
-"""Law: what has no source is None, and pricing a None says what is missing; it is never 0."""
+"""A number without a source is None; pricing it says what is missing, and it is never 0."""
 
 import dataclasses
 import math

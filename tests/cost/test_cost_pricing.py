@@ -1,4 +1,4 @@
-"""Law: cost is additive over transfers, monotone in bytes, hops and 1/bandwidth, blind to the names of axes."""
+"""Cost is additive over transfers, and monotone in bytes, hops and 1/bandwidth; names of axes do not matter."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""Published points are met where bytes, not latency, decide; elsewhere the report says that it may be off."""
+"""Published points are met where bytes decide the time; elsewhere the report says that it may be off."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Law: what has no source is an error when asked for and n/a when shown; assumptions are spelled out."""
+"""A number without a source raises when asked for and shows as n/a; assumptions are stated."""
 
 import dataclasses
 import io

@@ -1,4 +1,4 @@
-"""Law: a margin is a ratio of two prices with the same figures; every point is priced as it would be alone."""
+"""A reduction divides two prices with the same figures; each point is priced as it would be alone."""
 
 import dataclasses
 import math
@@ -126,7 +126,7 @@ def test_scaled_links_keep_everything_but_bandwidth():
     )
 
 
-@pytest.mark.parametrize("vary", [{}, {"colour": [1]}])
+@pytest.mark.parametrize("vary", [{}, {"color": [1]}])
 def test_unknown_fields_are_refused(vary):
     with pytest.raises(CostError, match="want some of"):
         sweep(BASE, vary, ring)

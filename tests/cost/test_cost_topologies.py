@@ -1,4 +1,4 @@
-"""Law: hops, load, diameter and crossings are those of the routes, which are shortest paths along edges."""
+"""Hops, load, diameter and crossings are those of the routes, which are shortest paths along edges."""
 
 import collections
 import itertools
@@ -15,7 +15,7 @@ LINK = links.UCIE_STANDARD
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)
 sizes = st.integers(1, 12)
 # Drawn as recipes and built in the test: the run-time type checks use `random`, which strategies must not.
-wirings = st.one_of(
+recipes = st.one_of(
     st.tuples(st.sampled_from([Chain, Ring, Switch, FullyConnected]), sizes),
     st.tuples(st.sampled_from([Mesh, Torus]), shapes),
 )
@@ -28,9 +28,9 @@ def as_networkx(topology):
 
 
 @settings(deadline=None, max_examples=60)  # shared machines are slow
-@given(wirings)
-def test_routes_are_shortest_paths_along_edges(wiring):
-    topology = wiring[0](wiring[1], LINK)
+@given(recipes)
+def test_routes_are_shortest_paths_along_edges(recipe):
+    topology = recipe[0](recipe[1], LINK)
     lengths = dict(networkx.all_pairs_shortest_path_length(as_networkx(topology)))
     edges = set(topology.edges)
     for source, target in topology.pairs:
@@ -42,17 +42,17 @@ def test_routes_are_shortest_paths_along_edges(wiring):
 
 
 @settings(deadline=None, max_examples=60)  # shared machines are slow
-@given(wirings)
-def test_edges_go_both_ways_once(wiring):
-    topology = wiring[0](wiring[1], LINK)
+@given(recipes)
+def test_edges_go_both_ways_once(recipe):
+    topology = recipe[0](recipe[1], LINK)
     counts = collections.Counter(topology.edges)
     assert all(counts[v, u] == 1 for u, v in topology.edges)
 
 
 @settings(deadline=None, max_examples=60)  # shared machines are slow
-@given(wirings)
-def test_closed_forms_are_what_the_routes_give(wiring):
-    topology = wiring[0](wiring[1], LINK)
+@given(recipes)
+def test_closed_forms_are_what_the_routes_give(recipe):
+    topology = recipe[0](recipe[1], LINK)
     for name in ("diameter", "all_to_all_load", "all_to_all_crossings", "min_degree"):
         generic = getattr(Topology, name).fget(topology)
         assert getattr(topology, name) == generic, name

@@ -98,8 +98,8 @@ def test_terminal_and_page_have_the_same_lines(runs, tmp_path):
 
 def test_notes_say_why_and_against_what(runs, tmp_path):
     for words in (printed(runs), " ".join(page(runs, tmp_path).words)):
-        assert words.count("far, energy: nobody measured it") == 1
-        assert words.count("far, latency: by hearsay") == 1
+        assert words.count("far, energy: not measured") == 1
+        assert words.count("far, latency: secondary source") == 1
         assert "gzip -9 of the held-out text: 1.937 bits per byte" in words
 
 
@@ -159,11 +159,11 @@ def test_the_page_asks_nothing_of_the_network(runs, tmp_path):
 def test_the_page_reads_well_on_phones_and_aloud(runs, tmp_path):
     html = page(runs, tmp_path)
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in html.seen
-    pictures = [attrs for tag, attrs in html.seen if tag == "svg"]
-    figures = [attrs["aria-label"] for attrs in pictures if attrs.get("role") == "img"]
+    drawings = [attrs for tag, attrs in html.seen if tag == "svg"]
+    figures = [attrs["aria-label"] for attrs in drawings if attrs.get("role") == "img"]
     assert len(figures) == 7  # trade-off, bytes, loss, entropy, firing rate, thresholds, raster
     assert "bits per byte against bits per element. bf16: 16 bits, 2.000; count:3: 2 bits, 2.100" in figures
-    assert all(attrs.get("role") == "img" or attrs["aria-hidden"] == "true" for attrs in pictures)
+    assert all(attrs.get("role") == "img" or attrs["aria-hidden"] == "true" for attrs in drawings)
 
 
 def coordinates(html):

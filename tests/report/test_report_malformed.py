@@ -1,4 +1,4 @@
-"""What is wrong with a run is named; nothing half-written is left."""
+"""Errors in a run directory are named; no half-written page is left."""
 
 import io
 from pathlib import Path

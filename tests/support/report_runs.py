@@ -34,9 +34,9 @@ RESULT = {
         "ring": {"energy_j_per_step": [1e-6, 2e-6], "energy_note": None, "latency_s_per_step": [3e-3, 3e-3]},
         "far": {
             "energy_j_per_step": None,
-            "energy_note": "nobody measured it",
+            "energy_note": "not measured",
             "latency_s_per_step": [1.0, 2.5],
-            "latency_note": "by hearsay",
+            "latency_note": "secondary source",
         },
     },
     "config": {"data": "stdlib", "link": "bf16", "steps": 30, "resume": False, "budget": None},

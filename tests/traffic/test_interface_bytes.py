@@ -1,4 +1,4 @@
-"""Laws 4 and 6 between two processes: what was claimed is what the kernel counts on the network; values agree."""
+"""Between two processes, the bytes claimed are those that the kernel counts, and the values agree (invariants 4, 6)."""
 
 import json
 import socket

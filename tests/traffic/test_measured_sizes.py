@@ -1,4 +1,4 @@
-"""What payloads of several sizes cost: those that were sent, beside the largest that the program may send."""
+"""Prices of payloads with several sizes: the measured ones, and the largest that the program may send."""
 
 import pytest
 
@@ -14,7 +14,7 @@ PERM = ((0, 1), (1, 2))
 
 
 def hop(nbytes, direction="forward", path="boundary"):
-    """From each of three dies but the last to the next, at five ticks."""
+    """From each of three stages but the last to the next, in five slots."""
     return Transfer(
         "ppermute", ("stage",), 3, "uint8", nbytes, 5, path, direction, (nbytes,), pairs=len(PERM), perm=PERM
     )
@@ -28,7 +28,7 @@ def step(*, largest=1000):
 
 
 def test_the_largest_sizes_give_way_to_those_sent():
-    """2,000 elements a message over 2 pairs at 5 ticks, 1.2 bits of each taken: 300 bytes a message."""
+    """2,000 elements per message over 2 pairs in 5 slots, 1.2 bits of each measured: 300 bytes per message."""
     sent = as_sent(step(), {"stage": 3}, elements=2000 * 2 * 5, sent_bits=1.2)
     assert [(t.op, t.bytes, t.direction) for t in sent] == [
         ("pmax", 1, "forward"),
@@ -49,7 +49,7 @@ def test_what_has_one_size_or_was_not_counted_has_one_price():
 
 
 def test_both_prices_are_in_the_result():
-    """UCIe: flits of 64 bytes in 68, and at least 0.5 pJ a bit; a hop carries 5 ticks of one message a pair."""
+    """UCIe: flits of 64 bytes in 68, and at least 0.5 pJ per bit; a hop carries 5 slots of one message per pair."""
     traffic, mesh = step(), {"stage": 3}
     sent = as_sent(traffic, mesh, 2000 * 2 * 5, 1.2)
     section = cost_section(traffic, mesh, sent)

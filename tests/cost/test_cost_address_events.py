@@ -1,4 +1,4 @@
-"""Law: a packet costs its way out plus its hops; SANA-FE, which runs the same model, agrees."""
+"""A packet costs sending plus its hops; SANA-FE, which runs the same model, agrees."""
 
 import dataclasses
 import random
@@ -46,7 +46,7 @@ def test_time_grows_with_time_steps_and_bounds_stay_ordered(several, time_steps,
     assert short.high <= long.high
 
 
-def test_spikes_of_one_tick_between_two_cores_share_packets():
+def test_spikes_of_one_time_step_between_two_cores_share_packets():
     mesh = dataclasses.replace(LOIHI, spikes_per_packet=4, header_bits=16, address_bits=10, payload_bits=2)
     flow = Flow((0, 0), (1, 0), spikes=9)
     # Nine spikes take three packets of four; every spike brings its address and payload, every packet a header.
@@ -76,13 +76,13 @@ def test_a_packet_weighs_one_over_hops_plus_two_on_every_tile():
     assert met_on_route(second, weight) == pytest.approx(10 / 4 + 6 / 3 + 6 / 3)
 
 
-def test_bounds_of_a_tick():
+def test_bounds_of_a_time_step():
     # 10 packets out of one core and into another, one hop east.
     price = price_spikes([Flow((0, 0), (1, 0), 10)], LOIHI, time_steps=2)
     send, receive = 10 * 5.1e-9, 10 * 16e-9
     met = 2 * 10 / 3  # two tiles, each with 10 packets of weight 1/3
     shared = max(4.1e-9, met * 16e-9 / 2)
-    # Overlapped, the second tick adds the busiest end; apart, each tick pays all and a barrier.
+    # Overlapped, the second time step adds the busiest end; apart, each pays everything and a barrier.
     assert price.latency_s.low == pytest.approx(receive + receive)
     assert price.latency_s.high == pytest.approx(2 * (send + shared + receive + 1800e-9))
 

@@ -26,7 +26,7 @@ def drawn(tmp_path, kept):
 
 
 def test_each_spike_is_drawn_once(tmp_path):
-    """A column a place, row by row, a row a channel: column = row * (columns + 1) + column, a gap behind each row."""
+    """A column per position, row by row, and a row per channel: column = row * (columns + 1) + column."""
     kept = image_spikes(steps=2, rows=3, columns=4)
     html, _, boundaries = drawn(tmp_path, kept)
     assert len(boundaries) == 2

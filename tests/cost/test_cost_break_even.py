@@ -1,4 +1,4 @@
-"""Law: half size and break-even are where the two lines they come from cross."""
+"""Half size and break-even are where the lines they come from cross."""
 
 import pytest
 

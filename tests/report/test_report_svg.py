@@ -1,4 +1,4 @@
-"""Scales and ticks, whatever the range."""
+"""Scales and ticks for any range."""
 
 import math
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Law: the times and energies of the formulas at the top of `collectives`."""
+"""Times and energies follow the formulas at the top of `algorithms`."""
 
 import math
 

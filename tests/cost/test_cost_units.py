@@ -1,4 +1,4 @@
-"""Law: bounds stay ordered, and joules never meet seconds."""
+"""Bounds stay ordered, and quantities of different units cannot be added."""
 
 import math
 
