@@ -1,60 +1,59 @@
-"""The command line: `snap-jax demo | train | report | cost`.
+"""The command line: `snap-jax demo | train language | train vision | report | cost`.
 
-Law: a user's mistake is one line on stderr that names the fix, and exit code 2; nothing half-written is left behind.
+A user's mistake is one line on stderr that names the fix, and exit code 2; nothing half-written is left.
+Each command imports what it needs when it runs, so `--help` and `--version` answer at once.
 """
 
 import dataclasses
+import difflib
 import logging
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
-from snap_jax import report, training
-from snap_jax.cost import cli as cost_cli
+from snap_jax import __version__
 from snap_jax.errors import UsageError
-from snap_jax.training.config import LanguageConfig, Settings, VisionConfig
 
-DEMO_LINKS = ("bf16", "int4", "count:3")
+if TYPE_CHECKING:
+    from snap_jax.training.config import Settings
+    from snap_jax.training.run import Progress
 
-_ABOUT = "Compressed collectives for JAX: train a model whose chips talk in spikes, and see what it saved."
+_ABOUT = """usage: snap-jax COMMAND [OPTIONS]
 
+Compressed collectives for JAX: train a model whose devices send each other a few bits
+per number, and see what that saves.
 
-def demo(out: Path = Path("runs/demo"), data: str = "stdlib", steps: int = 300, seed: int = 0) -> None:
-    """Train one language model over four emulated chips three times: bf16, int4 and learned spikes between them.
+commands:
+  demo             Train one language model with five kinds of links and compare them.
+  train language   Train an RWKV or a transformer to predict text byte by byte.
+  train vision     Train an MS-ResNet or an EfficientNet to classify images.
+  report           Compare finished runs in one table and one HTML page.
+  cost             Price the traffic of a run in joules and seconds on a system.
 
-    Args:
-      out: where the three runs and report.html go; an earlier demo there is replaced.
-      data: what to train on, see `train`.
-      steps: of the optimizer, for each run.
-      seed: of parameters and batches.
-    """
-    console = Console()
-    console.print("One RWKV language model over four emulated chips, trained with three kinds of links between them.\n")
-    runs = [out / link.replace(":", "") for link in DEMO_LINKS]
-    base = LanguageConfig(data=data, steps=steps, seed=seed)
-    for link, run in zip(DEMO_LINKS, runs, strict=True):
-        _train(dataclasses.replace(base, link=link), Directory(run, overwrite=True), console)
-    _show(runs, out / "report.html", console)
+options:
+  -h, --help       Show this message. `snap-jax COMMAND --help` lists the options of a command.
+  --version        Show the version.
+"""
 
 
-def train() -> None:
-    """Train a model that is divided over emulated chips: `train language`, or `train vision`; --help behind either."""
+_FLAT = tyro.conf.arg(name="")  # the fields of a dataclass as flags without a prefix
 
 
 @dataclasses.dataclass(frozen=True)
 class Directory:
-    """Where a run goes, and what to do with the one that is there.
+    """Where a run is written, and what happens to a run that is there.
 
     Attributes:
-      out: directory for result.json, metrics.jsonl, TensorBoard's events, report.html and the checkpoints.
-      overwrite: replace the run in that directory.
-      resume: go on with the run in that directory, as if it had never been stopped.
+      out: Directory for result.json, metrics.jsonl, TensorBoard events, report.html and the checkpoints.
+      overwrite: Replace the run in that directory.
+      resume: Continue the run in that directory as if it had never been stopped.
     """
 
     out: Path
@@ -62,32 +61,92 @@ class Directory:
     resume: bool = False
 
 
-_LANGUAGE, _LANGUAGE_RUN = LanguageConfig(), Directory(Path("runs/language"))
-_VISION, _VISION_RUN = VisionConfig(), Directory(Path("runs/vision"))
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _run(words)
+    except UsageError as error:
+        print(f"snap-jax: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("snap-jax: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
-def language(
-    directory: Annotated[Directory, tyro.conf.arg(name="")] = _LANGUAGE_RUN,
-    config: Annotated[LanguageConfig, tyro.conf.arg(name="")] = _LANGUAGE,
-) -> None:
-    """Train an RWKV or a transformer to predict text byte by byte."""
-    _train_and_show(config, directory)
+def _run(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_ABOUT, end="")
+    elif words[0] == "--version":
+        print(f"snap-jax {__version__}")
+    elif words[0] == "train" and words[1:2] in ([], ["-h"], ["--help"]):
+        print("usage: snap-jax train language | vision [OPTIONS]\n\nTry `snap-jax train language --help`.")
+    elif words[0] == "train":
+        _call({"language": _language, "vision": _vision}, words[1:], "snap-jax train")
+    else:
+        _call({"demo": lambda: demo, "report": lambda: compare, "cost": lambda: price}, words, "snap-jax")
 
 
-def vision(
-    directory: Annotated[Directory, tyro.conf.arg(name="")] = _VISION_RUN,
-    config: Annotated[VisionConfig, tyro.conf.arg(name="")] = _VISION,
-) -> None:
-    """Train an MS-ResNet or an EfficientNet to tell pictures apart."""
-    _train_and_show(config, directory)
+def _call(commands: Mapping[str, Callable[[], Callable]], words: list[str], prog: str) -> None:
+    """Parse the options of one command, and run it."""
+    name, *options = words
+    if name not in commands:
+        close = difflib.get_close_matches(name, commands, 1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise UsageError(f"{name!r} is no command of `{prog}`{hint}: use {', '.join(commands)}; or --help")
+    tyro.cli(commands[name](), prog=f"{prog} {name}", args=options)
+
+
+def _language() -> Callable:
+    from snap_jax.training.config import LanguageConfig
+
+    where, what = Directory(Path("runs/language")), LanguageConfig()
+
+    def language(
+        directory: Annotated[Directory, _FLAT] = where, config: Annotated[LanguageConfig, _FLAT] = what
+    ) -> None:
+        """Train an RWKV or a transformer to predict text byte by byte."""
+        _train_and_show(config, directory)
+
+    return language
+
+
+def _vision() -> Callable:
+    from snap_jax.training.config import VisionConfig
+
+    where, what = Directory(Path("runs/vision")), VisionConfig()
+
+    def vision(directory: Annotated[Directory, _FLAT] = where, config: Annotated[VisionConfig, _FLAT] = what) -> None:
+        """Train an MS-ResNet or an EfficientNet to classify images."""
+        _train_and_show(config, directory)
+
+    return vision
+
+
+def demo(out: Path = Path("runs/demo"), data: str = "stdlib", steps: int | None = None) -> None:
+    """Train one language model with five kinds of links between its devices, and compare them.
+
+    Args:
+      out: Directory for the runs and report.html. An earlier demo there is replaced.
+      data: The training text, as for `train language`.
+      steps: Number of optimizer steps of each run. The default takes under three minutes on two cores.
+    """
+    from snap_jax.training import demo as story
+
+    console = Console()
+    print(story.INTRODUCTION)
+    trained = story.train(out, data, steps or story.STEPS, lambda config, run: _train(config, run, console))
+    console.print(story.table(trained))
+    print(story.conclusion(trained))
+    _write_page([link.runs[0] for link in trained], out / "report.html", console)
 
 
 def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("report.html")) -> None:
-    """Compare finished runs in one table and one self-contained page.
+    """Compare finished runs in one table and one self-contained HTML page.
 
     Args:
-      runs: run directories.
-      out: the page.
+      runs: Run directories.
+      out: The page to write.
     """
     _show(runs, out, Console())
 
@@ -98,43 +157,26 @@ def price(
     """Price the traffic of a run in joules and seconds on a system.
 
     Args:
-      source: a run directory, or a traffic.json.
-      system: a name from the list, or a TOML file of your own.
-      list: show the links and systems there are.
+      source: A run directory, or a traffic.json.
+      system: A name from --list, or a TOML file.
+      list: Show the links and systems there are.
     """
+    from snap_jax.cost import cli as cost_cli
+
     cost_cli.run(source, system, list)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line."""
-    for chatty in ("absl", "asyncio"):  # what Orbax reports there over pages, of a full disk say, we say in one line
-        logging.getLogger(chatty).setLevel(logging.CRITICAL)
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"demo": demo, "train": train, "report": compare, "cost": price}
-    prog, about = "snap-jax", _ABOUT
-    if words[:1] == ["train"]:
-        commands, prog, about = {"language": language, "vision": vision}, "snap-jax train", train.__doc__
-        words = words[1:]
-    try:
-        tyro.extras.subcommand_cli_from_dict(commands, prog=prog, description=about, args=words)
-    except UsageError as error:
-        print(f"snap-jax: {error}", file=sys.stderr)
-        sys.exit(2)
-    except training.Stopped as stopped:
-        print(f"snap-jax: {stopped}", file=sys.stderr)
-        sys.exit(128 + stopped.signal)
-    except KeyboardInterrupt:
-        print("snap-jax: interrupted", file=sys.stderr)
-        sys.exit(130)
-
-
-def _train_and_show(config: Settings, directory: Directory) -> None:
+def _train_and_show(config: "Settings", directory: Directory) -> None:
     console = Console()
     _train(config, directory, console)
     _show([directory.out], directory.out / "report.html", console)
 
 
-def _train(config: Settings, directory: Directory, console: Console) -> None:
+def _train(config: "Settings", directory: Directory, console: Console) -> None:
+    from snap_jax import training
+
+    for verbose in ("absl", "asyncio"):  # Orbax fills pages with an error that we report in one line
+        logging.getLogger(verbose).setLevel(logging.CRITICAL)
     columns = (
         TextColumn("{task.description}", style="bold"),
         BarColumn(bar_width=30),
@@ -142,30 +184,49 @@ def _train(config: Settings, directory: Directory, console: Console) -> None:
         TextColumn("{task.fields[numbers]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(f"{config.sent_link:>8}", total=config.steps, numbers="compiling", visible=False)
 
-        def show(progress: training.Progress) -> None:
-            sent = f"  {progress.bits_per_element:.2f} bits/element" if progress.bits_per_element else ""
-            numbers = f"{progress.loss_bits:.3f} bits/{config.unit}{sent}"
-            known = not math.isnan(progress.loss_bits)
-            bar.update(task, completed=progress.step, numbers=numbers if known else "compiling", visible=True)
+    def note(text: str) -> None:
+        console.print(f"snap-jax: {text}", highlight=False, markup=False, soft_wrap=True)
 
-        def note(text: str) -> None:
-            console.print(f"snap-jax: {text}", highlight=False, markup=False, soft_wrap=True)
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task(f"{config.sent_link:>8}", total=config.steps, numbers="compiling")
 
-        training.train(
-            config,
-            directory.out,
-            overwrite=directory.overwrite,
-            resume=directory.resume,
-            on_progress=show,
-            on_note=note,
-        )
+        def show(progress: "Progress") -> None:
+            numbers = _numbers(progress, config.unit)
+            bar.update(task, completed=progress.step, numbers=numbers)
+            if not console.is_terminal and progress.step % config.evaluate_every == 0:
+                note(f"step {progress.step} of {progress.steps}: {numbers}")
+
+        try:
+            training.train(
+                config,
+                directory.out,
+                overwrite=directory.overwrite,
+                resume=directory.resume,
+                on_progress=show,
+                on_note=note,
+            )
+        except training.Stopped as stopped:
+            print(f"snap-jax: {stopped}", file=sys.stderr)
+            sys.exit(128 + stopped.signal)
+
+
+def _numbers(progress: "Progress", unit: str) -> str:
+    if math.isnan(progress.loss_bits):
+        return "compiling"
+    sent = f", {progress.bits_per_element:.2f} bits/element" if progress.bits_per_element else ""
+    return f"{progress.loss_bits:.3f} bits/{unit}{sent}"
 
 
 def _show(runs: Sequence[Path], page: Path, console: Console) -> None:
-    table = report.table(runs)
+    from snap_jax import report
+
+    console.print(report.table(runs))
+    _write_page(runs, page, console)
+
+
+def _write_page(runs: Sequence[Path], page: Path, console: Console) -> None:
+    from snap_jax import report
+
     report.write_report(runs, page)
-    console.print(table)
-    console.print(f"[bold]{page}[/bold] has the plots.")
+    console.print(f"{page} has the plots.", highlight=False, markup=False, soft_wrap=True)
