@@ -135,7 +135,9 @@ def demo(out: Path = Path("runs/demo"), data: str = "stdlib", steps: int | None 
 
     console = Console()
     print(story.INTRODUCTION)
-    trained = story.train(out, data, steps or story.STEPS, lambda config, run: _train(config, run, console))
+    trained = story.train(
+        out, data, steps or story.STEPS, lambda config, run: _train(config, Directory(run, overwrite=True), console)
+    )
     console.print(story.table(trained))
     print(story.conclusion(trained))
     _write_page([link.runs[0] for link in trained], out / "report.html", console)

@@ -115,7 +115,7 @@ def read(link: str, folders: Sequence[Path]) -> LinkResult:
     crossing = sent.where(lambda t: "boundary" in t.path)
     forward = crossing.where(lambda t: t.direction == "forward").sent_bytes
     seconds = {
-        name: cost.price(sent, cost.System({"stage": cost.Chain(shape["stage"], one)})).serialisation_s.high
+        name: cost.price(sent, cost.System({"stage": cost.Chain(shape["stage"], one)})).serialization_s.high
         for name, one in NETWORKS.items()
     }
     losses = tuple(result["quality"]["value"] for result in results)
