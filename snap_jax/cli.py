@@ -38,7 +38,7 @@ commands:
   cost             Price the traffic of a run in joules and seconds on a system.
 
 options:
-  -h, --help       Show this message. `snap-jax COMMAND --help` lists the options of a command.
+  -h, --help       Show this message, or with a command its options.
   --version        Show the version.
 """
 
@@ -139,6 +139,7 @@ def demo(out: Path = Path("runs/demo"), data: str = "stdlib", steps: int | None 
         out, data, steps or story.STEPS, lambda config, run: _train(config, Directory(run, overwrite=True), console)
     )
     console.print(story.table(trained))
+    print(f"\n{story.LEGEND}")
     print(story.conclusion(trained))
     _write_page([link.runs[0] for link in trained], out / "report.html", console)
 
@@ -191,11 +192,11 @@ def _train(config: "Settings", directory: Directory, console: Console) -> None:
         console.print(f"snap-jax: {text}", highlight=False, markup=False, soft_wrap=True)
 
     with Bar(*columns, console=console) as bar:
-        task = bar.add_task(f"{config.sent_link:>8}", total=config.steps, numbers="compiling")
+        task = bar.add_task(f"{config.sent_link:>8}", total=config.steps, numbers="compiling", visible=False)
 
         def show(progress: "Progress") -> None:
             numbers = _numbers(progress, config.unit)
-            bar.update(task, completed=progress.step, numbers=numbers)
+            bar.update(task, completed=progress.step, numbers=numbers, visible=True)
             if not console.is_terminal and progress.step % config.evaluate_every == 0:
                 note(f"step {progress.step} of {progress.steps}: {numbers}")
 

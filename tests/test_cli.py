@@ -92,15 +92,48 @@ def test_train_writes_the_run_and_its_page(data, tmp_path, capsys):
     cli.main(["report", str(out), str(out), "--out", str(tmp_path / "two.html")])
     assert (tmp_path / "two.html").exists()
     cli.main(["cost", str(out), "--system", "ucie-chain"])
-    assert "over die" in capsys.readouterr().out
+    assert "over stage" in capsys.readouterr().out
 
 
-def test_help_names_every_command():
-    text = subprocess.run(
-        [sys.executable, "-m", "snap_jax", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    for command in ("demo", "train", "report", "cost"):
-        assert command in text
+def run(*words):
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True).stdout
+
+
+def test_help_names_every_command_and_version_is_the_package_s():
+    text = run("-m", "snap_jax", "--help")
+    for command in ("demo", "train language", "train vision", "report", "cost", "--version"):
+        assert f"  {command} " in text
+    assert max(len(line) for line in text.splitlines()) <= 90
+    assert run("-m", "snap_jax", "--version") == f"snap-jax {snap.__version__}\n"
+
+
+def test_help_loads_neither_jax_nor_what_trains():
+    slow = ("jax", "flax", "orbax", "matplotlib", "tensorboardX", "snap_jax.training")
+    loaded = f"import sys; from snap_jax.cli import main; main(['--help']); print(set({slow!r}) & set(sys.modules))"
+    assert run("-c", loaded).splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize("task", ["language", "vision"])
+def test_help_of_every_flag_is_a_sentence(task, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", task, "--help"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    options = re.findall(r" --([a-z][a-z-]*)[^(]*?([A-Z`][^()]*(?:\([^()]*\)[^()]*)*?)\((?:default|required)", text)
+    assert len(options) >= 25
+    for name, about in options:
+        assert about.strip().endswith("."), (name, about)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("demi", r"'demi' is no command of `snap-jax` \(did you mean demo\?\): use demo, report, cost; or --help"),
+        ("train langage", r"'langage' is no command of `snap-jax train` \(did you mean language\?\)"),
+    ],
+)
+def test_an_unknown_command_is_one_line(words, message, capsys):
+    assert re.search(message, failing(words.split(), capsys))
 
 
 def test_every_link_of_the_help_parses():

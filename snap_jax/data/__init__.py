@@ -1,1 +1,1 @@
-"""Data for training: byte corpora in `snap_jax.data.text_loader`, pictures in `snap_jax.data.image_loader`."""
+"""Training data: texts as bytes in `snap_jax.data.text_loader`, images in `snap_jax.data.image_loader`."""

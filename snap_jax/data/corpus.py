@@ -1,4 +1,4 @@
-"""A text in bytes, divided once and for all into what is learned from and what is measured on."""
+"""A text in bytes, split into a training part and a held-out part that never change."""
 
 import dataclasses
 import gzip
@@ -13,14 +13,14 @@ Text = NDArray[np.uint8]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Corpus:
-    """Bytes to train on, bytes to measure on, and what the reader should know about them.
+    """The training and held-out bytes of a text, with notes on how it was split.
 
     Attributes:
       name: the dataset or the path asked for.
       train: uint8 [bytes], read-only.
-      heldout: uint8 [bytes], read-only; never trained on. The validation part, where there is a test part.
-      test: uint8 [bytes], read-only, for a data set whose published results are on a third part.
-      notes: one line each: how the text was divided, and every file that was left out.
+      heldout: uint8 [bytes], read-only; never trained on. It is the validation part if there is a test part.
+      test: uint8 [bytes], read-only; only for data sets whose published results use a third part.
+      notes: one line each: how the text was split, and which files were left out.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Corpus:
 
 
 def as_text(data: bytes) -> Text:
-    """View bytes as a read-only array.
+    """Return bytes as a read-only array.
 
     >>> as_text(b"ab")
     array([97, 98], dtype=uint8)
@@ -40,7 +40,7 @@ def as_text(data: bytes) -> Text:
 
 
 def order0_bits(text: bytes | Text) -> float:
-    """Entropy of single bytes, bits per byte: what a model reaches that knows only how frequent each is.
+    """Return the entropy of single bytes in bits per byte: the loss of a model that knows only their frequencies.
 
     >>> order0_bits(b"abcd")
     2.0
@@ -51,7 +51,7 @@ def order0_bits(text: bytes | Text) -> float:
 
 
 def gzip_bits(text: bytes | Text) -> float:
-    """Size after `gzip -9`, header included, in bits per byte of text.
+    """Return the size after `gzip -9`, header included, in bits per byte of text.
 
     >>> round(gzip_bits(b"spike " * 1000), 2)
     0.07

@@ -1,4 +1,4 @@
-"""The 8 x 8 handwritten digits that come with scikit-learn: pictures that are always there."""
+"""The 8 x 8 handwritten digits that come with scikit-learn, so they need no download."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ _SHARE = 5  # one in five is held out
 
 
 def load_digits() -> Images:
-    """1,797 digits, a fifth of each class held out by the SHA-256 of its pixels.
+    """Load 1,797 digits; a fifth of each class is held out, chosen by the SHA-256 of its pixels.
 
     >>> digits = load_digits()
     >>> digits.train_images.shape, digits.heldout_images.shape, digits.classes

@@ -1,4 +1,4 @@
-"""enwik8: the first 10^8 bytes of the English Wikipedia of March 2006, divided 90/5/5 as usual."""
+"""enwik8: the first 10^8 bytes of the English Wikipedia of March 2006, split 90/5/5 as usual."""
 
 import os
 import zipfile
@@ -16,10 +16,10 @@ CACHE = Path(os.path.expanduser("~"), ".cache", "snap_jax")
 def load_enwik8(data_dir: Path | None = None) -> Corpus:
     """Read `enwik8` or `enwik8.zip` from `data_dir`, the working directory or ~/.cache/snap_jax.
 
-    The first 90 MB are to train on, the next 5 MB `heldout`, the last 5 MB `test`.
+    The first 90 MB are for training, the next 5 MB are `heldout`, the last 5 MB are `test`.
 
     Raises:
-      UsageError: there is no copy (the message says what to put where), or it is not the whole file.
+      UsageError: there is no copy (the message says what to put where), or it is not the complete file.
     """
     return read_enwik8([*([data_dir] if data_dir else []), Path(), CACHE], SIZE)
 
@@ -28,7 +28,7 @@ def read_enwik8(folders: list[Path], size: int) -> Corpus:
     """Read the first copy found in `folders`, in their order; it must have `size` bytes."""
     text = _read(_find(folders), size)
     valid, test = size * 90 // 100, size * 95 // 100
-    notes = (f"held out {test - valid:,} bytes after the first {valid:,}; the last {size - test:,} are to test on",)
+    notes = (f"held out {test - valid:,} bytes after the first {valid:,}; the last {size - test:,} are for testing",)
     return Corpus("enwik8", as_text(text[:valid]), as_text(text[valid:test]), as_text(text[test:]), notes)
 
 
@@ -38,16 +38,16 @@ def _find(folders: list[Path]) -> Path:
             if (folder / name).is_file():
                 return folder / name
     looked = ", ".join(str(folder.absolute()) for folder in folders)
-    raise UsageError(f"data='enwik8': no file enwik8 or enwik8.zip in {looked}: download {ADDRESS} into one of these")
+    raise UsageError(f"--data 'enwik8': no file enwik8 or enwik8.zip in {looked}: download {ADDRESS} into one of these")
 
 
 def _read(path: Path, size: int) -> bytes:
     try:
         text = _unzip(path) if path.suffix == ".zip" else path.read_bytes()
     except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"data='enwik8': cannot read {path} ({error}): download {ADDRESS} again") from error
+        raise UsageError(f"--data 'enwik8': cannot read {path} ({error}): download {ADDRESS} again") from error
     if len(text) != size:
-        raise UsageError(f"data='enwik8': {path} has {len(text):,} bytes, not {size:,}: download {ADDRESS} again")
+        raise UsageError(f"--data 'enwik8': {path} has {len(text):,} bytes, not {size:,}: download {ADDRESS} again")
     return text
 
 

@@ -1,4 +1,4 @@
-"""IDX files: the format of MNIST and of everything made to replace it (http://yann.lecun.com/exdb/mnist).
+"""IDX files: the format of MNIST and its successors (http://yann.lecun.com/exdb/mnist).
 
 A header of big-endian 32-bit words - a magic number, then each dimension - and the bytes, last dimension fastest.
 """
@@ -21,16 +21,16 @@ _KINDS = {"images": 3, "labels": 1}
 
 
 def load_idx(name: str, folder: Path) -> Images:
-    """Read the four files of an MNIST-like data set: `train-images-idx3-ubyte`, ..., each packed (`.gz`) or not.
+    """Read the four files of an MNIST-like data set: `train-images-idx3-ubyte`, ..., each compressed (`.gz`) or not.
 
     Raises:
-      UsageError: a file is missing, torn, of another kind, or does not fit the others; the message names it.
+      UsageError: a file is missing, truncated, of another kind, or does not match the others; the message names it.
     """
     found = {part: tuple(_read(name, folder, prefix, kind) for kind in _KINDS) for part, prefix in _PARTS.items()}
     for part, (images, labels) in found.items():
         if len(images) != len(labels):
             raise UsageError(
-                f"data={name!r}: {_PARTS[part]}-images has {len(images)} images but {_PARTS[part]}-labels has "
+                f"--data {name!r}: {_PARTS[part]}-images has {len(images)} images but {_PARTS[part]}-labels has "
                 f"{len(labels)} labels: download both again, from one place"
             )
     (images, labels), (heldout, answers) = found["train"], found["heldout"]
@@ -52,7 +52,7 @@ def _read(name: str, folder: Path, prefix: str, kind: str) -> UInt8[np.ndarray, 
     try:
         return read_idx(path, dimensions=_KINDS[kind])
     except UsageError as error:
-        raise UsageError(f"data={name!r}: {error}") from error
+        raise UsageError(f"--data {name!r}: {error}") from error
 
 
 def _find(name: str, folder: Path, prefix: str, kind: str) -> Path:
@@ -60,25 +60,25 @@ def _find(name: str, folder: Path, prefix: str, kind: str) -> Path:
     for candidate in (stem, f"{stem}.gz", stem.replace("-idx", ".idx"), stem.replace("-idx", ".idx") + ".gz"):
         if (folder / candidate).is_file():
             return folder / candidate
-    raise UsageError(f"data={name!r}: no file {stem} or {stem}.gz in {folder.absolute()}: put the four IDX files there")
+    raise UsageError(f"--data {name!r}: no file {stem} or {stem}.gz in {folder.absolute()}: put the IDX files there")
 
 
 def read_idx(path: Path, *, dimensions: int) -> UInt8[np.ndarray, "..."]:
-    """The array in one IDX file of unsigned bytes.
+    """Return the array in one IDX file of unsigned bytes.
 
     Args:
-      path: the file; unpacked first if it ends in `.gz`.
-      dimensions: how many the array must have.
+      path: the file; decompressed first if it ends in `.gz`.
+      dimensions: how many dimensions the array must have.
 
     Raises:
-      UsageError: it cannot be read or unpacked, is of another kind, or holds fewer or more bytes than it says.
+      UsageError: it cannot be read or decompressed, is of another kind, or its size is not what it says.
     """
     data, header = _unpacked(path), 4 + 4 * dimensions
     if len(data) < header:
         raise UsageError(f"{path} is cut short: {len(data)} bytes, not even a header of {header}: download it again")
     magic, *shape = struct.unpack(f">{1 + dimensions}I", data[:header])
-    if magic != (wanted := _BYTES << 8 | dimensions):
-        raise UsageError(f"{path} starts with {magic:#010x}, not {wanted:#010x}: give an IDX{dimensions} file of bytes")
+    if magic != (want := _BYTES << 8 | dimensions):
+        raise UsageError(f"{path} starts with {magic:#010x}, not {want:#010x}: give an IDX{dimensions} file of bytes")
     if len(data) - header != math.prod(shape):
         what = "is cut short" if len(data) - header < math.prod(shape) else "is too long"
         raise UsageError(

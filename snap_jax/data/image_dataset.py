@@ -1,4 +1,4 @@
-"""Labelled pictures, divided once and for all into what is learned from and what is measured on."""
+"""Labelled images, split into a training part and a held-out part that never change."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ _ENOUGH = 2_000  # images that statistics are taken from: the error of a mean is
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Images:
-    """Pictures to train on, pictures to measure on, and what the reader should know about them.
+    """The training and held-out images of a data set, with notes on how it was split.
 
     Attributes:
       name: the dataset or the path asked for.
@@ -26,10 +26,10 @@ class Images:
       heldout_images: like `train_images`; never trained on.
       heldout_labels: int32 [n].
       classes: how many labels there are.
-      notes: one line each: how the pictures were divided, and whatever else a reader should know.
+      notes: one line each: how the images were split, and what else a reader should know.
 
     Raises:
-      UsageError: no pictures, pictures of two shapes, not one label a picture, or a label outside [0, classes).
+      UsageError: no images, images of two shapes, not one label per image, or a label outside [0, classes).
     """
 
     name: str
@@ -45,25 +45,25 @@ class Images:
         self._check("heldout", self.heldout_images, self.heldout_labels)
         train, heldout = self.train_images.shape[1:], self.heldout_images.shape[1:]
         if train != heldout:
-            raise UsageError(f"data={self.name!r}: train images are {train}, heldout ones {heldout}: use one size")
+            raise UsageError(f"--data {self.name!r}: train images are {train}, heldout ones {heldout}: use one size")
 
     def _check(self, part: str, images: Pixels, labels: Labels) -> None:
         if len(images) != len(labels) or not len(images):
             raise UsageError(
-                f"data={self.name!r}: {len(images)} {part} images, {len(labels)} labels: give as many, and some"
+                f"--data {self.name!r}: {len(images)} {part} images, {len(labels)} labels: give as many, and some"
             )
         if isinstance(labels, Records):
             return  # reading them all would read the whole disk
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= self.classes:
             raise UsageError(
-                f"data={self.name!r}: {part} labels from {low} to {high}, classes={self.classes}: "
+                f"--data {self.name!r}: {part} labels from {low} to {high}, classes={self.classes}: "
                 f"labels must be in [0, {self.classes})"
             )
 
     @functools.cached_property
     def statistics(self) -> tuple[Float32[np.ndarray, " channels"], Float32[np.ndarray, " channels"]]:
-        """Mean and standard deviation of each channel over (at most 2,000, evenly spaced) training images."""
+        """Return mean and standard deviation of each channel over (at most 2,000, evenly spaced) training images."""
         sample = self.train_images[:: -(-len(self.train_images) // _ENOUGH)]
         mean, scale = sample.mean((0, 1, 2), np.float64), sample.std((0, 1, 2), np.float64)
         return mean.astype(np.float32), np.where(scale > 0, scale, 1).astype(np.float32)

@@ -1,6 +1,6 @@
-"""Pictures by name or path: `digits` (always there), data sets of TFDS, or the IDX files of an MNIST-like data set.
+"""Images by name or path: `digits` (needs no download), data sets of TFDS, or the IDX files of an MNIST-like data set.
 
-Law: a batch is a pure function of (seed, step), and every epoch shows each training image exactly once.
+A batch is a pure function of (seed, step), and every epoch shows each training image exactly once.
 """
 
 import difflib
@@ -21,16 +21,16 @@ NAMES = ("digits", *HELDOUT)
 
 
 def load(name_or_path: str, *, data_dir: Path | None = None, imagenet_size: int = 224) -> Images:
-    """Load the pictures of that name, else the IDX files in that directory.
+    """Load the images of that name, or else the IDX files in that directory.
 
     Args:
       name_or_path: `digits`; `cifar10`, `cifar100`, `fashion_mnist`, `imagenet2012` (with the extra `data`); or a
-        directory. A name wins over a path: write `./digits` for a folder.
-      data_dir: where TFDS prepared its data sets; `None` for TFDS_DATA_DIR, or else ~/tensorflow_datasets.
-      imagenet_size: pixels a side that images of ImageNet are cut and resized to.
+        directory. A name takes precedence over a path: write `./digits` for a folder.
+      data_dir: where TFDS prepared its data sets; None for TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+      imagenet_size: pixels per side that images of ImageNet are cropped and resized to.
 
     Raises:
-      UsageError: no such name or path, its files are missing or torn, or the extra is not installed.
+      UsageError: no such name or path, its files are missing or truncated, or the extra is not installed.
 
     >>> digits = load("digits")
     >>> digits.train_images.dtype, digits.train_images.shape[1:]
@@ -46,10 +46,10 @@ def load(name_or_path: str, *, data_dir: Path | None = None, imagenet_size: int 
 def batch(
     images: Images, *, step: int, seed: int, batch: int
 ) -> tuple[UInt8[np.ndarray, "batch height width channels"], Int32[np.ndarray, " batch"]]:
-    """The images and labels of one step; each epoch is a new permutation of all training images.
+    """Return the images and labels of one step; each epoch is a new permutation of all training images.
 
-    Step `t` takes places `t batch ... t batch + batch - 1` of the endless row of epochs, so no image is left out when
-    `batch` does not divide their number. A resumed run sees the very images the interrupted one would have seen.
+    Step `t` takes places `t batch ... t batch + batch - 1` of the sequence of epochs, so no image is left out when
+    `batch` does not divide their number. A resumed run reads the images that the stopped one would have read.
 
     Raises:
       UsageError: batch < 1, seed or step outside [0, 2**32).
@@ -70,9 +70,9 @@ def batch(
 def normalise(
     images: Images, pixels: UInt8[np.ndarray | Array, "... channels"]
 ) -> Float32[np.ndarray | Array, "... channels"]:
-    """`(pixels - mean) / standard deviation`, channel by channel, both of the training images.
+    """Return `(pixels - mean) / standard deviation` per channel, with the statistics of the training images.
 
-    Takes NumPy and JAX arrays, and gives back the same kind; a constant channel comes out as zeros.
+    NumPy and JAX arrays give arrays of the same kind; a constant channel becomes zeros.
 
     >>> digits = load("digits")
     >>> x = normalise(digits, digits.train_images)
@@ -91,7 +91,7 @@ def _order(count: int, first: int, size: int, seed: int) -> np.ndarray:
     return drawn
 
 
-@functools.lru_cache(maxsize=2)  # every step of an epoch asks for the same; two, where a batch has a bit of both
+@functools.lru_cache(maxsize=2)  # every step of an epoch needs the same one; a batch across two epochs needs two
 def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
@@ -101,7 +101,7 @@ def _load_path(name: str) -> Images:
     if not name.strip() or not os.path.exists(path):
         near = difflib.get_close_matches(name.lower(), NAMES, n=1)
         fix = f"did you mean {near[0]!r}?" if near else "give one of these names or a directory of IDX files"
-        raise UsageError(f"data={name!r} is neither a dataset ({', '.join(NAMES)}) nor an existing path: {fix}")
+        raise UsageError(f"--data {name!r} is neither a dataset ({', '.join(NAMES)}) nor an existing path: {fix}")
     if not path.is_dir():
-        raise UsageError(f"data={name!r} is not a directory: give the one that holds the IDX files")
+        raise UsageError(f"--data {name!r} is not a directory: give the one that holds the IDX files")
     return load_idx(name, path)

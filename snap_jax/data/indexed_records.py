@@ -1,6 +1,6 @@
 """Records on disk that are indexed like the array they would make.
 
-Law: `records[places]` equals `records[:][places]`, without reading any other record.
+`records[places]` equals `records[:][places]`, without reading any other record.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from snap_jax.errors import UsageError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Records:
-    """Pictures, or their labels, that stay on disk until a step asks for them.
+    """Images, or their labels, that stay on disk until a step reads them.
 
     Attributes:
       source: random access to records, such as `tfds.data_source`.
@@ -41,11 +41,11 @@ class Records:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the array they would make."""
+        """Return the shape of the array they would make."""
         return (len(self), *self.row)
 
     def __getitem__(self, places: slice | Int[np.ndarray, " n"]) -> Shaped[np.ndarray, "..."]:
-        """The rows at these places."""
+        """Return the rows at these places."""
         rows = np.empty((len(chosen := np.arange(len(self))[places]), *self.row), self.dtype)
         for i, place in enumerate(chosen):
             rows[i] = self._row(int(place))
@@ -54,5 +54,5 @@ class Records:
     def _row(self, place: int) -> Any:
         try:
             return self.read(self.source[place])
-        except Exception as error:  # libraries that decode raise whatever they like
+        except Exception as error:  # decoders raise errors of many kinds
             raise UsageError(f"cannot read record {place} ({error}): prepare the data set again") from error

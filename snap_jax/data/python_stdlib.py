@@ -1,4 +1,4 @@
-"""The source text of the running Python's own standard library: a corpus that is always there."""
+"""The source text of the running Python's own standard library, so it needs no download."""
 
 import sysconfig
 from pathlib import Path
@@ -10,30 +10,21 @@ from snap_jax.errors import UsageError
 # Left out, so that one version of Python gives one text wherever it was installed from:
 _ELSEWHERE = {"site-packages", "dist-packages", "__pycache__"}  # not the standard library's own
 _TESTS = {"test", "tests", "idle_test"}  # most Linux distributions ship no tests
-_PACKAGED_APART = {
-    "idlelib",
-    "tkinter",
-    "turtledemo",
-    "ensurepip",
-    "lib2to3",
-    "distutils",
-}  # or gone since 3.12, 3.13
-_GENERATED = {
-    "encodings",
-    "pydoc_data",
-}  # tables and dumped documentation, a tenth of the bytes, not source text
+# Some distributions package these separately; the last two are gone since 3.13 and 3.12.
+_PACKAGED_APART = {"idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "distutils"}
+_GENERATED = {"encodings", "pydoc_data"}  # tables and documentation, a tenth of the bytes, not source text
 _MACHINE = ("_sysconfigdata", "sitecustomize", "usercustomize")  # differ from machine to machine
-_FEWEST_FILES = 100  # every CPython since 3.11 has over 350; a stripped one would give numbers like nobody else's
+_FEWEST_FILES = 100  # every CPython since 3.11 has over 350; results on a stripped one could not be compared
 
 
 def load_stdlib(root: Path | None = None) -> Corpus:
-    """Read the library's `*.py`, sorted by path, divided by file: about 7.4 MB and, held out, 0.4 MB.
+    """Read the library's `*.py`, sorted by path, split by file: about 7.4 MB and, held out, 0.4 MB.
 
-    Left out are tests, site-packages, what distributions package apart (idlelib, tkinter, ...), generated
-    tables (encodings, pydoc_data) and what is particular to one machine (`_sysconfigdata*`).
+    Left out are tests, site-packages, what some distributions package separately (idlelib, tkinter,
+    ...), generated tables (encodings, pydoc_data) and what differs from machine to machine (`_sysconfigdata*`).
 
     Raises:
-      UsageError: this Python carries its library in a zip file or without sources.
+      UsageError: this Python has its library in a zip file or without sources.
 
     >>> corpus = load_stdlib()
     >>> b"class JSONDecoder" in corpus.train.tobytes() + corpus.heldout.tobytes()
@@ -43,10 +34,10 @@ def load_stdlib(root: Path | None = None) -> Corpus:
     files, notes = read_tree(root, _enter, _take)
     if len(files) < _FEWEST_FILES:
         raise UsageError(
-            f"data='stdlib': {root} holds {len(files)} source files, not over {_FEWEST_FILES} (zipped?): "
+            f"--data stdlib: {root} holds {len(files)} source files, not over {_FEWEST_FILES} (zipped?): "
             "use a Python installed with its sources, or give a path to some text"
         )
-    # Hashed as "stdlib/json/decoder.py": so salted, the held-out text is like the rest (tested: gzip bits).
+    # Hashed as "stdlib/json/decoder.py": with this prefix, the held-out text is like the rest (tested: gzip bits).
     return divide("stdlib", files, notes, salt="stdlib/")
 
 

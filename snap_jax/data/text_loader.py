@@ -1,6 +1,6 @@
-"""Byte corpora by name or path: `stdlib` (always there), `enwik8` (a local copy), or any text of your own.
+"""Texts by name or path: `stdlib` (needs no download), `enwik8` (a local copy), or any text of your own.
 
-Law: the same name on the same machine gives the same bytes in the same order, training and held-out apart.
+The same name on the same machine gives the same bytes in the same order, training and held-out apart.
 """
 
 import difflib
@@ -24,11 +24,11 @@ NAMES = ("stdlib", "enwik8")
 def load(name_or_path: str, *, data_dir: Path | None = None) -> Corpus:
     """Load the corpus of that name, else the text at that path.
 
-    Of a single file the last 10 % are held out. A directory gives all its text files (no NUL byte) but hidden
-    ones, sorted by relative path, and is divided by file, or like a single one where that would be lopsided.
+    Of a single file the last 10 % are held out. A directory gives all its text files (no NUL byte) except
+    hidden ones, sorted by relative path, and is split by file, or like a single file where that would be uneven.
 
     Args:
-      name_or_path: `stdlib`, `enwik8`, or a path. A name wins over a path: write `./stdlib` for a folder.
+      name_or_path: `stdlib`, `enwik8`, or a path. A name takes precedence over a path: write `./stdlib` for a folder.
       data_dir: where to look first for a local copy of a dataset.
 
     Raises:
@@ -52,18 +52,18 @@ def load_path(name: str) -> Corpus:
         raise UsageError(_unknown(name))
     files, notes = _read_directory(path) if path.is_dir() else _read_file(name, path)
     if not any(files.values()):
-        raise UsageError(f"data={name!r} holds no text: {'; '.join(notes) or 'it is empty'}: give plain text, unpacked")
+        raise UsageError(f"--data {name!r} holds no text: {'; '.join(notes) or 'it is empty'}: give plain text files")
     return divide(name, files, notes)
 
 
 def _read_directory(path: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    # Hidden files are tools' own (.git, .venv), never the text somebody means.
+    # Hidden files belong to tools (.git, .venv); they are not the text.
     return read_tree(path, lambda folder: not folder.startswith("."), lambda name: not name.startswith("."))
 
 
 def _read_file(name: str, path: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
     if not path.is_file():
-        raise UsageError(f"data={name!r} is neither a regular file nor a directory: give a file of text")
+        raise UsageError(f"--data {name!r} is neither a regular file nor a directory: give a file of text")
     data, why = read_text(path)
     return ({}, (f"the file is {why}",)) if why else ({path.name: data}, ())
 
@@ -71,4 +71,4 @@ def _read_file(name: str, path: Path) -> tuple[dict[str, bytes], tuple[str, ...]
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name.lower(), NAMES, n=1)
     fix = f"did you mean {near[0]!r}?" if near else "give one of these names or a path to text"
-    return f"data={name!r} is neither a dataset ({', '.join(NAMES)}) nor an existing path: {fix}"
+    return f"--data {name!r} is neither a dataset ({', '.join(NAMES)}) nor an existing path: {fix}"

@@ -1,7 +1,7 @@
-"""Reading files of text in a fixed order, and dividing them.
+"""Read text files in a fixed order, and split them into training and held-out text.
 
-Law: divided by file, a file falls by its relative path and nothing else, so none is trained on in one version
-of a tree and measured on in the next.
+In a split by file, only its relative path decides where a file goes, so no file is in the training part of one version
+of a tree and held out in the next.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ from snap_jax.data.corpus import Corpus, as_text
 from snap_jax.errors import UsageError
 
 HELDOUT = 0.1
-_FEWEST, _MOST = 0.02, 0.25  # shares of the bytes between which a division by file is worth having
+_FEWEST, _MOST = 0.02, 0.25  # shares of held-out bytes between which a split by file is used
 
 
 def is_heldout(path: str) -> bool:
-    """Whether the file at this relative POSIX path is held out: one path in ten is, by its SHA-256.
+    """Return whether the file at this relative POSIX path is held out: one path in ten is, by its SHA-256.
 
     >>> [name for name in ("a.txt", "b.txt", "c.txt", "d.txt", "e.txt") if is_heldout(name)]
     ['a.txt']
@@ -26,13 +26,13 @@ def is_heldout(path: str) -> bool:
 
 
 def divide(name: str, files: Mapping[str, bytes], notes: tuple[str, ...] = (), salt: str = "") -> Corpus:
-    """Divide by file if that holds out 2 to 25 % of the bytes, else hold out the last 10 % of them all.
+    """Split by file if that holds out 2 to 25 % of the bytes, or else hold out the last 10 % of the text.
 
     Args:
       name: of the corpus.
       files: their bytes by relative path, in the order in which they are joined.
       notes: to keep with the corpus.
-      salt: goes before the path that is hashed.
+      salt: prefix of the path that is hashed.
 
     Raises:
       UsageError: fewer than 10 bytes.
@@ -42,7 +42,7 @@ def divide(name: str, files: Mapping[str, bytes], notes: tuple[str, ...] = (), s
     """
     total = sum(len(data) for data in files.values())
     if total * HELDOUT < 1:
-        raise UsageError(f"data={name!r} has {total} bytes: give a longer text, so that a tenth can be held out")
+        raise UsageError(f"--data {name!r} has {total} bytes: give a longer text, so that a tenth can be held out")
     held = {path: data for path, data in files.items() if is_heldout(salt + path)}
     heldout = b"".join(held.values())
     train = b"".join(data for path, data in files.items() if path not in held)
@@ -57,7 +57,7 @@ def divide(name: str, files: Mapping[str, bytes], notes: tuple[str, ...] = (), s
 def read_tree(
     root: Path, enter: Callable[[str], bool], take: Callable[[str], bool]
 ) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """Read text files under `root`, by relative POSIX path, sorted; and note what was left out and why.
+    """Read text files under `root`, by relative POSIX path, sorted; and notes on what was left out and why.
 
     Args:
       root: a directory; links to directories in it are not followed.
@@ -91,7 +91,7 @@ def _walk(
 
 
 def read_text(path: Path) -> tuple[bytes, str]:
-    """Read a file; the second value is "", or why it is not text to learn from: "unreadable" or "binary"."""
+    """Read a file; the second value is "", or why it is not text: "unreadable" or "binary"."""
     try:
         with path.open("rb") as file:
             data = file.read(8192)  # a video need not be read whole to know that it is one

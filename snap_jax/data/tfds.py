@@ -1,6 +1,6 @@
-"""Data sets of TensorFlow Datasets, prepared beforehand on this machine; read without TensorFlow (extra `data`).
+"""Data sets of TensorFlow Datasets that were prepared on this machine (extra `data`).
 
-Law: reading imports no TensorFlow; only preparing a data set, once, takes it.
+Reading them imports no TensorFlow; only preparing a data set, once, needs it.
 """
 
 import functools
@@ -23,15 +23,15 @@ _KEPT = 0.875  # 224 of 256 pixels: `CROP_PADDING = 32` in preprocessing.py of t
 
 
 def load_tfds(name: str, data_dir: Path | None, size: int) -> Images:
-    """Read a data set that `tfds build` wrote in array_record format; ImageNet stays on disk until a step asks for it.
+    """Read a data set that `tfds build` wrote in array_record format; ImageNet stays on disk until a step reads it.
 
     Args:
       name: a key of `HELDOUT`, which names the split that is held out.
-      data_dir: where it was prepared; `None` for TFDS_DATA_DIR, or else ~/tensorflow_datasets.
-      size: pixels a side that images of ImageNet, which differ in size, are cut to from their middle.
+      data_dir: where it was prepared; None for TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+      size: pixels per side that images of ImageNet, which differ in size, are center-cropped to.
 
     Raises:
-      UsageError: the extra is not installed, the data set is not there, in another format or torn.
+      UsageError: the extra is not installed, or the data set is missing, in another format or truncated.
     """
     builder = _builder(name, data_dir)
     features = builder.info.features
@@ -49,17 +49,17 @@ def _builder(name: str, data_dir: Path | None) -> Any:
         tfds = importlib.import_module("tensorflow_datasets")
         importlib.import_module("array_record.python.array_record_data_source")
     except ImportError as error:
-        raise UsageError(f"data={name!r} needs an extra ({error}): pip install 'snap-jax[data]'") from error
+        raise UsageError(f"--data {name!r} needs an extra ({error}): pip install 'snap-jax[data]'") from error
     folder = data_dir or Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
     versions = [p.parent for p in (folder / name).glob("*/dataset_info.json") if _version(p.parent)]
     if not versions:
-        raise UsageError(f"data={name!r}: nothing prepared in {(folder / name).absolute()}: {_build(name, folder)}")
+        raise UsageError(f"--data {name!r}: nothing prepared in {(folder / name).absolute()}: {_build(name, folder)}")
     newest = max(versions, key=_version)
     try:
         return tfds.builder_from_directory(newest)
     except Exception as error:  # whatever its parsers raise
         message = " ".join(str(error).split())
-        raise UsageError(f"data={name!r}: cannot read {newest} ({message}): {_build(name, folder)}") from error
+        raise UsageError(f"--data {name!r}: cannot read {newest} ({message}): {_build(name, folder)}") from error
 
 
 def _version(folder: Path) -> tuple[int, ...]:
@@ -75,14 +75,14 @@ def _build(name: str, folder: Path) -> str:
 def _split(name: str, builder: Any, split: str, shape: tuple[int, int, int]) -> tuple[Records, Records]:
     skip = importlib.import_module("tensorflow_datasets").decode.SkipDecoding()
     try:
-        pictures = builder.as_data_source(split)
+        images = builder.as_data_source(split)
         answers = builder.as_data_source(split, decoders={"image": skip})
     except (NotImplementedError, ValueError) as error:
         folder = Path(builder.data_dir)
         why = f"no random access to split {split!r} in {folder}"
-        raise UsageError(f"data={name!r}: {why}: {_build(name, folder.parent.parent)}") from error
+        raise UsageError(f"--data {name!r}: {why}: {_build(name, folder.parent.parent)}") from error
     read = functools.partial(_middle, size=shape[0]) if name == "imagenet2012" else _image
-    return Records(pictures, read, shape, np.dtype("uint8")), Records(answers, _label, (), np.dtype("int32"))
+    return Records(images, read, shape, np.dtype("uint8")), Records(answers, _label, (), np.dtype("int32"))
 
 
 def _image(record: Mapping[str, Any]) -> UInt8[np.ndarray, "height width channels"]:
@@ -98,7 +98,7 @@ def _middle(record: Mapping[str, Any], size: int) -> UInt8[np.ndarray, "size siz
 
 
 def middle(image: UInt8[np.ndarray, "height width 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """The square in the middle of an image, 7/8 of its shorter side, resized to `size` pixels a side.
+    """Return the center square of an image, 7/8 of its shorter side, resized to `size` pixels per side.
 
     >>> middle(np.zeros((300, 400, 3), np.uint8), 224).shape
     (224, 224, 3)

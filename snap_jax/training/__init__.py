@@ -9,12 +9,12 @@ import pkgutil
 from typing import TYPE_CHECKING
 
 _SOURCES = {
-    "Links": "links",
+    "Links": "link_setup",
     "Progress": "run",
     "Stopped": "failures",
     "Trained": "lifecycle",
     "evaluate": "language",
-    "links_of": "links",
+    "links_of": "link_setup",
     "measure": "lifecycle",
     "prepare": "lifecycle",
     "train": "lifecycle",
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from snap_jax.training.lifecycle import measure as measure
     from snap_jax.training.lifecycle import prepare as prepare
     from snap_jax.training.lifecycle import train as train
-    from snap_jax.training.links import Links as Links
-    from snap_jax.training.links import links_of as links_of
+    from snap_jax.training.link_setup import Links as Links
+    from snap_jax.training.link_setup import links_of as links_of
     from snap_jax.training.run import Progress as Progress
 else:
 

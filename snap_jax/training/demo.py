@@ -6,6 +6,7 @@ Steps, batches and seeds are the same for every link, and so is the model; only 
 import dataclasses
 import json
 import statistics
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,13 +30,19 @@ LINKS = {  # what crosses forward and backward
 NETWORKS = {
     "200 Mb/s": cost.links.INTERNET_200M,
     "10 Gb/s": cost.links.ETHERNET_10G,
-    "die-to-die": cost.links.UCIE_STANDARD,
+    "die to\ndie": cost.links.UCIE_STANDARD,
 }
-INTRODUCTION = """One RWKV language model, split into four pipeline stages on four emulated devices,
-is trained with five kinds of links between the stages: float32, bfloat16, 8-bit
-integers, entropy-coded 3-bit integers, and entropy-coded ternary spikes. The steps,
-batches and two seeds are the same for all. Gradients return in the format of the
-link, and in 8 bits where it is narrower.
+INTRODUCTION = """\
+One RWKV language model, split into four pipeline stages on four emulated
+devices, is trained with five kinds of links between the stages: float32,
+bfloat16, 8-bit integers, entropy-coded 3-bit integers, and entropy-coded
+ternary spikes. Steps, batches and the two seeds are the same for all. Gradients
+are sent back in the format of the link, in 8 bits where that is narrower.
+"""
+LEGEND = """\
+± is half the distance between the two seeds. KB are what all devices send in
+one step; the last three columns are the times that these bytes take on links of
+that speed, from a cost model.
 """
 _CLOSE = 0.01  # of the loss: what counts as equally good, besides the spread between seeds
 
@@ -123,15 +130,13 @@ def read(link: str, folders: Sequence[Path]) -> LinkResult:
 
 
 def table(results: Sequence[LinkResult]) -> Table:
-    """Return one row per link: loss, bits, bytes, and seconds per step on each network."""
-    made = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
-    for name in ("link", "bits per byte", "bits per\nelement", "KB sent per step\nthere / back"):
+    """Return one row per link: loss, bits, bytes, and the time of one step's bytes on each network."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_edge=False)
+    for name in ("link", "held-out\nbits/byte", "bits per\nelement", "KB sent\nout/back", *NETWORKS):
         made.add_column(name, justify="left" if name == "link" else "right", no_wrap=True)
-    for name in NETWORKS:
-        made.add_column(f"per step\n{name}", justify="right", no_wrap=True)
     for found in results:
-        sent = " / ".join(f"{nbytes / 1e3:.0f}" for nbytes in found.nbytes)
-        loss = f"{found.loss:.3f} ± {found.spread:.3f}"
+        sent = "/".join(f"{nbytes / 1e3:.0f}" for nbytes in found.nbytes)
+        loss = f"{found.loss:.3f} ±{found.spread:.3f}"
         times = [duration(found.seconds[name]) for name in NETWORKS]
         made.add_row(found.link, loss, f"{found.bits_per_element:.2f}", sent, *times)
     return made
@@ -143,13 +148,15 @@ def conclusion(results: Sequence[LinkResult]) -> str:
     near = [r for r in others if r.loss <= dense.loss * (1 + _CLOSE) + dense.spread + r.spread]
     if not near:
         best = min(others, key=lambda r: r.loss)
-        return f"No link is as good as float32 here: {best.link} comes closest, with a loss {_percent(best, dense)}."
+        text = f"no link is as good as float32 here: {best.link} comes closest, with a loss {_percent(best, dense)}."
+        return textwrap.fill(f"Conclusion: {text}", 79)
     lean, slow = min(near, key=lambda r: sum(r.nbytes)), next(iter(NETWORKS))
     between = 100 * 2 * dense.spread / dense.loss
-    return (
-        f"Conclusion: {lean.link} trains about as well as float32 ({_percent(lean, dense)}; seeds differ by "
+    return textwrap.fill(
+        f"Conclusion: {lean.link} trains about as well as float32 (loss {_percent(lean, dense)}; seeds differ by "
         f"{between:.1f} %) and sends {sum(dense.nbytes) / sum(lean.nbytes):.1f} times fewer bytes: over {slow}, those "
-        f"of a step take {duration(lean.seconds[slow])} instead of {duration(dense.seconds[slow])}."
+        f"of a step take {duration(lean.seconds[slow])} instead of {duration(dense.seconds[slow])}.",
+        79,
     )
 
 

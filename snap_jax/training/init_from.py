@@ -21,7 +21,7 @@ from snap_jax.parallel import tensor_parallel
 from snap_jax.training import checkpoints
 from snap_jax.training.config import Settings, read_settings
 from snap_jax.training.config.settings import flag
-from snap_jax.training.links import Links, links_of
+from snap_jax.training.link_setup import Links, links_of
 from snap_jax.training.tasks.assemble import on_host
 
 _SAME = ("model", "layers", "width", "heads")

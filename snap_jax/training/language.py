@@ -21,7 +21,7 @@ from snap_jax.models import rwkv, transformer
 from snap_jax.models.base import Network
 from snap_jax.training.config import LanguageConfig, Settings
 from snap_jax.training.evaluation import by_microbatch, score, sends_spikes, spikes_of
-from snap_jax.training.links import links_of
+from snap_jax.training.link_setup import links_of
 from snap_jax.training.parallel_job import MakeLinks, ParallelJob, build
 from snap_jax.training.tasks.losses import Batch
 
@@ -44,7 +44,7 @@ class LanguageJob(ParallelJob):
         """Return the tokens of one batch, by microbatch; a pure function of the seed and the index."""
         config = self.config
         rows = text_loader.batch(
-            self.corpus.train, step=index, seed=config.seed, batch=config.batch, window=config.seq_len
+            self.corpus.train, step=index, seed=config.seed, batch=config.batch, seq_len=config.seq_len
         )
         return by_microbatch(next_token(rows), config.parts)
 
@@ -52,7 +52,7 @@ class LanguageJob(ParallelJob):
         """Return the seed, the index and the bytes of the training text that the batch was cut from."""
         config = self.config
         begin = text_loader.starts(
-            self.corpus.train, step=index, seed=config.seed, batch=config.batch, window=config.seq_len
+            self.corpus.train, step=index, seed=config.seed, batch=config.batch, seq_len=config.seq_len
         ).tolist()
         return f"seed {config.seed}, batch {index}: {config.seq_len + 1} bytes of the training text from {begin}"
 
@@ -88,7 +88,7 @@ def prepare(config: LanguageConfig, make_links: MakeLinks = links_of) -> Languag
     heldout = spread(text_loader.windows(corpus.heldout, config.seq_len), config.heldout_bytes)
 
     def sample() -> Array:
-        rows = text_loader.batch(corpus.train, step=2**31, seed=config.seed, batch=16, window=config.seq_len)
+        rows = text_loader.batch(corpus.train, step=2**31, seed=config.seed, batch=16, seq_len=config.seq_len)
         return jnp.asarray(next_token(rows).inputs)
 
     inputs = jax.ShapeDtypeStruct((config.seq_len,), jnp.int32)
@@ -102,7 +102,7 @@ def token_bits(config: LanguageConfig, corpus: text_loader.Corpus) -> float:
     This is what it would take to send the tokens along with the spikes. Here every device reads the text itself.
     """
     rows, sample = config.batch // config.device_layout.data // config.parts, 8
-    drawn = text_loader.batch(corpus.train, step=2**31, seed=config.seed, batch=sample * rows, window=config.seq_len)
+    drawn = text_loader.batch(corpus.train, step=2**31, seed=config.seed, batch=sample * rows, seq_len=config.seq_len)
     payloads = next_token(drawn).inputs.reshape(sample, -1)
     return mean_token_bits(token_wire(corpus.train), [jnp.asarray(tokens) for tokens in payloads])
 

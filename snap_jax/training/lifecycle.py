@@ -18,7 +18,7 @@ from snap_jax.training import checkpoints, language, run_dir, vision
 from snap_jax.training.atomic_io import write_atomically
 from snap_jax.training.config import LanguageConfig, Settings, VisionConfig, command
 from snap_jax.training.failures import full_disk_explained
-from snap_jax.training.links import links_of
+from snap_jax.training.link_setup import links_of
 from snap_jax.training.loop import fit, fit_saved
 from snap_jax.training.parallel_job import MakeLinks, ParallelJob
 from snap_jax.training.result_json import run_sections, wire_section

@@ -30,7 +30,7 @@ from snap_jax.training.config import Settings
 from snap_jax.training.distillation import Teacher, teacher_of
 from snap_jax.training.init_from import inherits, weights_of
 from snap_jax.training.job import Job
-from snap_jax.training.links import Links, crossing_elements, links_of
+from snap_jax.training.link_setup import Links, crossing_elements, links_of
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.losses import Batch
 from snap_jax.training.tasks.task import Task

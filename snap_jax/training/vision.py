@@ -22,7 +22,7 @@ from snap_jax.models import efficientnet, resnet
 from snap_jax.models.base import VisionNetwork
 from snap_jax.training.config import Settings, VisionConfig
 from snap_jax.training.evaluation import Score, by_microbatch, score, sends_spikes, spikes_of
-from snap_jax.training.links import links_of
+from snap_jax.training.link_setup import links_of
 from snap_jax.training.parallel_job import MakeLinks, ParallelJob, build
 from snap_jax.training.tasks.losses import Batch
 

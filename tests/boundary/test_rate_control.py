@@ -24,7 +24,7 @@ from snap_jax.models import pipeline_stages, rwkv
 from snap_jax.training import pruning
 from snap_jax.training.config import LanguageConfig
 from snap_jax.training.language import next_token
-from snap_jax.training.links import controller_of
+from snap_jax.training.link_setup import controller_of
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout
 

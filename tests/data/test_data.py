@@ -33,7 +33,7 @@ def write(root, files):
 def test_stdlib_heldout_text_is_as_hard_as_documented(stdlib):
     assert 4.5 < text_loader.order0_bits(stdlib.heldout) < 4.75
     assert 1.85 < text_loader.gzip_bits(stdlib.heldout) < 2.0
-    # Alike: a gap between training and held-out text is the model's, not the division's.
+    # Alike: a gap between training and held-out text is the model's, not the split's.
     assert abs(text_loader.gzip_bits(stdlib.heldout) - text_loader.gzip_bits(stdlib.train)) < 0.05
 
 
@@ -138,18 +138,18 @@ def test_a_new_file_moves_no_other_file():
     [
         (
             "enwik9",
-            "data='enwik9' is neither a dataset .stdlib, enwik8. nor an .* path: did you mean 'enwik8'?",
+            "--data 'enwik9' is neither a dataset .stdlib, enwik8. nor an .* path: did you mean 'enwik8'?",
         ),
         ("std_lib", "did you mean 'stdlib'?"),
-        ("nowhere/a.txt", "data='nowhere/a.txt' is neither .* give one of these names or a path to text"),
-        ("", "data='' is neither"),
+        ("nowhere/a.txt", "--data 'nowhere/a.txt' is neither .* give one of these names or a path to text"),
+        ("", "--data '' is neither"),
         ("x" * 5000, "nor an existing path"),
         ("/dev/null", "neither a regular file nor a directory"),
-        ("empty.txt", "data='empty.txt' holds no text: it is empty: give plain text"),
-        ("empty", "data='empty' holds no text: it is empty: give plain text"),
-        ("a.zip", "data='a.zip' holds no text: the file is binary: give plain text, unpacked"),
-        ("binaries", "data='binaries' holds no text: left out 1 binary file: b: give plain text"),
-        ("short.txt", "data='short.txt' has 9 bytes: give a longer text"),
+        ("empty.txt", "--data 'empty.txt' holds no text: it is empty: give plain text"),
+        ("empty", "--data 'empty' holds no text: it is empty: give plain text"),
+        ("a.zip", "--data 'a.zip' holds no text: the file is binary: give plain text files"),
+        ("binaries", "--data 'binaries' holds no text: left out 1 binary file: b: give plain text"),
+        ("short.txt", "--data 'short.txt' has 9 bytes: give a longer text"),
     ],
 )
 def test_what_is_no_text_is_named(tmp_path, monkeypatch, name, message):

@@ -111,7 +111,7 @@ def test_statistics_are_of_training_images_alone(digits):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train_labels": np.zeros(3, np.int32)}, "data='toy': 10 train images, 3 labels: give as many"),
+        ({"train_labels": np.zeros(3, np.int32)}, "--data 'toy': 10 train images, 3 labels: give as many"),
         ({"heldout_images": np.zeros((0, 2, 2, 1), np.uint8)}, "0 heldout images, 2 labels"),
         (
             {"heldout_images": np.zeros((2, 3, 2, 1), np.uint8)},
@@ -192,7 +192,7 @@ def test_torn_idx_files_are_named(tmp_path, name, data, message):
     write(tmp_path, **{name: data})
     with pytest.raises(UsageError, match=message) as error:
         image_loader.load(str(tmp_path))
-    assert f"data={str(tmp_path)!r}: " in str(error.value)
+    assert f"--data {str(tmp_path)!r}: " in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -208,10 +208,10 @@ def test_a_torn_gz_is_named(tmp_path, keep):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("digit", "data='digit' is neither a dataset .*digits.* nor an existing path: did you mean 'digits'?"),
-        ("", "data='' is neither"),
+        ("digit", "--data 'digit' is neither a dataset .*digits.* nor an existing path: did you mean 'digits'?"),
+        ("", "--data '' is neither"),
         ("nowhere/mnist", "give one of these names or a directory of IDX files"),
-        ("/dev/null", "data='/dev/null' is not a directory: give the one that holds the IDX files"),
+        ("/dev/null", "--data '/dev/null' is not a directory: give the one that holds the IDX files"),
     ],
 )
 def test_what_is_no_data_set_is_named(name, message):

@@ -115,13 +115,13 @@ def test_the_middle_is_what_is_cut():
 def test_a_data_set_that_is_not_there_says_how_to_prepare_it(tmp_path, name):
     pytest.importorskip("tensorflow_datasets")
     command = f"with TensorFlow installed, `tfds build {name} --file_format=array_record --data_dir={tmp_path}`"
-    with pytest.raises(UsageError, match=f"data='{name}': nothing prepared in {tmp_path}/{name}: .*{command}"):
+    with pytest.raises(UsageError, match=f"--data '{name}': nothing prepared in {tmp_path}/{name}: .*{command}"):
         image_loader.load(name, data_dir=tmp_path)
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(UsageError, match=r"data='cifar100' needs an extra .*: pip install 'snap-jax\[data\]'"):
+    with pytest.raises(UsageError, match=r"--data 'cifar100' needs an extra .*: pip install 'snap-jax\[data\]'"):
         image_loader.load("cifar100")
 
 
@@ -136,7 +136,7 @@ def test_torn_data_sets_are_named(prepared, tmp_path):
     with pytest.raises(UsageError, match=r"cannot read record 0 .*No such file"):
         image_loader.load("cifar10", data_dir=tmp_path / "torn")
     (folder / "dataset_info.json").write_text("{")
-    with pytest.raises(UsageError, match=rf"data='cifar10': cannot read {folder} .*JSON.*: prepare it once"):
+    with pytest.raises(UsageError, match=rf"--data 'cifar10': cannot read {folder} .*JSON.*: prepare it once"):
         image_loader.load("cifar10", data_dir=tmp_path / "torn")
 
 

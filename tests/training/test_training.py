@@ -146,7 +146,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
         ({"microbatches": 3}, "--microbatches 3 does not divide --batch 4"),
         ({"steps": 0}, "--steps 0: use 1 or more"),
         ({"link": "int44"}, "Int: bits=44"),
-        ({"seq_len": 100_000}, "window=100000|length=100000"),
+        ({"seq_len": 100_000}, "seq_len=100000|length=100000"),
         ({"heads": 3}, "heads=3 does not divide width=16"),
     ],
 )
