@@ -79,7 +79,7 @@ def test_a_run_on_two_dies_says_what_crossed(two_dies):
     assert boundary["path"] == "stage 0 to stage 1"
     assert boundary["forward_bytes"] == wire["forward_bytes_per_step"] == 3 * (size * 3 // 8 + 1) + 4 * 8
     assert boundary["backward_bytes"] == 3 * (size * 2 + 1)
-    assert wire["bits_per_element"] == pytest.approx(8 * boundary["forward_bytes"] / (3 * size))
+    assert wire["max_bits_per_element"] == pytest.approx(8 * boundary["forward_bytes"] / (3 * size))
     assert 0 < boundary["firing_rate"] < 1
     assert len(metrics(two_dies)[-1]["threshold_mean"]) == 1
     page = (two_dies / "report.html").read_text()
