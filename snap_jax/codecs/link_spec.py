@@ -1,7 +1,15 @@
-"""Link specs: the short words of the command line, e.g. `count:3+packed`."""
+"""The words that name codecs, on the command line and wherever a codec is taken: `count:3+rans`.
+
+An encoding or wire of one's own needs no word here: pass the object, `codec(Sign(), "rans")`, or name where it is
+defined, `my_package.codes.SIGN+rans`.
+"""
 
 import difflib
+import functools
 import math
+import pkgutil
+from collections.abc import Callable
+from typing import Any
 
 from snap_jax.codecs.codec import Codec
 from snap_jax.encodings import Cast, Count, Encoding, Int, Latency, Phase, Rate, Ternary, TopK
@@ -11,69 +19,101 @@ from snap_jax.wires import Bitmap, Bitplanes, Events, Ladder, Packed, Rans, Wire
 WIRES = "+packed, +radix, +bitmap, +bitplanes, +events, +ladder or +rans"
 INTEGERS = "int8, int4, int4:absmax, int4:channel, int4:block32"
 NAMES = f"fp32, bf16, {INTEGERS}, topk:0.1, ternary, count:3, rate:8, latency:8, phase:4"
-EXAMPLES = f"{NAMES}, with {WIRES} behind"
+EXAMPLES = f"{NAMES}, followed by {WIRES}"
 
 _WIRES: dict[str, Wire] = {
     "packed": Packed(),
     "radix": Packed(radix=True),
     "bitmap": Bitmap(),
     "bitplanes": Bitplanes(),
-    "events": Ladder((Events(0.05), Packed())),  # addresses for up to 5 % that fire, and a rung for more
+    "events": Ladder((Events(0.05), Packed())),  # addresses for up to 5 % that fire, and a size for more
     "ladder": Ladder(),
     "rans": Rans(),
 }
-_TICKS = {"count": 127, "rate": 127, "latency": 127, "phase": 8}  # most of each
 
 
-def codec(spec: str) -> Codec | None:
-    """The codec that a spec names; None for `fp32`.
+def codec(encoding: str | Encoding, wire: str | Wire | None = None) -> Codec | None:
+    """Return the codec that words name; `None` for `fp32`, which sends floats.
 
     Thresholds start at the value that suits a unit normal input, `2 E|x| / sqrt(limit)` (LSQ, Esser et al. 2020), and
     are learned where the codec sits in a `Boundary`. `int4` learns its step too; `int4:absmax`, `int4:channel` and
     `int4:block32` take it from the data. `topk:0.1` keeps a tenth, 4 bits each, on the smaller of `Events(0.1)` and
     `Bitmap(0.1)`, which hold just that many.
 
-    >>> codec("fp32") is None
-    True
-    >>> codec("ternary+bitplanes").wire
-    Bitplanes()
-    >>> codec("topk:0.1").wire
-    Events(capacity=0.1)
+    Args:
+      encoding: words, e.g. "count:3" or "count:3+rans", where an object is defined, e.g. "my_package.codes.SIGN", or an
+        encoding itself.
+      wire: the same for the wire, if `encoding` does not name it.
 
     Raises:
-      UsageError: for a spec that is not known; the message lists those that are.
+      UsageError: for words that are not known; the message lists those that are.
+
+    >>> codec("fp32") is None
+    True
+    >>> codec("ternary+bitplanes").wire, codec(Ternary(), "bitplanes").wire
+    (Bitplanes(), Bitplanes())
+    >>> codec("topk:0.1").wire
+    Events(capacity=0.1)
     """
-    name, *wires = spec.strip().lower().split("+")
-    if name == "fp32":
-        if wires:
-            raise UsageError(f"link {spec!r}: fp32 has no wire: use plain fp32")
+    if not isinstance(encoding, str):
+        return Codec(encoding, _wire(wire, encoding))
+    name, plus, behind = encoding.strip().partition("+")
+    wire = behind if plus else wire
+    if name.lower() == "fp32":
+        if wire is not None:
+            raise UsageError(f"link {encoding!r}: fp32 has no wire: use plain fp32")
         return None
-    encoding = _encoding(name, spec)
-    return Codec(encoding, _wire(wires, encoding, spec))
+    found = _encoding(name, encoding)
+    return Codec(found, _wire(wire, found))
+
+
+def as_codec(spec: Codec | str | None) -> Codec | None:
+    """Return a codec as it is, and what words name as `codec` does."""
+    return codec(spec) if isinstance(spec, str) else spec
 
 
 def _encoding(name: str, spec: str) -> Encoding:
-    kind, _, argument = name.partition(":")
-    encoding = None
-    if name == "bf16":
-        encoding = Cast("bfloat16")
-    elif name == "ternary":
-        encoding = Ternary(threshold=unit_normal_threshold(1))
-    elif kind.startswith("int") and kind[3:].isdigit():
-        encoding = _integer(int(kind[3:]), argument)
-    elif kind == "topk" and argument.replace(".", "", 1).isdigit():
-        encoding = TopK(float(argument))
-    elif argument.isdigit() and 1 <= int(argument) <= _TICKS.get(kind, 0):
-        encoding = _ticking(kind, int(argument))
-    if encoding is not None:
-        return encoding
-    close = difflib.get_close_matches(name, NAMES.split(", "), 1)
+    kind, _, argument = name.lower().partition(":")
+    if "." in kind:
+        return _defined(name, Encoding)
+    make = _ENCODINGS.get(kind, _integer if kind.startswith("int") and kind[3:].isdigit() else None)
+    found = make and make(kind, argument)
+    if found is not None:
+        return found
+    close = difflib.get_close_matches(name.lower(), NAMES.split(", "), 1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise UsageError(f"link {spec!r} is not known{hint}: use {EXAMPLES}")
 
 
-def _integer(bits: int, scale: str) -> Int | None:
-    """Its step learned, without a word for the scale, or taken from the tensor, each channel, or each block."""
+def _defined(path: str, kind: type) -> Any:
+    """The object of a module, e.g. `my_package.codes.SIGN`; a class is called."""
+    try:
+        found = pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"link {path!r}: {error}: use MODULE.NAME of an importable module") from error
+    found = found() if isinstance(found, type) else found
+    if not isinstance(found, kind):
+        raise UsageError(f"link {path!r} is a {type(found).__name__}: use an instance of {kind.__name__}")
+    return found
+
+
+def _wire(wire: str | Wire | None, encoding: Encoding) -> Wire:
+    density = encoding.density
+    bounded: dict[str, Wire] = {"events": Events(density), "bitmap": Bitmap(density)} if density < 1 else {}
+    if wire is None:
+        return min(bounded.values(), key=lambda w: w.sizes(2**20, encoding.symbols)[-1], default=Packed())
+    if not isinstance(wire, str):
+        return wire
+    if "." in wire:
+        return _defined(wire, Wire)
+    if wire.lower() not in _WIRES:
+        raise UsageError(f"link: wire {wire!r} is not known: use {WIRES}")
+    return (_WIRES | bounded)[wire.lower()]
+
+
+def _integer(kind: str, scale: str) -> Int | None:
+    """Its step is learned, without a word for the scale, or taken from the tensor, each channel, or each block."""
+    bits = int(kind[3:])
     if not scale:
         return Int(bits, threshold=unit_normal_threshold(2 ** (bits - 1) - 1 if bits > 1 else 1))
     if scale in ("absmax", "channel"):
@@ -82,29 +122,17 @@ def _integer(bits: int, scale: str) -> Int | None:
     return Int(bits, block=int(block)) if scale.startswith("block") and block.isdigit() else None
 
 
-def _ticking(kind: str, ticks: int) -> Encoding:
-    step = unit_normal_threshold(ticks)
-    if kind == "count":
-        return Count(ticks, threshold=step)
-    if kind == "rate":
-        return Rate(ticks, threshold=step * ticks)
-    if kind == "phase":
-        return Phase(ticks, threshold=unit_normal_threshold(2**ticks - 1) * 2**ticks)
-    # Within about a fifth of the least squared error that any threshold gives for a unit normal, from 1 to 16 ticks.
-    return Latency(ticks, threshold=unit_normal_threshold(1) * ticks ** (1 / 3))
+def _topk(kind: str, fraction: str) -> TopK | None:
+    return TopK(float(fraction)) if fraction.replace(".", "", 1).isdigit() else None
 
 
-def _wire(names: list[str], encoding: Encoding, spec: str) -> Wire:
-    bounded = {"events": Events(encoding.density), "bitmap": Bitmap(encoding.density)} if encoding.density < 1 else {}
-    if not names:
-        return min(bounded.values(), key=lambda wire: wire.sizes(2**20, encoding.symbols)[-1], default=Packed())
-    if len(names) > 1 or names[0] not in _WIRES:
-        raise UsageError(f"link {spec!r}: wire {'+'.join(names)!r} is not known: use {WIRES}")
-    return (_WIRES | bounded)[names[0]]
+def _counted(make: Callable[[int], Encoding], most: int, kind: str, number: str) -> Encoding | None:
+    """An encoding with a number from 1 to `most`: spikes or time steps."""
+    return make(int(number)) if number.isdigit() and 1 <= int(number) <= most else None
 
 
 def unit_normal_threshold(limit: int) -> float:
-    """`2 E|x| / sqrt(limit)` for a unit normal x, `E|x| = sqrt(2 / pi)`.
+    """Return `2 E|x| / sqrt(limit)` for a unit normal x, `E|x| = sqrt(2 / pi)`.
 
     >>> round(unit_normal_threshold(1), 3), round(unit_normal_threshold(4), 3)
     (1.596, 0.798)
@@ -112,6 +140,29 @@ def unit_normal_threshold(limit: int) -> float:
     return 2 * math.sqrt(2 / math.pi) / math.sqrt(limit)
 
 
-def as_codec(spec: Codec | str | None) -> Codec | None:
-    """Return a codec as it is, and what words name as `codec` does."""
-    return codec(spec) if isinstance(spec, str) else spec
+def _count(limit: int) -> Count:
+    return Count(limit, threshold=unit_normal_threshold(limit))
+
+
+def _rate(steps: int) -> Rate:
+    return Rate(steps, threshold=unit_normal_threshold(steps) * steps)
+
+
+def _latency(steps: int) -> Latency:
+    # Within about a fifth of the least squared error that any threshold gives for a unit normal, from 1 to 16 steps.
+    return Latency(steps, threshold=unit_normal_threshold(1) * steps ** (1 / 3))
+
+
+def _phase(steps: int) -> Phase:
+    return Phase(steps, threshold=unit_normal_threshold(2**steps - 1) * 2**steps)
+
+
+_ENCODINGS: dict[str, Callable[[str, str], Encoding | None]] = {
+    "bf16": lambda kind, argument: None if argument else Cast("bfloat16"),
+    "ternary": lambda kind, argument: None if argument else Ternary(threshold=unit_normal_threshold(1)),
+    "topk": _topk,
+    "count": functools.partial(_counted, _count, 127),
+    "rate": functools.partial(_counted, _rate, 127),
+    "latency": functools.partial(_counted, _latency, 127),
+    "phase": functools.partial(_counted, _phase, 8),
+}

@@ -20,4 +20,5 @@ from snap_jax.encodings.phase import Phase as Phase
 from snap_jax.encodings.phase import simulate_phase as simulate_phase
 from snap_jax.encodings.rate import Rate as Rate
 from snap_jax.encodings.rate import simulate as simulate
+from snap_jax.encodings.surrogates import straight_through as straight_through
 from snap_jax.encodings.topk import TopK as TopK

@@ -141,6 +141,21 @@ def _staircase_jvp(limit, dead_zone, signed, surrogate, primals, tangents):
     return staircase(u, limit, dead_zone, signed, surrogate), slope * du
 
 
+@jax.custom_jvp
+def straight_through(spikes: Float[Array, "..."], u: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return `spikes`, with the gradient of `u` (Bengio et al. 2013).
+
+    >>> jax.grad(lambda u: straight_through(jnp.sign(u), u))(0.3).item()
+    1.0
+    """
+    return spikes
+
+
+@straight_through.defjvp
+def _straight_through_jvp(primals, tangents):
+    return straight_through(*primals), tangents[1]
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def round_clip(u: Float[Array, "..."], low: int, high: int) -> Float[Array, "..."]:
     """`clip(round(u), low, high)` with gradient 1 inside the range and 0 outside (LSQ, Esser et al. 2020).
