@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from snap_jax._compat import as_varying, varying_axes
 from snap_jax.codecs.codec import Codec
@@ -75,25 +75,33 @@ def error_feedback(
 
     def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, ErrorFeedbackState]:
         _require_axis(axis_name)
+        jax.tree.map(lambda g: _require_varying(g, axis_name), updates)
+        sums = jax.tree.map(lambda g, residual: g.astype(jnp.float32) + residual[0], updates, state.residual)
+        codecs = jax.tree.map(lambda _: summed, sums)
+        if relative:
+            codecs = jax.tree.map(lambda size: _in_sizes(summed, size), _all_sizes(sums, axis_name, sizes))
+        means = pmean(sums, axis_name, codec=codecs)
 
-        def one(g: Array, residual: Array) -> tuple[Array, Array]:
-            _require_varying(g, axis_name)
-            u = g.astype(jnp.float32) + residual[0]
-            scaled = _in_sizes(summed, (sizes or mean_size)(u, axis_name)) if relative else summed
-            mean = pmean(u, axis_name, codec=scaled)
-            kept = jnp.where(jnp.isfinite(mean).all(), u - scaled.quantize(u), residual[0])
-            return saturate(mean, g.dtype), kept[None]
+        def keep(u: Array, mean: Array, codec: Codec, residual: Array) -> Array:
+            return jnp.where(jnp.isfinite(mean).all(), u - codec.quantize(u), residual[0])[None]
 
-        pairs = jax.tree.map(one, updates, state.residual)
-        means, kept = jax.tree.transpose(jax.tree.structure(updates), jax.tree.structure((0, 0)), pairs)
-        return means, ErrorFeedbackState(kept)
+        kept = jax.tree.map(keep, sums, means, codecs, state.residual)
+        return jax.tree.map(lambda mean, g: saturate(mean, g.dtype), means, updates), ErrorFeedbackState(kept)
 
     return optax.GradientTransformation(init, update)
 
 
-def mean_size(u: Float[Array, "..."], axis_name: AxisName) -> Float[Array, ""]:
-    """The mean of |u| over all devices; one scalar crosses, the same for all."""
-    return lax.pmean(jnp.abs(u).sum() / max(u.size, 1), axis_name)
+def _all_sizes(tree: PyTree, axis_name: AxisName, sizes: Sizes | None) -> PyTree:
+    return mean_size(tree, axis_name) if sizes is None else jax.tree.map(lambda u: sizes(u, axis_name), tree)
+
+
+def mean_size(tree: PyTree, axis_name: AxisName) -> PyTree:
+    """Return the mean of |u| over all devices, for each array u of a pytree; their scalars are sent together."""
+    leaves, structure = jax.tree.flatten(tree)
+    if not leaves:
+        return tree
+    here = jnp.stack([jnp.abs(u).sum() / max(u.size, 1) for u in leaves])
+    return jax.tree.unflatten(structure, list(lax.pmean(here, axis_name)))
 
 
 def _summable(codec: Codec | None) -> Codec:

@@ -1,0 +1,317 @@
+"""One message per codec: spikes are computed once, the arrays of a pytree travel together, and the laws hold anyway."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+import snap_jax as snap
+from snap_jax._compat import as_varying
+from snap_jax.encodings import surrogates
+from snap_jax.parallel.mesh import auto_mesh
+from tests.support.programs import PAIRS, sample
+
+MOVED = ("all_gather", "ppermute", "all_to_all", "psum_scatter", "psum", "pmean")
+LADDER = snap.Ladder((snap.Events(0.1), snap.Packed()))
+RANS = snap.Rans(ratio=2.0)
+
+
+def on_mesh(function, devices=4, **keywords):
+    return jax.shard_map(function, mesh=auto_mesh({"x": devices}), in_specs=P("x"), out_specs=P("x"), **keywords)
+
+
+def varying(tree):
+    return jax.tree.map(lambda y: as_varying(y, ("x",))[None], tree)
+
+
+def equations(jaxpr):
+    """Every equation of a jaxpr and of those inside; custom rules are not entered, they are for the backward pass."""
+    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                if hasattr(getattr(inner, "jaxpr", inner), "eqns"):
+                    yield from equations(inner)
+
+
+def count(function, *args):
+    """How often each primitive occurs."""
+    names = [equation.primitive.name for equation in equations(jax.make_jaxpr(function)(*args))]
+    return {name: names.count(name) for name in names}
+
+
+@pytest.mark.parametrize("collective", MOVED)
+def test_spikes_are_computed_and_coded_once_per_message(collective):
+    """The staircase is the one `floor`; rANS encodes in one reverse scan; one pmax agrees on the size."""
+    codec, x = snap.Codec(snap.Count(3, 0.5), RANS), sample((16, 4096))
+    program = on_mesh(lambda x: varying(PAIRS[collective].coded(x, "x", codec)))
+    jaxpr = jax.make_jaxpr(program)(x)
+    scans = [e for e in equations(jaxpr) if e.primitive.name == "scan"]
+    names = [e.primitive.name for e in equations(jaxpr)]
+    assert len([scan for scan in scans if scan.params["reverse"]]) == 1
+    assert names.count("pmax") == 1
+    assert names.count("floor") == 1
+
+
+def test_what_was_sent_comes_back_and_costs_no_second_message():
+    codec, x = snap.Codec(snap.Count(3, 0.5), RANS), sample((4, 4096))
+
+    def program(x, return_sent):
+        found = snap.ppermute(x, "x", [(0, 1)], codec=codec, return_sent=return_sent)
+        y, sent = found if return_sent else (found, None)
+        return y[None], varying(sent)
+
+    once, alone = (count(on_mesh(functools.partial(program, return_sent=b)), x) for b in (True, False))
+    assert once["scan"] == alone["scan"]
+    assert once["pmax"] == alone["pmax"] == 1
+    _, sent = jax.jit(on_mesh(functools.partial(program, return_sent=True)))(x)
+    np.testing.assert_array_equal(sent.spikes.values.reshape(x.shape), codec.spikes(x))
+    assert sent.spikes.finite.all()
+    needed = max(int(codec.sent_bytes(row)) for row in x)  # all devices take the size of the largest
+    assert [codec.payload_sizes((4096,))[i] for i in sent.rung] == [needed] * 4
+
+
+def test_no_gradient_goes_through_what_was_sent():
+    def loss(x):
+        y, sent = snap.all_gather(x, "x", codec="int8:absmax", return_sent=True)
+        return jnp.sum(y) + 100 * jnp.sum(sent.spikes.side[0])
+
+    gradient = jax.jit(on_mesh(jax.grad(loss)))(sample((8, 3)))
+    np.testing.assert_allclose(gradient, np.full((8, 3), 4.0), rtol=1e-6)  # each element is seen by four devices
+
+
+def test_return_sent_is_for_one_array():
+    with pytest.raises(snap.UsageError, match=r"psum: return_sent=True needs a single array, got 2: call it for each"):
+        jax.make_jaxpr(on_mesh(lambda x: snap.psum([x, x], "x", codec="ternary", return_sent=True)))(sample((4, 2)))
+
+
+def tree_of(x):
+    return {"kernel": x, "bias": 3 * x[0, :5], "scale": (x[0, 0], x[:, :1], x[:0])}
+
+
+@pytest.mark.parametrize("collective", ["all_gather", "ppermute", "psum", "pmean"])
+@pytest.mark.parametrize("codec", ["count:3", "int8:absmax", "count:3+ladder"])
+def test_a_pytree_is_one_message(collective, codec):
+    """Every array equals what it is alone, side arrays and NaNs are its own, and one payload carries them all."""
+    if collective in ("psum", "pmean") and "absmax" in codec:
+        pytest.skip("steps of several devices do not add up")
+    codec, x = snap.codec(codec), sample((16, 40)).at[0, 20].set(jnp.nan)
+    coded = lambda t: PAIRS[collective].coded(t, "x", codec)
+    together = on_mesh(lambda x: varying(coded(tree_of(x))))
+    plain = on_mesh(lambda x: varying(PAIRS[collective].plain(jax.tree.map(codec.quantize, tree_of(x)), "x")))
+    a, b = jax.jit(together)(x), jax.jit(plain)(x)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), a, b)
+    assert np.isnan(a["kernel"]).any()
+    assert not np.isnan(a["bias"]).any()
+    one, many = count(together, x), count(on_mesh(lambda x: varying(coded(x))), x)
+    if len(codec.sizes(1000)) == 1:
+        moved = {"all_gather": "all_gather", "ppermute": "ppermute"}.get(collective, "all_to_all")
+        assert one[moved] == many[moved] == 1
+    else:
+        assert one["pmax"] == 1  # 236 elements are enough for several sizes
+
+
+def test_each_array_of_a_pytree_may_have_its_own_threshold():
+    """And other codecs, or none, travel apart."""
+    codecs = {"a": snap.Codec(snap.Count(3, 0.5)), "b": snap.Codec(snap.Count(3, 0.25)), "c": "int8:absmax", "d": None}
+
+    def program(x):
+        return varying(snap.all_gather(dict.fromkeys(codecs, x), "x", codec=codecs))
+
+    x = sample((4, 7))
+    result = jax.jit(on_mesh(program))(x)
+    for name, codec in codecs.items():
+        codec = snap.codec(codec) if isinstance(codec, str) else codec
+        rows = x if codec is None else jnp.stack([codec.quantize(row) for row in x])
+        for seen in result[name]:
+            np.testing.assert_array_equal(seen.reshape(4, 7), rows)
+    assert count(on_mesh(program), x)["all_gather"] == 3  # a and b together
+
+
+def test_a_wire_with_little_room_sends_every_array_alone():
+    """Two arrays that each fire in a tenth of their elements, rounded up, may together fire in more than a tenth."""
+    codec, x = snap.codec("topk:0.1"), sample((4, 11))
+    program = on_mesh(lambda x: varying(snap.all_gather((x, x), "x", codec=codec)))
+    assert count(program, x)["all_gather"] == 2
+    a, b = jax.jit(program)(x)
+    np.testing.assert_array_equal(a[0], jnp.stack([codec.quantize(row[None]) for row in x]))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_the_gradients_of_a_model_are_a_handful_of_collectives():
+    """99 parameters: their sizes in one psum, their spikes in one all_to_all, the sums in one all_gather."""
+    shapes = [(8, 3), (5,), ()] * 33
+    gradients = [sample((4, *shape), seed=i) for i, shape in enumerate(shapes)]
+    feedback = snap.error_feedback("ternary", "x")
+
+    def program(gradients):
+        local = [g[0] for g in gradients]
+        updates, _ = feedback.update(local, feedback.init(local))
+        return varying(updates)
+
+    found = count(on_mesh(program), gradients)
+    crossing = ("psum", "psum_invariant", "psum2", "all_to_all", "all_gather", "all_gather_invariant", "ppermute")
+    assert sum(found.get(name, 0) for name in crossing) == 3
+    updates = jax.jit(on_mesh(program))(gradients)
+    codec = lambda g: snap.codec("ternary").encoding.with_threshold(
+        snap.codec("ternary").encoding.threshold * jnp.abs(g).mean()
+    )
+    for g, update in zip(gradients, updates, strict=True):
+        expected = jnp.stack([codec(g).quantize(row) for row in g]).mean(0)
+        np.testing.assert_allclose(update[0], expected, atol=1e-6)
+
+
+# What the types of shard_map do not tell
+
+
+def threshold_of_its_own(collective, **keywords):
+    """A threshold per device, the sum of nothing: the error against `lax` on 4 devices."""
+
+    def program(x):
+        codec = snap.Codec(snap.Ternary(1.0 + lax.axis_index("x")))
+        coded, plain = PAIRS[collective].coded(x, "x", codec), PAIRS[collective].plain(codec.quantize(x), "x")
+        return varying((coded, plain))
+
+    return jax.jit(on_mesh(program, **keywords))(sample((16, 4)))
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("collective", ["all_gather", "ppermute", "all_to_all", "psum_scatter"])
+def test_a_receiver_knows_the_threshold_of_the_sender(collective, check_vma):
+    coded, plain = threshold_of_its_own(collective, check_vma=check_vma)
+    np.testing.assert_allclose(coded, plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_a_sum_of_different_thresholds_is_nan(check_vma):
+    coded, _ = threshold_of_its_own("psum", check_vma=check_vma)
+    assert np.isnan(coded).all()
+
+
+@pytest.mark.parametrize("collective", ["all_gather", "ppermute", "psum"])
+def test_a_constant_threshold_costs_nothing_without_types(collective):
+    """And gradients are those of lax, in `check_vma=False` too."""
+    codec, x = snap.Codec(snap.Count(3, 0.5)), sample((8, 8))
+    bytes_of = lambda **k: (
+        snap.collective_traffic(on_mesh(lambda x: varying(PAIRS[collective].coded(x, "x", codec)), **k))(x).sent_bytes
+    )
+    assert bytes_of(check_vma=False) == bytes_of()
+    loss = lambda f: lambda x: jnp.sum(jnp.sin(f(x)) * (1 + lax.axis_index("x")))
+    pair = PAIRS[collective]
+    coded, plain = loss(lambda x: pair.coded(x, "x", codec)), loss(lambda x: pair.plain(codec.quantize(x), "x"))
+    found, expected = (jax.jit(on_mesh(jax.grad(f), check_vma=False))(x) for f in (coded, plain))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_a_threshold_of_an_integer_dtype_is_a_number(check_vma):
+    def program(x):
+        codec = snap.Codec(snap.Ternary(1 + lax.axis_index("x")))
+        return varying((snap.all_gather(x, "x", codec=codec), lax.all_gather(codec.quantize(x), "x")))
+
+    coded, plain = jax.jit(on_mesh(program, check_vma=check_vma))(4 * sample((4, 8)))
+    np.testing.assert_array_equal(coded, plain)
+    assert set(np.unique(np.abs(coded))) == {0.0, 1.0, 2.0, 3.0, 4.0}
+
+
+@pytest.mark.parametrize("wire", [snap.Packed(), LADDER], ids=["packed", "ladder"])
+@pytest.mark.parametrize("collective", ["all_gather", "all_to_all", "psum_scatter", "psum", "pmean"])
+def test_vmap_with_an_axis_name_is_a_device_axis(collective, wire):
+    codec, x = snap.Codec(snap.Count(3, 0.5), wire), sample((4, 8, 16))
+    coded = jax.jit(jax.vmap(lambda x: PAIRS[collective].coded(x, "x", codec), axis_name="x"))(x)
+    plain = jax.vmap(lambda x: PAIRS[collective].plain(codec.quantize(x), "x"), axis_name="x")(x)
+    np.testing.assert_allclose(coded, plain, atol=1e-6)
+
+
+def test_vmap_along_a_ring():
+    codec, x, ring = snap.codec("count:3"), sample((4, 8)), [(0, 1), (1, 2), (2, 3), (3, 0)]
+    coded = jax.vmap(lambda x: snap.ppermute(x, "x", ring, codec=codec), axis_name="x")(x)
+    np.testing.assert_array_equal(coded, jnp.roll(jax.vmap(codec.quantize)(x), 1, axis=0))
+
+
+# Values
+
+
+@pytest.mark.parametrize("collective", ["psum", "pmean", "psum_scatter"])
+def test_a_sum_that_overflows_is_infinite_as_in_lax(collective):
+    """Four times 60,000: past 65,504, the largest number of f16."""
+    codec, x = snap.Codec(snap.Count(3, 20000.0)), jnp.full((16, 4), 60000, jnp.float16)
+    pair = PAIRS[collective]
+    program = lambda x: varying((pair.coded(x, "x", codec), pair.plain(codec.quantize(x), "x")))
+    coded, plain = jax.jit(on_mesh(program))(x)
+    np.testing.assert_array_equal(coded, plain)
+    assert np.isposinf(coded.astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("wire", [LADDER, RANS], ids=["ladder", "rans"])
+def test_a_payload_that_does_not_fit_is_nan(wire):
+    """All 4096 elements fire: none of the smaller sizes holds them."""
+    codec, x = snap.Codec(snap.Count(3), wire), 3 * sample((4096,))
+    first, last = jnp.uint8(0), jnp.uint8(len(codec.sizes(4096)) - 1)
+    back = lambda rung: codec.decode(codec.encode(x, rung), shape=x.shape, dtype=x.dtype, rung=rung)
+    assert np.isnan(back(first)).all()
+    np.testing.assert_array_equal(back(last), codec.quantize(x))
+
+
+def test_strings_are_codecs_everywhere():
+    def program(x):
+        y = snap.ppermute(x, "x", [(0, 1)], codec="count:3", grad_codec="bf16")
+        return varying((y, snap.psum(x, "x", codec="int4:absmax", sum_codec="int8:absmax")))
+
+    y, _ = jax.jit(on_mesh(program))(sample((4, 8)))
+    np.testing.assert_array_equal(y[1, 0], snap.codec("count:3").quantize(sample((4, 8))[:1])[0])
+    floats = on_mesh(lambda x: snap.all_gather(x, "x", codec="fp32", tiled=True))
+    assert count(floats, sample((4, 8)))["all_gather"] == 1
+
+
+def test_python_numbers_are_arrays():
+    total = jax.jit(on_mesh(lambda x: varying(snap.psum(1.0, "x", codec=snap.Codec(snap.Count(3, 0.5))))))
+    assert total(sample((4,))).tolist() == [4.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (lambda x: snap.all_gather(x, "x", to="reduced", codec="ternary"), r"all_gather: to='reduced' cannot be coded"),
+        (
+            lambda x: snap.all_gather(x[:, :1], "x", codec=snap.Codec(snap.Ternary(jnp.ones(16)))),
+            r"all_gather: a threshold of shape \(16,\) does not broadcast against an input of shape \(1, 1\)",
+        ),
+        (lambda x: snap.psum(x, "x", sum_codec="ternary"), r"psum: sum_codec= needs a codec= for the first shot"),
+        (lambda x: snap.ppermute(x, "x", [], codec=snap.Codec(snap.Ternary(-1.0))), r"threshold=-1.0 is not positive"),
+    ],
+)
+def test_errors_name_the_value_and_the_fix(program, message):
+    with pytest.raises(snap.UsageError, match=message):
+        jax.make_jaxpr(on_mesh(program))(sample((4, 8)))
+
+
+def test_second_derivatives_are_those_of_lax():
+    encoding = snap.Ternary(0.5, surrogate=surrogates.ATan())
+    codec, x = snap.Codec(encoding), sample((4, 6))
+
+    def second(gather):
+        loss = lambda x: jnp.sum(jnp.sin(gather(x)) ** 2)
+        return jax.jit(on_mesh(jax.grad(lambda x: jnp.sum(jax.grad(loss)(x) ** 2))))(x)
+
+    coded = second(lambda x: snap.all_gather(x, "x", codec=codec))
+    np.testing.assert_allclose(coded, second(lambda x: lax.all_gather(codec.quantize(x), "x")), atol=1e-5)
+
+
+def test_optax_takes_the_transformation():
+    """A chain, in one program, with an optimizer after it."""
+    optimizer = optax.chain(snap.error_feedback("count:3", "x"), optax.sgd(1.0))
+    params = {"w": jnp.zeros(3)}
+
+    def step(g):
+        state = optimizer.init(params)
+        return varying(optimizer.update({"w": g[0]}, state, params)[0]["w"])
+
+    updates = jax.jit(on_mesh(step))(jnp.ones((4, 3)))
+    assert (np.asarray(updates) < 0).all()
