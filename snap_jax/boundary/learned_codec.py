@@ -4,6 +4,7 @@ Invariant: `assemble(*take_apart(codec, channels))` is the codec with one thresh
 number, so boundaries that start at different thresholds share one compiled program.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -33,8 +34,8 @@ class Constant(nnx.Variable):
 def take_apart(codec: Codec | None, channels: int) -> tuple[Structure, dict[str, nnx.Param]]:
     """Return the structure of a codec, and a parameter for each of its numbers and arrays.
 
-    A number becomes one per channel. The name is that of the field of the encoding; with `log_` before it, of the
-    positive ones.
+    A number becomes one per channel; an array stays as it is, and one of shape `(channels,)` holds one per channel.
+    Names are those of the fields of the encoding, after `log_` for positive ones and after `learned_` for others.
 
     Raises:
       UsageError: for a threshold that is not positive, or does not fit the channels.
@@ -52,11 +53,11 @@ def take_apart(codec: Codec | None, channels: int) -> tuple[Structure, dict[str,
         if codec is not None and name in codec.encoding.positive:
             params[f"log_{name}"] = Threshold(jnp.log(_per_channel(name, start, channels)))
         else:
-            params[name] = nnx.Param(jnp.broadcast_to(start, (channels,)) if start.ndim == 0 else start)
+            params[f"learned_{name}"] = nnx.Param(jnp.broadcast_to(start, (channels,)) if start.ndim == 0 else start)
     return structure, params
 
 
-def assemble(structure: Structure, params) -> Codec | None:
+def assemble(structure: Structure, params: Iterable[nnx.Param]) -> Codec | None:
     """Return the codec with its arrays as learned so far."""
     return jax.tree.unflatten(structure, [_value(param) for param in params])
 

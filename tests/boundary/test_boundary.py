@@ -46,7 +46,10 @@ def test_every_array_of_an_encoding_is_a_parameter():
     """One per channel; the positive one by its logarithm, the other as it is; each with its own gradient."""
     boundary = Boundary(snap.Codec(Centered(0.5, center=-0.25)), 4)
     state = nnx.state(boundary, nnx.Param)
-    assert {path[0]: leaf.shape for path, leaf in nnx.to_flat_state(state)} == {"log_threshold": (4,), "center": (4,)}
+    assert {path[0]: leaf.shape for path, leaf in nnx.to_flat_state(state)} == {
+        "log_threshold": (4,),
+        "learned_center": (4,),
+    }
     x = sample(64, 4)
     np.testing.assert_array_equal(boundary(x), Centered(jnp.full(4, 0.5), jnp.full(4, -0.25)).quantize(x))
 
@@ -57,7 +60,7 @@ def test_every_array_of_an_encoding_is_a_parameter():
     graph, params = nnx.split(boundary)
     gradient = jax.grad(lambda p: jnp.square(nnx.merge(graph, p)(x) - x).mean())(params)
     np.testing.assert_allclose(gradient["log_threshold"][...], 0.5 * by_t, rtol=1e-4)  # d/dlog t = t d/dt
-    np.testing.assert_allclose(gradient["center"][...], by_center, rtol=1e-4)
+    np.testing.assert_allclose(gradient["learned_center"][...], by_center, rtol=1e-4)
 
 
 def test_learning_both_lowers_the_error():
@@ -72,7 +75,7 @@ def test_learning_both_lowers_the_error():
     for _ in range(100):
         step(boundary, optimizer)
     assert float(jnp.square(boundary(x) - x).mean()) < 0.02 * first
-    assert float(boundary.center[...].mean()) > 1.0
+    assert float(boundary.learned_center[...].mean()) > 1.0
 
 
 @pytest.mark.parametrize("threshold", [0.5, np.float32(0.5), jnp.full(3, 0.5), np.array([0.5, 0.5, 0.5])])
