@@ -21,7 +21,6 @@ import jax
 import numpy as np
 import optax
 from flax import nnx
-from jax import lax
 from jax.sharding import PartitionSpec as P
 from rich.console import Console
 from rich.table import Table
@@ -30,14 +29,15 @@ from benchmarks.timing import Times, machine, take_turns
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.data import image_loader
-from snap_jax.models import pipeline_stages, resnet
-from snap_jax.parallel.mesh import auto_mesh, emulate_devices
-from snap_jax.parallel.pipeline import pipeline
+from snap_jax.models import resnet
+from snap_jax.models.split import split
+from snap_jax.parallel.gpipe import GPipe
+from snap_jax.parallel.mesh import STAGE, auto_mesh, emulate_devices
+from snap_jax.training.tasks.losses import Batch
 
 COUNT, SIDE, CLASSES = 60_000, 28, 10
 BATCH, MICRO, STEPS, ROUNDS = 32, 4, 2, 9
 MODEL = resnet.ResNetConfig((2, 2), width=16, classes=CLASSES, downsample=False)
-AXIS = "stage"
 OPTIMIZER = optax.adamw(1e-3)
 
 
@@ -78,7 +78,7 @@ def bubble(dies: int, microbatches: int) -> float:
     >>> bubble(1, 4), bubble(2, 4)
     (0.0, 0.2)
     """
-    return (dies - 1) / (microbatches + dies - 1)
+    return GPipe(microbatches, dies).idle_share
 
 
 def written(folder: Path, count: int) -> image_loader.Images:
@@ -147,23 +147,15 @@ def over(data: image_loader.Images, dies: int, link: str) -> Callable[[], object
     """Ours, a pipeline."""
     codec, grad = as_codec(link), None if link == "fp32" else as_codec("bf16")
     boundaries = [Boundary(codec, MODEL.width, grad_codec=grad) for _ in range(dies)]
-    graph, params = pipeline_stages.split(resnet.ResNet(MODEL, rngs=nnx.Rngs(0)), boundaries)
+    stages, params = split(resnet.ResNet(MODEL, rngs=nnx.Rngs(0)), boundaries)
 
     def loss(params, x, y):
-        stage = nnx.merge(graph, jax.tree.map(lambda p: p[0], params))
-        microbatches = jax.tree.map(lambda a: a.reshape(MICRO, BATCH // MICRO, *a.shape[1:]), (x, y))
-        ends, _ = pipeline(
-            lambda m: stage.model.enter(m[0]),
-            stage.model.body,
-            lambda stream, m: nats(stage.model.leave(stream), m[1]),
-            microbatches,
-            AXIS,
-            stage.boundary,
-        )
-        return lax.psum(ends.mean(), AXIS)
+        batch = jax.tree.map(lambda a: a.reshape(MICRO, BATCH // MICRO, *a.shape[1:]), Batch(x, y))
+        work = stages.work(lambda logits, microbatch: (nats(logits, microbatch.labels) / MICRO, ()))
+        return GPipe(MICRO, dies).run(work, params, batch)[0]
 
-    spread = functools.partial(jax.shard_map, mesh=auto_mesh({AXIS: dies}), in_specs=(P(AXIS), P(), P()))
-    return _looped(data, spread(jax.value_and_grad(loss), out_specs=(P(), P(AXIS))), params)
+    spread = functools.partial(jax.shard_map, mesh=auto_mesh({STAGE: dies}), in_specs=(P(STAGE), P(), P()))
+    return _looped(data, spread(jax.value_and_grad(loss), out_specs=(P(), P(STAGE))), params)
 
 
 def _looped(data: image_loader.Images, loss_and_gradient: Callable, params) -> Callable[[], object]:

@@ -1,6 +1,6 @@
 """A trained model over emulated chips: what its compiled program moves, in the rungs that its spikes take.
 
-Law: the program is that of `pipelines.pipeline`, and gives what the model gives on one chip; a payload that may have
+Law: the program is that of `GPipe`, and gives what the model gives on one chip; a payload that may have
 several sizes counts in the size it has, tick by tick, not the largest.
 """
 
@@ -18,14 +18,15 @@ from jaxtyping import Array
 from experiments import tasks
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.boundary.side_information import token_bits
-from snap_jax.models import pipeline_stages
-from snap_jax.parallel.mesh import auto_mesh
-from snap_jax.parallel.pipeline import pipeline
+from snap_jax.models.split import split
+from snap_jax.models.stages import Stages
+from snap_jax.parallel.gpipe import GPipe
+from snap_jax.parallel.mesh import STAGE, auto_mesh
 from snap_jax.traffic import Traffic
 from snap_jax.traffic.hlo import compiled_traffic
+from snap_jax.training.tasks.losses import Batch
 from snap_jax.wires import Rans
 
-AXIS = "stage"
 _COARSE = {"ratio": 1.05, "least": 1 / 32}  # rungs of a program; with those of training, compiling takes minutes
 
 
@@ -46,10 +47,10 @@ def forward(model: tasks.Cut, microbatches: Array, *, tokens: Rans | None) -> tu
       tokens: how the inputs travel, where both sides of a boundary predict from them; they then ride in the payloads,
         which the program, whose chips all hold the inputs, does not show.
     """
-    chips, (graph, params) = len(model.net.blocks), _divided(model)
+    chips, (stages, params) = len(model.net.blocks), _divided(model)
 
     def run(params, microbatches):
-        return _ends(graph, params, microbatches, tokens is not None)[None]
+        return _run(stages, params, microbatches)[1][None]
 
     program = _compiled(run, chips, params, microbatches)
     traffic = taken(_messages(program, chips), rungs(model, microbatches, tokens=tokens is not None))
@@ -58,11 +59,11 @@ def forward(model: tasks.Cut, microbatches: Array, *, tokens: Rans | None) -> tu
 
 def training_step(model: tasks.Cut, microbatches: Array, *, tokens: Rans | None) -> Traffic:
     """What forward and backward move over chips; the way back is that of `grad_codec`. Compiled, not run."""
-    chips, (graph, params) = len(model.net.blocks), _divided(model)
+    chips, (stages, params) = len(model.net.blocks), _divided(model)
 
     def run(params, microbatches):
         # What crosses does not depend on what is minimised.
-        return jax.grad(lambda p: jnp.square(_ends(graph, p, microbatches, tokens is not None)).mean())(params)
+        return jax.grad(lambda p: _run(stages, p, microbatches)[0])(params)
 
     messages = _messages(_compiled(run, chips, params, microbatches), chips)
     traffic = taken(messages, rungs(model, microbatches, tokens=tokens is not None))
@@ -71,31 +72,25 @@ def training_step(model: tasks.Cut, microbatches: Array, *, tokens: Rans | None)
 
 def _divided(model: tasks.Cut):
     boundaries = list(model.boundaries) or [Boundary(None, model.net.width(1)) for _ in model.net.blocks[1:]]
-    return pipeline_stages.split(model.net, [*boundaries, nnx.clone(boundaries[-1])])
+    return split(model.net, [*boundaries, nnx.clone(boundaries[-1])])
 
 
-def _ends(graph, params, microbatches: Array, tokens: bool) -> Array:
-    stage = nnx.merge(graph, jax.tree.map(lambda p: p[0], params))
-    ends, _ = pipeline(
-        stage.model.enter,
-        stage.model.body,
-        lambda x, _: stage.model.leave(x),
-        microbatches,
-        AXIS,
-        stage.boundary,
-        context=(lambda inputs: inputs) if tokens else None,
-    )
-    return ends
+def _run(stages: Stages, params, microbatches: Array) -> tuple[Array, Array]:
+    """What is minimised, and the logits."""
+    work = stages.work(lambda logits, _: (jnp.square(logits).mean(), logits))
+    schedule = GPipe(len(microbatches), stages.count)
+    loss, (logits, _), _ = schedule.run(work, params, Batch(microbatches, microbatches))
+    return loss, logits
 
 
 def _compiled(run, chips: int, params, microbatches: Array) -> jax.stages.Compiled:
-    spread = jax.shard_map(run, mesh=auto_mesh({AXIS: chips}), in_specs=(P(AXIS), P()), out_specs=P(AXIS))
+    spread = jax.shard_map(run, mesh=auto_mesh({STAGE: chips}), in_specs=(P(STAGE), P()), out_specs=P(STAGE))
     return jax.jit(spread).lower(params, microbatches).compile()
 
 
 def _messages(program: jax.stages.Compiled, chips: int) -> Traffic:
     """What moves at every tick; thresholds, which a chip that serves learns once, when it starts, are left out."""
-    return compiled_traffic(program, auto_mesh({AXIS: chips})).where(
+    return compiled_traffic(program, auto_mesh({STAGE: chips})).where(
         lambda t: "snap." in t.path or t.dtype == "float32"
     )
 

@@ -17,13 +17,27 @@ from jaxtyping import Array
 
 from snap_jax._compat import as_varying, varying_axes
 from snap_jax.errors import UsageError
+from snap_jax.parallel.partition import split_along
 
 Padding = str | Sequence[tuple[int, int]]
+INPUTS, OUTPUTS = 2, 3  # dimensions of a kernel `[h, w, in, out]`
 _GROUP = 16  # channels a group: the best fixed size in Table 3 of Wu & He 2018
 
 
-def conv(inputs: int, outputs: int, size: int, *, rngs: nnx.Rngs, stride: int = 1, groups: int = 1) -> nnx.Conv:
-    """A square convolution without bias, since a norm follows; of one group, or of one a channel."""
+def conv(
+    inputs: int,
+    outputs: int,
+    size: int,
+    *,
+    rngs: nnx.Rngs,
+    stride: int = 1,
+    groups: int = 1,
+    split: int | None = None,
+) -> nnx.Conv:
+    """Return a square convolution without bias, since a norm follows; of one group, or of one per channel.
+
+    `split` is the dimension of its kernel that devices of the axis `tensor` divide, `INPUTS` or `OUTPUTS`.
+    """
     return nnx.Conv(
         inputs,
         outputs,
@@ -31,6 +45,7 @@ def conv(inputs: int, outputs: int, size: int, *, rngs: nnx.Rngs, stride: int = 
         strides=stride,
         feature_group_count=groups,
         use_bias=False,
+        kernel_metadata=split_along(split),
         rngs=rngs,
         conv_general_dilated=convolve if groups == 1 else convolve_channels,
     )
@@ -109,7 +124,7 @@ _convolve = jax.custom_vjp(lambda *args: _plain(*args), nondiff_argnums=(2, 3))
 _convolve.defvjp(_forward, _backward)
 
 
-def norm(width: int, *, rngs: nnx.Rngs, scale: float = 1.0, parts: int = 1) -> nnx.GroupNorm:
+def norm(width: int, *, rngs: nnx.Rngs, scale: float = 1.0, parts: int = 1, split: bool = False) -> nnx.GroupNorm:
     """Group normalisation (Wu & He 2018) in groups of 16 channels, or of 8 where 16 does not divide them.
 
     Not batch normalisation: its statistics would depend on how a batch is cut into microbatches and over chips, and
@@ -121,6 +136,7 @@ def norm(width: int, *, rngs: nnx.Rngs, scale: float = 1.0, parts: int = 1) -> n
       scale: where the learnable scale starts; 0 silences a branch until it has learned something.
       parts: that channels may be divided into without cutting a group: then groups are the largest of at most 16 that
         divide a part, since in the same table any size from 2 on is within half a point of the best.
+      split: whether devices of the axis `tensor` divide the channels.
 
     Raises:
       UsageError: groups would have fewer than 8 channels.
@@ -133,4 +149,13 @@ def norm(width: int, *, rngs: nnx.Rngs, scale: float = 1.0, parts: int = 1) -> n
     if parts > 1:
         group = max(size for size in range(1, _GROUP + 1) if width % (parts * size) == 0)
     start = nnx.initializers.constant(scale)
-    return nnx.GroupNorm(width, num_groups=None, group_size=group, scale_init=start, rngs=rngs)
+    own = split_along(0 if split else None)
+    return nnx.GroupNorm(
+        width,
+        num_groups=None,
+        group_size=group,
+        scale_init=start,
+        scale_metadata=own,
+        bias_metadata=own,
+        rngs=rngs,
+    )

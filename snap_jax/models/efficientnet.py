@@ -21,9 +21,10 @@ from jaxtyping import Array, Float
 
 from snap_jax.errors import UsageError
 from snap_jax.models.base import VisionNetwork
-from snap_jax.models.convolution import conv, norm
+from snap_jax.models.convolution import INPUTS, OUTPUTS, conv, norm
 from snap_jax.models.neurons import fired
-from snap_jax.parallel.tensor_parallel import Region, Whole
+from snap_jax.parallel.partition import split_along
+from snap_jax.parallel.tensor_parallel import Region, WholeRegion
 
 _PARTS = 8  # chips that may divide the channels inside a block: their norms have so many groups, or a multiple
 
@@ -158,9 +159,11 @@ class ConvNorm(nnx.Module):
         depthwise: bool = False,
         scale: float = 1.0,
         parts: int = 1,
+        split: int | None = None,
     ):
-        self.conv = conv(inputs, outputs, size, stride=stride, groups=inputs if depthwise else 1, rngs=rngs)
-        self.norm = norm(outputs, scale=scale, parts=parts, rngs=rngs)
+        groups = inputs if depthwise else 1
+        self.conv = conv(inputs, outputs, size, stride=stride, groups=groups, split=split, rngs=rngs)
+        self.norm = norm(outputs, scale=scale, parts=parts, split=split == OUTPUTS, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch h2 w2 outputs"]:
         """`norm(conv(x))`."""
@@ -171,10 +174,10 @@ class Gate(nnx.Module):
     """Squeeze-excitation (Hu et al. 2018): `sigmoid(up(silu(down(mean of x over the image)))) * x`."""
 
     def __init__(self, width: int, squeezed: int, rngs: nnx.Rngs):
-        self.down = nnx.Linear(width, squeezed, use_bias=False, rngs=rngs)
-        self.bias = nnx.Param(jnp.zeros(squeezed))  # of what all chips squeezed together
-        self.up = nnx.Linear(squeezed, width, rngs=rngs)
-        self.region: Region = Whole(squeezed)
+        self.down = nnx.Linear(width, squeezed, use_bias=False, kernel_metadata=split_along(0), rngs=rngs)
+        self.bias = nnx.Param(jnp.zeros(squeezed))  # of what all devices squeezed together
+        self.up = nnx.Linear(squeezed, width, kernel_metadata=split_along(1), bias_metadata=split_along(0), rngs=rngs)
+        self.region: Region = WholeRegion(squeezed)
 
     def __call__(self, x: Float[Array, "batch h w width"]) -> Float[Array, "batch h w width"]:
         """`x`, each channel as open as the image as a whole asks for."""
@@ -190,12 +193,14 @@ class Block(nnx.Module):
     def __init__(self, inputs: int, stage: Stage, stride: int, ticks: int, rngs: nnx.Rngs):
         hidden = inputs * stage.expand
         self.act, self.stride = fired(ticks, jax.nn.silu), stride
-        self.region: Region = Whole(stage.width)
+        self.region: Region = WholeRegion(stage.width)
         self.shortcut = stride == 1 and inputs == stage.width
-        self.expand = ConvNorm(inputs, hidden, 1, rngs, parts=_PARTS) if stage.expand > 1 else None
-        self.depthwise = ConvNorm(hidden, hidden, stage.kernel, rngs, stride=stride, depthwise=True, parts=_PARTS)
+        self.expand = ConvNorm(inputs, hidden, 1, rngs, parts=_PARTS, split=OUTPUTS) if stage.expand > 1 else None
+        self.depthwise = ConvNorm(
+            hidden, hidden, stage.kernel, rngs, stride=stride, depthwise=True, parts=_PARTS, split=OUTPUTS
+        )
         self.gate = Gate(hidden, max(1, inputs // 4), rngs)  # `se0.25` in the authors' builder
-        self.project = ConvNorm(hidden, stage.width, 1, rngs, scale=0.0 if self.shortcut else 1.0)
+        self.project = ConvNorm(hidden, stage.width, 1, rngs, scale=0.0 if self.shortcut else 1.0, split=INPUTS)
 
     def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch h2 w2 outputs"]:
         """The stream after this block."""

@@ -10,6 +10,7 @@ of each tick of `TickNeurons` go on, so the model behind them runs for as many: 
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -18,12 +19,12 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from snap_jax.codecs.link_spec import unit_normal_threshold
 from snap_jax.encodings import Rate
 from snap_jax.encodings.surrogates import ATan, Surrogate, staircase
 from snap_jax.errors import UsageError
 
 Activation = Callable[[Array], Array]
+UNIT_NORMAL_THRESHOLD = 2 * math.sqrt(2 / math.pi)  # twice the mean size of unit normal input
 LEAK = 0.5  # of the membrane is left after a tick: 1 - 1 / tau, tau = 2 as in SpikingJelly (Fang et al. 2023)
 
 
@@ -82,14 +83,15 @@ class RateNeurons(nnx.Module):
       signed: whether negative input fires negative spikes.
 
     >>> y = RateNeurons(3, 4, signed=False)(jnp.array([2.0, 1.2, -2.0]))
-    >>> [f"{rate:.2f}" for rate in y / unit_normal_threshold(1)]
+    >>> [f"{rate:.2f}" for rate in y / UNIT_NORMAL_THRESHOLD]
     ['1.00', '0.50', '0.00']
     """
 
-    def __init__(self, features: int, ticks: int, *, signed: bool):
+    def __init__(self, features: int, ticks: int, *, signed: bool, split: int | None = None):
         self.rate = nnx.static(Rate(ticks, leak=LEAK, signed=signed))
         # Without ticks enough to fill its membrane, a neuron fires from half a threshold on, as `Ternary` does.
-        self.log_threshold = nnx.Param(jnp.full((features,), jnp.log(unit_normal_threshold(1))))
+        start = jnp.full((features,), jnp.log(UNIT_NORMAL_THRESHOLD))
+        self.log_threshold = nnx.Param(start, tensor_split=split)
 
     def __call__(self, x: Float[Array, "... features"]) -> Float[Array, "... features"]:
         """Firing rates, in thresholds."""
@@ -112,7 +114,7 @@ def feed(features: int, ticks: int) -> Activation:
 
 def hidden(features: int, ticks: int) -> Activation:
     """What a hidden layer fires: rates of positive spikes, or for a model without ticks a squared ReLU."""
-    return RateNeurons(features, ticks, signed=False) if ticks else squared_relu
+    return RateNeurons(features, ticks, signed=False, split=0) if ticks else squared_relu
 
 
 def identity(x: Float[Array, "..."]) -> Float[Array, "..."]:

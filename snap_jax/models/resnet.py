@@ -13,9 +13,9 @@ from jaxtyping import Array, Float
 
 from snap_jax.errors import UsageError
 from snap_jax.models.base import VisionNetwork
-from snap_jax.models.convolution import conv, norm
+from snap_jax.models.convolution import INPUTS, OUTPUTS, conv, norm
 from snap_jax.models.neurons import fired
-from snap_jax.parallel.tensor_parallel import Region, Whole
+from snap_jax.parallel.tensor_parallel import Region, WholeRegion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +89,10 @@ class Block(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, ticks: int, rngs: nnx.Rngs):
         self.act, self.stride = fired(ticks), stride
-        self.conv1, self.norm_inside = conv(inputs, outputs, 3, stride=stride, rngs=rngs), norm(outputs, rngs=rngs)
-        self.conv2, self.norm2 = conv(outputs, outputs, 3, rngs=rngs), norm(outputs, scale=0.0, rngs=rngs)
-        self.region: Region = Whole(outputs)
+        self.conv1 = conv(inputs, outputs, 3, stride=stride, split=OUTPUTS, rngs=rngs)
+        self.norm_inside = norm(outputs, split=True, rngs=rngs)
+        self.conv2, self.norm2 = conv(outputs, outputs, 3, split=INPUTS, rngs=rngs), norm(outputs, scale=0.0, rngs=rngs)
+        self.region: Region = WholeRegion(outputs)
         self.project = stride != 1 or inputs != outputs
         if self.project:
             self.conv0, self.norm0 = conv(inputs, outputs, 1, stride=stride, rngs=rngs), norm(outputs, rngs=rngs)

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 from snap_jax.errors import UsageError
 from snap_jax.models.base import LanguageNetwork
 from snap_jax.models.neurons import feed, hidden
-from snap_jax.parallel.tensor_parallel import Region, Whole
+from snap_jax.parallel.partition import split_along
+from snap_jax.parallel.tensor_parallel import Region, WholeRegion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,15 +113,18 @@ class TimeMix(nnx.Module):
         self.mix = nnx.Param(jnp.tile(place ** (1 - depth), (4, 1)))
         # Rates from e^-6 to e^-1 a token, slow channels first, as in RWKV-5.
         wanted = jnp.exp(-6 + 5 * place ** (0.7 + 1.3 * depth))
-        self.decay = nnx.Param(jax.scipy.special.logit(wanted).reshape(heads, -1))
-        self.bonus = nnx.Param(jnp.full((heads, width // heads), 0.5))
+        self.decay = nnx.Param(jax.scipy.special.logit(wanted).reshape(heads, -1), tensor_split=0)
+        self.bonus = nnx.Param(jnp.full((heads, width // heads), 0.5), tensor_split=0)
         self.receptance, self.key, self.value, self.gate = (
-            nnx.Linear(width, width, use_bias=False, rngs=rngs) for _ in range(4)
+            nnx.Linear(width, width, use_bias=False, kernel_metadata=split_along(1), rngs=rngs) for _ in range(4)
         )
-        self.norm = nnx.GroupNorm(width, num_groups=heads, rngs=rngs)
-        self.output = nnx.Linear(width, width, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        by_head, zeros = split_along(0), nnx.initializers.zeros
+        self.norm = nnx.GroupNorm(width, num_groups=heads, scale_metadata=by_head, bias_metadata=by_head, rngs=rngs)
+        self.output = nnx.Linear(
+            width, width, use_bias=False, kernel_init=zeros, kernel_metadata=split_along(0), rngs=rngs
+        )
         self.chunk = config.chunk
-        self.region: Region = Whole(width)
+        self.region: Region = WholeRegion(width)
 
     def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
         """What time mixing adds to the stream."""
@@ -142,11 +146,14 @@ class ChannelMix(nnx.Module):
         width, wide = config.width, config.width * 7 // 2
         self.feed = feed(width, config.ticks)
         self.mix = nnx.Param(jnp.tile((jnp.arange(width) / width) ** (1 - depth), (2, 1)))
-        self.key = nnx.Linear(width, wide, use_bias=False, rngs=rngs)
+        self.key = nnx.Linear(width, wide, use_bias=False, kernel_metadata=split_along(1), rngs=rngs)
         self.receptance = nnx.Linear(width, width, use_bias=False, rngs=rngs)
-        self.value = nnx.Linear(wide, width, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        zeros = nnx.initializers.zeros
+        self.value = nnx.Linear(
+            wide, width, use_bias=False, kernel_init=zeros, kernel_metadata=split_along(0), rngs=rngs
+        )
         self.hidden = hidden(wide, config.ticks)
-        self.region: Region = Whole(width)
+        self.region: Region = WholeRegion(width)
 
     def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
         """What channel mixing adds to the stream."""

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float
 from snap_jax.errors import UsageError
 from snap_jax.models.base import LanguageNetwork
 from snap_jax.models.neurons import feed, hidden
-from snap_jax.parallel.tensor_parallel import Region, Whole
+from snap_jax.parallel.partition import split_along
+from snap_jax.parallel.tensor_parallel import Region, WholeRegion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +66,20 @@ class Attention(nnx.Module):
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
         width, heads = config.width, (config.heads, config.width // config.heads)
         self.feed = feed(width, config.ticks)
+        by_heads = {"use_bias": False, "rngs": rngs}
         self.query, self.key, self.value = (
-            nnx.LinearGeneral(width, heads, use_bias=False, rngs=rngs) for _ in range(3)
+            nnx.LinearGeneral(width, heads, kernel_metadata=split_along(1), **by_heads) for _ in range(3)
         )
         self.output = nnx.LinearGeneral(
-            heads, width, axis=(-2, -1), use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs
+            heads,
+            width,
+            axis=(-2, -1),
+            kernel_init=nnx.initializers.zeros,
+            kernel_metadata=split_along(0),
+            use_bias=False,
+            rngs=rngs,
         )
-        self.region: Region = Whole(width)
+        self.region: Region = WholeRegion(width)
 
     def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
         """What attention adds to the stream."""
@@ -86,10 +94,13 @@ class MLP(nnx.Module):
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
         width, wide = config.width, config.width * config.expansion
         self.feed = feed(width, config.ticks)
-        self.up = nnx.Linear(width, wide, use_bias=False, rngs=rngs)
+        self.up = nnx.Linear(width, wide, use_bias=False, kernel_metadata=split_along(1), rngs=rngs)
         self.hidden = hidden(wide, config.ticks)
-        self.down = nnx.Linear(wide, width, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
-        self.region: Region = Whole(width)
+        zeros = nnx.initializers.zeros
+        self.down = nnx.Linear(
+            wide, width, use_bias=False, kernel_init=zeros, kernel_metadata=split_along(0), rngs=rngs
+        )
+        self.region: Region = WholeRegion(width)
 
     def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
         """What the MLP adds to the stream."""

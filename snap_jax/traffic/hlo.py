@@ -14,10 +14,10 @@ from collections.abc import Iterator
 import jax
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic import branch_scopes
 from snap_jax.traffic.hlo_text import Array, Instruction, Module, parse_instruction, parse_module
 from snap_jax.traffic.name_stack import direction, each_name, op_scope, op_scopes
 from snap_jax.traffic.replica_groups import axes_of, id_lists, place_along, replica_groups
+from snap_jax.traffic.stage_occupancy import STAGE_BRANCHES, StageSchedule, executions
 from snap_jax.traffic.transfer import Pairs, Traffic, Transfer, choose, join
 
 _OPS = {
@@ -36,12 +36,15 @@ _WORDS = (*_OPS, "calls=", "to_apply=", "body=", "_computation", "send(", "recv(
 
 
 def compiled_traffic(
-    compiled: jax.stages.Compiled | str, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh | None = None
+    compiled: jax.stages.Compiled | str,
+    mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh | None = None,
+    *,
+    schedule: StageSchedule | None = None,
 ) -> Traffic:
     """Return what a compiled program, or the text of its HLO, moves between devices.
 
     With the mesh of the program, transfers name its axes. Without it, `axes` is empty and a `ppermute` counts as one
-    group of all devices.
+    group of all devices. `schedule` is that of the pipeline in the program, as in `collective_traffic`.
 
     Raises:
       UsageError: bytes that only the run decides (a collective in a `while` of unknown trip count, ragged),
@@ -64,13 +67,15 @@ def compiled_traffic(
             f"compiled_traffic: the mesh has {mesh.size} devices, the program {module.devices}: "
             "pass the mesh that it was compiled for"
         )
-    return _Program(module, dict(mesh.shape) if mesh is not None else {}).walk(module.entry, 1)
+    axes = dict(mesh.shape) if mesh is not None else {}
+    return _Program(module, axes, schedule).walk(module.entry, 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Program:
     module: Module
     mesh: dict[str, int]
+    schedule: StageSchedule | None
 
     def walk(self, computation: str, times: int) -> Traffic:
         lines = self.module.computations[computation].items()
@@ -88,8 +93,8 @@ class _Program:
             return self.loop(i, times)
         called = [self.walk(name, times) for names in i.called.values() for name in names]
         if i.opcode == "conditional":
-            in_turns = op_scopes(i.op_name)[-1:] == [branch_scopes.SWITCH]
-            return join(called) if in_turns else choose(op_scope(i.op_name), called)
+            by_stage = self.schedule is not None and op_scopes(i.op_name)[-1:] == [STAGE_BRANCHES]
+            return join(called) if by_stage else choose(op_scope(i.op_name), called)
         if i.opcode not in _ONCE and any(called):
             raise UsageError(
                 f"compiled_traffic: {i.opcode} {_place(i)} calls a computation with a collective, how often "
@@ -134,7 +139,7 @@ class _Program:
                         pairs=len(perm),
                         perm=perm,
                     )
-                    yield from branch_scopes.taken(shown, op_scopes(name))
+                    yield from executions(shown, op_scopes(name), self.schedule)
 
     def op(self, i: Instruction) -> str:
         op = _OPS[i.opcode.removesuffix("-start")]

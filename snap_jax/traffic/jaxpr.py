@@ -18,6 +18,7 @@ from jax.interpreters import partial_eval
 from snap_jax.errors import UsageError
 from snap_jax.traffic.name_stack import scope
 from snap_jax.traffic.primitives import FREE, OPS, At, as_tuple, transfers
+from snap_jax.traffic.stage_occupancy import StageSchedule
 from snap_jax.traffic.transfer import Traffic, choose, join
 from snap_jax.traffic.trip_count import open_jaxpr, trip_count
 
@@ -34,11 +35,16 @@ _ONCE = {
 }
 
 
-def collective_traffic(fn: Callable[..., Any]) -> Callable[..., Traffic]:
+def collective_traffic(fn: Callable[..., Any], *, schedule: StageSchedule | None = None) -> Callable[..., Traffic]:
     """Return a function of the same arguments that returns what `fn` asks to move between devices.
 
     `fn` may be jitted, contain `shard_map`, or be a gradient; it is traced, not run. Arguments are arrays, or anything
     static where `fn` is already jitted with static arguments.
+
+    Args:
+      fn: the program.
+      schedule: of the pipeline in it, which tells how often each stage works. Without, what only some stages run counts
+        in all ticks and for all stages, and of branches that differ between stages the one that sends most counts.
 
     Raises:
       UsageError: a collective whose bytes only the run decides (in a `while` without a trip count, or
@@ -54,7 +60,7 @@ def collective_traffic(fn: Callable[..., Any]) -> Callable[..., Traffic]:
     """
 
     def traced(*args: Any, **kwargs: Any) -> Traffic:
-        return traffic_of(lowerable(fn).trace(*args, **kwargs).jaxpr)
+        return traffic_of(lowerable(fn).trace(*args, **kwargs).jaxpr, schedule)
 
     return traced
 
@@ -64,10 +70,10 @@ def lowerable(fn: Callable[..., Any]) -> jax.stages.Wrapped:
     return fn if isinstance(fn, jax.stages.Wrapped) else jax.jit(fn)
 
 
-def traffic_of(jaxpr: Any) -> Traffic:
+def traffic_of(jaxpr: Any, schedule: StageSchedule | None = None) -> Traffic:
     """Return what a jaxpr, open or closed, asks to move."""
     alive, _ = partial_eval.dce_jaxpr(open_jaxpr(jaxpr), True)
-    return _walk(alive, At({}))
+    return _walk(alive, At({}, schedule=schedule))
 
 
 def _walk(jaxpr: Any, at: At) -> Traffic:
@@ -83,7 +89,7 @@ def _visit(eqn: core.JaxprEqn, at: At) -> Traffic:
             return _while(eqn, at)
         case "cond":
             branches = [_walk(branch, at) for branch in eqn.params["branches"]]
-            return join(branches) if at.in_turns else choose(scope(at.stack), branches)
+            return join(branches) if at.branches_by_stage else choose(scope(at.stack), branches)
         case "scan":
             at = at.repeated(eqn.params["length"])
         case "shard_map":

@@ -3,7 +3,6 @@
 JAX wraps the next scope in the name of each transformation; HLO metadata adds the names of calls and loops.
 """
 
-from snap_jax.traffic.branch_scopes import is_mark
 from snap_jax.traffic.text import split
 from snap_jax.traffic.transfer import Direction
 
@@ -22,39 +21,37 @@ _CALLS = (
 
 
 def scope(name_stack: str) -> str:
-    """Return the `jax.named_scope` path in a name stack, less marks of `turns`.
+    """Return the `jax.named_scope` path in a name stack.
 
     >>> scope("transpose(jvp(net))/up")
     'net/up'
-    >>> scope("jvp()/in_turns/up")
-    'up'
     """
-    return _path(scopes(name_stack))
+    return "/".join(scopes(name_stack))
 
 
 def scopes(name_stack: str) -> list[str]:
-    """The same as a list, marks and all.
+    """Return the same as a list.
 
-    >>> scopes("jvp()/in_turns/up")
-    ['in_turns', 'up']
+    >>> scopes("jvp()/net/up")
+    ['net', 'up']
     """
     return list(filter(None, map(_unwrapped, split(name_stack, "/"))))
 
 
 def op_scope(op_name: str) -> str:
-    """Return the `jax.named_scope` path in the `op_name` of HLO metadata, less the primitive at its end and marks.
+    """Return the `jax.named_scope` path in the `op_name` of HLO metadata, without the primitive at its end.
 
     >>> op_scope("jit(f)/jvp(net)/shard_map/while/body/closed_call/up/all_gather")
     'net/up'
     """
-    return _path(op_scopes(op_name))
+    return "/".join(op_scopes(op_name))
 
 
 def op_scopes(op_name: str) -> list[str]:
-    """The same as a list, marks and all.
+    """Return the same as a list.
 
-    >>> op_scopes("jit(f)/in_turns/cond/branch_0_fun/up/all_gather")
-    ['in_turns', 'up']
+    >>> op_scopes("jit(f)/net/cond/branch_0_fun/up/all_gather")
+    ['net', 'up']
     """
     parts = [_unwrapped(p) for p in split(op_name, "/")]
     kept = [part for before, part in zip(["", *parts], parts[:-1], strict=False) if not _is_call(part, before)]
@@ -83,10 +80,6 @@ def direction(name_stack: str) -> Direction:
     'backward'
     """
     return "backward" if "transpose(" in name_stack else "forward"
-
-
-def _path(scopes: list[str]) -> str:
-    return "/".join(part for part in scopes if not is_mark(part))
 
 
 def _unwrapped(part: str) -> str:

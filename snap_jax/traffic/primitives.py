@@ -9,8 +9,8 @@ from typing import Any
 from jax.extend import core
 
 from snap_jax.errors import UsageError
-from snap_jax.traffic import branch_scopes
 from snap_jax.traffic.name_stack import direction, scope, scopes
+from snap_jax.traffic.stage_occupancy import STAGE_BRANCHES, StageSchedule, executions
 from snap_jax.traffic.transfer import Transfer
 
 # Primitive -> the `jax.lax` function that users know it by.
@@ -49,11 +49,12 @@ FREE = {
 
 @dataclasses.dataclass(frozen=True)
 class At:
-    """Where an equation stands: sizes of the mesh axes, executions so far, name stacks down to it."""
+    """Where an equation stands: sizes of the mesh axes, executions so far, name stacks down to it; and the schedule."""
 
     sizes: Mapping[Any, int]
     times: int = 1
     stack: str = ""
+    schedule: StageSchedule | None = None
 
     def under(self, eqn: core.JaxprEqn) -> "At":
         """Step to an equation."""
@@ -64,9 +65,9 @@ class At:
         return dataclasses.replace(self, times=self.times * times)
 
     @property
-    def in_turns(self) -> bool:
-        """Whether it is a `cond` each of whose branches is taken (`turns`)."""
-        return scopes(self.stack)[-1:] == [branch_scopes.SWITCH]
+    def branches_by_stage(self) -> bool:
+        """Tell whether it is a `cond` each of whose branches some stage of a pipeline takes."""
+        return self.schedule is not None and scopes(self.stack)[-1:] == [STAGE_BRANCHES]
 
     def __str__(self) -> str:
         """Name the place in a message."""
@@ -75,7 +76,7 @@ class At:
 
 
 def transfers(eqn: core.JaxprEqn, at: At) -> Iterator[Transfer]:
-    """Give one transfer for each operand and size of group of a collective, or what `turns` makes of it.
+    """Give one transfer for each operand and size of group of a collective, as often as the stages run it.
 
     What moves nothing is left out.
     """
@@ -104,7 +105,7 @@ def transfers(eqn: core.JaxprEqn, at: At) -> Iterator[Transfer]:
                     pairs=len(perm),
                     perm=perm,
                 )
-                yield from branch_scopes.taken(shown, scopes(at.stack))
+                yield from executions(shown, scopes(at.stack), at.schedule)
 
 
 def _axes(eqn: core.JaxprEqn, at: At) -> tuple[str, ...]:

@@ -79,8 +79,8 @@ class Traffic:
     """All transfers of one program; behaves like a tuple of `Transfer`.
 
     Attributes:
-      transfers: what one run moves; of every `cond` or `switch`, the branch that sends most, or where dies take
-        branches apart from each other (`turns`), all of them.
+      transfers: what one run moves; of every `cond` or `switch`, the branch that sends most, or all of them
+        where a schedule tells that stages of a pipeline take them.
       choices: the conds and switches of which one branch counts, with the traffic of every branch.
     """
 

@@ -44,7 +44,7 @@ class Teacher:
 
     def traffic(self, batch: Batch) -> Traffic:
         """Return what its program sends for one batch."""
-        return compiled_traffic(self._compiled(batch), self._task.mesh)
+        return compiled_traffic(self._compiled(batch), self._task.mesh, schedule=self._task.schedule_of(batch))
 
     def _compiled(self, batch: Batch) -> jax.stages.Compiled:
         """All batches of a run have one size."""

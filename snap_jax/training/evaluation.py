@@ -80,5 +80,5 @@ def spikes_of(task: Task, params: PyTree, row: Batch, replicas: int) -> list[Int
       replicas: number of data replicas; all get the same row.
     """
     rows = Batch(*(np.repeat(np.asarray(a), replicas, axis=0) for a in row))
-    spikes = jax.jit(task.spikes)(params, by_microbatch(rows, 1))[:-1]
+    spikes = jax.jit(task.spikes)(params, by_microbatch(rows, 1))
     return [np.asarray(s, np.int16)[: len(s) // replicas] for s in spikes]

@@ -14,9 +14,9 @@ from jaxtyping import PyTree
 
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.errors import UsageError
-from snap_jax.models import pipeline_stages
 from snap_jax.models.base import Network
-from snap_jax.models.pipeline_stages import Graph
+from snap_jax.models.split import cuts, split
+from snap_jax.models.stages import Stages
 from snap_jax.parallel import tensor_parallel
 from snap_jax.training import checkpoints
 from snap_jax.training.config import Settings, read_settings
@@ -28,7 +28,7 @@ _SAME = ("model", "layers", "width", "heads")
 
 
 def weights_of(
-    run: Path, config: Settings, links: Links, network: Callable[[Settings], Network], graph: Graph, fresh: PyTree
+    run: Path, config: Settings, links: Links, network: Callable[[Settings], Network], stages: Stages, fresh: PyTree
 ) -> PyTree:
     """Return the weights of another run, stacked for the devices of `config`, on one device.
 
@@ -42,7 +42,7 @@ def weights_of(
       config: of the run to start.
       links: of the run to start.
       network: returns the model of a config.
-      graph: of the stages of the run to start.
+      stages: of the run to start.
       fresh: its first parameters, stacked.
 
     Raises:
@@ -57,13 +57,13 @@ def weights_of(
         theirs, ours = getattr(source, name, None), getattr(config, name, None)
         if theirs != ours:
             raise UsageError(f"--init-from {run}: it has {flag(name)} {theirs}, not {ours}: use {flag(name)} {theirs}")
-    model, theirs = pipeline_stages.join(*_stacked(run, source, network))
-    fresh_model, boundaries = pipeline_stages.join(graph, on_host(fresh))
+    model, theirs = _joined(run, source, network)
+    fresh_model, boundaries = stages.join(on_host(fresh))
     same = _same_encoding(links_of(source), links)
     _take_over(fresh_model, model, regions=same and source.device_layout.tensor == config.device_layout.tensor)
     if _fits(links_of(source), links, [boundary.features for boundary in boundaries]):
         _inherit(fresh_model, theirs, boundaries)
-    return pipeline_stages.split(fresh_model, boundaries)[1]
+    return split(fresh_model, boundaries)[1]
 
 
 def inherits(run: Path, links: Links, widths: Sequence[int]) -> bool:
@@ -84,8 +84,8 @@ def _take_over(model: Network, other: Network, *, regions: bool) -> None:
 
 def _inherit(model: Network, theirs: list[Boundary], fresh: list[Boundary]) -> None:
     """Set what was learned after the same layer."""
-    after = dict(zip(pipeline_stages.cuts(model, len(theirs)), theirs, strict=True))
-    for place, boundary in zip(pipeline_stages.cuts(model, len(fresh)), fresh, strict=True):
+    after = dict(zip(cuts(model, len(theirs)), theirs, strict=True))
+    for place, boundary in zip(cuts(model, len(fresh)), fresh, strict=True):
         if place in after:
             nnx.update(boundary, nnx.state(after[place]))
 
@@ -100,21 +100,21 @@ def _same_encoding(theirs: Links, ours: Links) -> bool:
     return theirs.codec.encoding == ours.codec.encoding
 
 
-def _stacked(run: Path, source: Settings, network: Callable[[Settings], Network]) -> tuple[Graph, PyTree]:
-    """The graph of a stage of that run, and its stacked parameters, on one device."""
+def _joined(run: Path, source: Settings, network: Callable[[Settings], Network]) -> tuple[Network, list[Boundary]]:
+    """The model of that run and its boundaries, on one device."""
     links, layout, model = links_of(source), source.device_layout, network(source)
-    widths = [model.width(place) for place in pipeline_stages.cuts(model, layout.pipeline)]
+    widths = [model.width(place) for place in cuts(model, layout.pipeline)]
     boundaries = [Boundary(links.codec, width, transform=links.transform(width)) for width in widths]
     if layout.tensor > 1:
         model = tensor_parallel.divide(model, layout.tensor, links.codec)
-    graph, like = pipeline_stages.split(model, boundaries)
+    stages, like = split(model, boundaries)
     final = run / "checkpoints" / "final"
     if final.is_dir() and not checkpoints.fault(final):
-        return graph, _restored(run, final, like)
+        return stages.join(_restored(run, final, like))
     path, _ = checkpoints.last_good(run / "checkpoints")
     if path is None:
         raise UsageError(f"--init-from {run}: it has no checkpoint: give the --out of a run that has saved one")
-    return graph, _restored(run, path / "default", {"params": like})["params"]
+    return stages.join(_restored(run, path / "default", {"params": like})["params"])
 
 
 def _restored(run: Path, path: Path, like: PyTree) -> PyTree:

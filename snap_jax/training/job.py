@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from snap_jax.boundary.telemetry import Telemetry
+from snap_jax.parallel.schedule import Schedule
 
 
 class Job(abc.ABC):
@@ -34,6 +35,11 @@ class Job(abc.ABC):
     @abc.abstractmethod
     def mesh(self) -> Mesh:
         """The devices, with an axis for pipeline stages."""
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The pipeline schedule of a training step, which traffic is counted by; None without one."""
+        return None
 
     @abc.abstractmethod
     def fingerprint(self) -> str:

@@ -186,7 +186,7 @@ def _trained(run: Run, state: TrainState, lines: list[dict]) -> tuple[PyTree, di
     """The trained parameters, and what `result.json` holds."""
     run.on_progress(Progress(int(state.step), run.config.steps))
     step = compile_step(run.job, run.config, run.optimizer, state)
-    traffic = compiled_traffic(step, run.job.mesh)
+    traffic = compiled_traffic(step, run.job.mesh, schedule=run.job.schedule)
     max_bits = wire_section(traffic, run.job.mesh.shape, run.elements)["max_bits_per_element"]
     if run.out is None:
         state = fit(run, step, state, max_bits, lines.append)

@@ -16,9 +16,10 @@ from snap_jax.boundary.transforms import LearnedTransform, TransformMaker
 from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.errors import UsageError
-from snap_jax.models import pipeline_stages
 from snap_jax.models.base import Network
-from snap_jax.parallel.tensor_parallel import Region, Whole
+from snap_jax.models.split import cuts
+from snap_jax.parallel.gpipe import GPipe
+from snap_jax.parallel.tensor_parallel import Region, WholeRegion
 from snap_jax.training.config import Settings
 from snap_jax.training.config.settings import typed
 
@@ -104,9 +105,9 @@ def _start_bits(config: Settings, codec: Codec | None) -> float:
 def crossing_elements(config: Settings, model: Network, inputs: jax.ShapeDtypeStruct) -> int:
     """Return how many elements cross forward for one batch; with float links, 4 bytes each.
 
-    `slots tensor sum_boundaries stream + 2 microbatches (tensor - 1) sum_regions out`, all data replicas together,
-    where `slots = microbatches + stages - 1`. A stream crosses each pipeline boundary from every device that holds it,
-    in idle slots of the pipeline too. A sum over n devices takes 2 (n - 1) elements for each of its own: n - 1 to add
+    `ticks tensor sum_boundaries stream + 2 microbatches (tensor - 1) sum_regions out`, all data replicas together,
+    where `ticks` are those of the schedule. A stream crosses each pipeline boundary from every device that holds it,
+    in idle ticks of the pipeline too. A sum over n devices takes 2 (n - 1) elements for each of its own: n - 1 to add
     it up and n - 1 to return it; an idle stage sums nothing.
 
     Args:
@@ -116,12 +117,12 @@ def crossing_elements(config: Settings, model: Network, inputs: jax.ShapeDtypeSt
     """
     layout, rows = config.device_layout, config.batch // config.parts
     streams, summed = _sizes(model, jax.ShapeDtypeStruct((rows, *inputs.shape), inputs.dtype))
-    crossing = sum(streams[place - 1] for place in pipeline_stages.cuts(model, layout.pipeline)[:-1])
-    slots = config.parts + layout.pipeline - 1
-    return slots * layout.tensor * crossing + 2 * config.parts * (layout.tensor - 1) * summed
+    crossing = sum(streams[place - 1] for place in cuts(model, layout.pipeline)[:-1])
+    ticks = GPipe(config.parts, layout.pipeline).ticks
+    return ticks * layout.tensor * crossing + 2 * config.parts * (layout.tensor - 1) * summed
 
 
-class _CountingRegion(Whole):
+class _CountingRegion(WholeRegion):
     """A region on one device that notes, while it is traced, how many elements would leave each of many devices."""
 
     def __init__(self, features: int, sizes: list[int]):

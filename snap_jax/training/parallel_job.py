@@ -19,12 +19,12 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from snap_jax.boundary.telemetry import Telemetry
-from snap_jax.models import pipeline_stages
 from snap_jax.models.base import Network
 from snap_jax.models.compute_dtype import compute_in
-from snap_jax.models.hetero_stages import Layers
+from snap_jax.models.split import cuts
 from snap_jax.parallel import data_parallel
 from snap_jax.parallel.mesh import STAGE, emulate_devices
+from snap_jax.parallel.schedule import Schedule
 from snap_jax.training import pruning
 from snap_jax.training.config import Settings
 from snap_jax.training.distillation import Teacher, teacher_of
@@ -75,6 +75,11 @@ class ParallelJob(Job):
         """The devices."""
         return self.task.mesh
 
+    @property
+    def schedule(self) -> Schedule:
+        """The pipeline schedule of a training step."""
+        return dataclasses.replace(self.task.schedule, microbatches=self.config.parts)
+
     @abc.abstractmethod
     def batch(self, index: int) -> Batch:
         """Return one batch, by microbatch."""
@@ -115,7 +120,7 @@ class ParallelJob(Job):
         if self.task.penalty is None:
             return params
         by = self.task.penalty.threshold_step(self._measured(seen), seen.saturation, progress)
-        return pipeline_stages.raise_thresholds(self.task.graph, params, by.at[-1].set(0.0))
+        return self.task.stages.raise_thresholds(params, by.at[-1].set(0.0))
 
     def _measured(self, seen: Telemetry) -> Array:
         return seen.bits_per_element * jnp.asarray(self.shares)
@@ -132,13 +137,7 @@ class ParallelJob(Job):
 
     def thresholds(self, params: PyTree) -> dict:
         """Return the mean threshold of each boundary, for the metrics; empty where there are none."""
-        if isinstance(self.task.graph, Layers):
-            means = self.task.graph.thresholds(params)
-        elif "log_threshold" in params.get("boundary", {}):
-            logs = np.asarray(params["boundary"]["log_threshold"][...])
-            means = np.exp(logs).reshape(len(logs), -1).mean(-1).tolist()
-        else:
-            means = []
+        means = self.task.stages.thresholds(params)
         return {"threshold_mean": means[:-1]} if len(means) > 1 else {}
 
 
@@ -168,7 +167,7 @@ def build(
     links, layout, model = make_links(config, context_bits), config.device_layout, network(config)
     if config.compute == "bf16":
         compute_in(model, jnp.dtype("bfloat16"))
-    widths = [model.width(place) for place in pipeline_stages.cuts(model, layout.pipeline)]
+    widths = [model.width(place) for place in cuts(model, layout.pipeline)]
     task, params = assemble.build(
         model,
         layout,
@@ -181,10 +180,10 @@ def build(
     )
     origin = ""
     if config.init_from is not None:
-        params = task.place(weights_of(Path(config.init_from), config, links, network, task.graph, params))
+        params = task.place(weights_of(Path(config.init_from), config, links, network, task.stages, params))
         origin = _fingerprint(params) if config.needs_origin else ""
         task, params = _calibrated(task, params, config, links, widths, sample)
-    shares = tuple(b.share for b in pipeline_stages.join(task.graph, assemble.on_host(params))[1])
+    shares = tuple(b.share for b in task.stages.join(assemble.on_host(params))[1])
     teacher = teacher_of(config, lambda dense: build(dense, network, inputs, sample)[:2])
     return Built(task, params, crossing_elements(config, model, inputs), shares, teacher, origin, context_bits)
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from snap_jax.boundary.channel_pruning import Pruned, mask_channels, prune
-from snap_jax.models import pipeline_stages
+from snap_jax.models.split import split
 from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.training.tasks.assemble import on_host
 from snap_jax.training.tasks.losses import Batch
@@ -26,14 +26,14 @@ def masked(task: Task, params: PyTree, sample: Batch, *, least_rate: float) -> P
       sample: one batch, by microbatch.
       least_rate: firing rate; 0 masks channels that never fire.
     """
-    spikes = jax.jit(task.spikes)(params, Batch(sample.inputs[:1], sample.classes[:1]))[:-1]
-    model, boundaries = pipeline_stages.join(task.graph, on_host(params))
+    spikes = jax.jit(task.spikes)(params, Batch(sample.inputs[:1], sample.classes[:1]))
+    model, boundaries = task.stages.join(on_host(params))
     rates = [(np.asarray(s) != 0).reshape(-1, s.shape[-1]).mean(0) for s in spikes]
-    for stages in pipeline_stages.alike(task.graph, len(boundaries)):
-        idle = np.max(rates[stages], 0) <= least_rate
-        for boundary in boundaries[stages]:
+    for alike in task.stages.alike():
+        idle = np.max(rates[alike], 0) <= least_rate
+        for boundary in boundaries[alike]:
             mask_channels(boundary, np.flatnonzero(np.tile(idle, boundary.channels // len(idle))).tolist())
-    return task.place(pipeline_stages.split(model, boundaries)[1])
+    return task.place(split(model, boundaries)[1])
 
 
 def pruned(task: Task, params: PyTree) -> tuple[Task, PyTree, list[Pruned]]:
@@ -42,10 +42,10 @@ def pruned(task: Task, params: PyTree) -> tuple[Task, PyTree, list[Pruned]]:
     Raises:
       UsageError: if all channels of a boundary are masked.
     """
-    model, boundaries = pipeline_stages.join(task.graph, on_host(params))
-    reports = [prune(boundaries[stages]) for stages in pipeline_stages.alike(task.graph, len(boundaries))]
-    graph, left = pipeline_stages.split(model, boundaries)
-    task = dataclasses.replace(task, graph=graph)
+    model, boundaries = task.stages.join(on_host(params))
+    reports = [prune(boundaries[alike]) for alike in task.stages.alike()]
+    stages, left = split(model, boundaries)
+    task = dataclasses.replace(task, stages=stages)
     return task, task.place(left), reports
 
 
@@ -64,5 +64,5 @@ def section(task: Task, params: PyTree, sample: Batch) -> dict:
 
 def _evaluated(task: Task, params: PyTree, sample: Batch) -> tuple[PyTree, int]:
     compiled = jax.jit(task.evaluate).lower(params, sample).compile()
-    crossing = compiled_traffic(compiled, task.mesh).where(lambda t: "boundary" in t.path)
-    return compiled(params, sample)[0], crossing.sent_bytes
+    traffic = compiled_traffic(compiled, task.mesh, schedule=task.schedule_of(sample))
+    return compiled(params, sample)[0], traffic.where(lambda t: "boundary" in t.path).sent_bytes

@@ -20,7 +20,7 @@ from snap_jax.boundary.rate_control import RateController, control_rate, crossin
 from snap_jax.boundary.rate_estimate import BoundaryStats, boundary_stats
 from snap_jax.boundary.rate_penalties import L1, Penalty, RaiseThreshold, TargetRate
 from snap_jax.boundary.transforms import LearnedTransform
-from snap_jax.models import pipeline_stages, rwkv
+from snap_jax.models import rwkv
 from snap_jax.training import pruning
 from snap_jax.training.config import LanguageConfig
 from snap_jax.training.language import next_token
@@ -197,7 +197,7 @@ def test_a_pipeline_with_transforms_computes_what_one_device_computes():
     (loss, seen), gradient = jax.jit(task.penalized_loss_and_gradient)(params, next_token(tokens), jnp.zeros(4))
     fired = seen.firing_rate
     assert fired.min() == fired[3] == 0 < fired[:3].min()  # the last stage sends to nobody
-    model, boundaries = pipeline_stages.join(task.graph, jax.tree.map(np.asarray, params))
+    model, boundaries = task.stages.join(jax.tree.map(np.asarray, params))
 
     def on_one_chip(model, boundaries):
         rows = tokens.reshape(8, -1)
@@ -217,7 +217,7 @@ def test_a_pipeline_with_transforms_computes_what_one_device_computes():
         model, nnx.List(boundaries)
     )
     assert float(loss) == pytest.approx(float(own), rel=1e-5)
-    ours_model, ours = pipeline_stages.join(task.graph, jax.tree.map(np.asarray, gradient))
+    ours_model, ours = task.stages.join(jax.tree.map(np.asarray, gradient))
     close = lambda a, b: np.testing.assert_allclose(a, b, atol=5e-5)
     jax.tree.map(close, nnx.state(ours_model), nnx.state(by_model))
     for mine, theirs in itertools.islice(zip(ours, by_boundary, strict=True), 3):
@@ -238,7 +238,7 @@ def test_a_budget_is_met_from_the_command_line_alone(tmp_path):
         dense, link="count:15+rans", budget=1.0, rank=20, context_tokens=1, init_from=str(tmp_path / "dense"), steps=200
     )
     job = training.prepare(config)
-    stage = nnx.merge(job.task.graph, jax.tree.map(lambda p: p[0], job.params))
+    stage = nnx.merge(job.task.stages.graph, jax.tree.map(lambda p: p[0], job.params))
     assert len(stage.boundary.codec.wire.learned[0]) == 31  # tables of its own, for 15 spikes of either sign
     result = training.train(config, tmp_path / "run")
     letters, kept = 0.8 * np.log2(20 / 0.8) + 0.2 * np.log2(1 / 0.2), np.log2(4096 / (4096 - 235))  # by other bytes

@@ -16,14 +16,15 @@ from experiments import asking, headline, language, over_chips, pricing, tasks, 
 from experiments.inside import firing_rate
 from experiments.ways import Trial, Way
 from snap_jax.boundary.boundary import Boundary
-from snap_jax.boundary.telemetry import observe
 from snap_jax.boundary.transforms import LearnedTransform
-from snap_jax.models import pipeline_stages, resnet
+from snap_jax.models import resnet
 from snap_jax.models.neurons import RateNeurons, TickNeurons
+from snap_jax.models.split import split
+from snap_jax.parallel.gpipe import GPipe
 from snap_jax.parallel.mesh import auto_mesh
-from snap_jax.parallel.pipeline import pipeline
 from snap_jax.traffic import Traffic, Transfer
 from snap_jax.traffic.transfer import choose
+from snap_jax.training.tasks.losses import Batch
 
 MOVE = Transfer("ppermute", ("stage",), 2, "uint8", 640, pairs=1, perm=((0, 1),))
 
@@ -39,13 +40,11 @@ def test_a_pass_moves_the_bytes_that_its_program_counts_tick_by_tick():
     traffic, logits = over_chips.forward(model, pictures, tokens=None)
     np.testing.assert_allclose(logits[0], nnx.jit(lambda model, x: model(x, None)[0])(model, pictures[0]), atol=1e-5)
 
-    graph, params = pipeline_stages.split(model.net, [boundary, boundary])
+    stages, params = split(model.net, [boundary, boundary])
 
     def watched(params, pictures):
-        stage = nnx.merge(graph, jax.tree.map(lambda p: p[0], params))
-        ends = stage.model.enter, stage.model.body, lambda x, _: stage.model.leave(x)
-        watch = lambda z: observe(stage.boundary.codec, z, "stage").sent_bytes
-        return pipeline(*ends, pictures, "stage", stage.boundary, watch=watch)[1][None]
+        work = stages.work(lambda logits, _: (jnp.zeros(()), ()), observe=True)
+        return jax.tree.map(lambda a: a[None], GPipe(3, 2).run(work, params, Batch(pictures, pictures))[2])
 
     devices = auto_mesh({"stage": 2})
     seen = jax.jit(jax.shard_map(watched, mesh=devices, in_specs=(P("stage"), P()), out_specs=P("stage")))(
@@ -56,7 +55,7 @@ def test_a_pass_moves_the_bytes_that_its_program_counts_tick_by_tick():
     zeros = codec.sizes(size)[int(codec.draft(jnp.zeros((16, 4, 4, 6), jnp.int8))[0])] + 1  # and a header
     messages = [t.bytes for t in traffic if t.op == "ppermute" for _ in range(t.times)]
     assert len(messages) == 4
-    assert sum(messages) == int(seen[0]) + zeros
+    assert sum(messages) == int(jax.device_get(seen).sent_bytes[0]) + zeros
 
 
 def test_a_switch_counts_in_the_rungs_taken():

@@ -9,30 +9,35 @@ from jax.sharding import PartitionSpec as P
 
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.codecs.link_spec import as_codec, unit_normal_threshold
-from snap_jax.models import pipeline_stages
-from snap_jax.models.hetero_stages import Layers
-from snap_jax.models.param_packing import split_dimension
+from snap_jax.models.split import cuts, split
 from snap_jax.parallel import tensor_parallel
 from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.parallel.partition import split_of
 from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.traffic.jaxpr import collective_traffic
 from snap_jax.training import result_json
-from snap_jax.training.tasks import assemble, hetero_per_device
+from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout
 from tests.support import small_networks
 from tests.support.small_networks import pictures
 
+pytestmark = pytest.mark.usefixtures("compiled_once_and_fast")
 
-def divide(name, layout, link="dense", grad_link="dense"):
+
+def divide(name, layout, link="fp32", grad_link="fp32"):
     return assemble.build(small_networks.build(name), layout, as_codec(link), as_codec(grad_link))
 
 
 def loss_and_gradient(name, layout):
     task, params = divide(name, layout)
     loss, gradient = jax.jit(task.loss_and_gradient)(params, pictures())
-    model, _ = pipeline_stages.join(task.graph, jax.tree.map(np.asarray, gradient))
+    model, _ = task.stages.join(jax.tree.map(np.asarray, gradient))
     return float(loss), nnx.state(model)
+
+
+def traffic_of(task, function, params):
+    program = jax.jit(function).lower(params, pictures()).compile()
+    return compiled_traffic(program, task.mesh, schedule=task.schedule_of(pictures()))
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +69,9 @@ def test_channels_inside_a_block_are_divided_and_thresholds_are_as_many_as_featu
     task, params = divide("efficientnet", Layout(tensor=2), "count:3")
     block, specs = params["model"]["blocks"][1], task.specs(params)["model"]["blocks"][1]
     split = {
-        path: [i for i, axis in enumerate(spec[1:]) if axis == "tensor"]
+        path: [i for i, axis in enumerate(spec[...][1:]) if axis == "tensor"]
         for path, spec in nnx.to_flat_state(specs)
-        if "tensor" in spec
+        if "tensor" in spec[...]
     }
     assert split == {
         ("depthwise", "conv", "kernel"): [3],
@@ -92,7 +97,7 @@ def shots(size):
 def test_what_leaves_a_block_divided_over_channels_are_bytes():
     """2 microbatches of 2 images, 4 x 4 and then 2 x 2 places: each block leaves its stream, and what gates it."""
     task, params = divide("efficientnet", Layout(tensor=2), "count:3", "bf16")
-    traffic = compiled_traffic(jax.jit(task.evaluate).lower(params, pictures()).compile(), task.mesh)
+    traffic = traffic_of(task, task.evaluate, params)
     crossing = traffic.where(lambda t: "boundary" in t.path)
     assert {t.dtype for t in crossing} == {"uint8"}
     streams, gates = [2 * 4 * 4 * 16, 2 * 2 * 2 * 24], [2 * 16 // 4] * 2
@@ -105,7 +110,7 @@ def test_every_hop_is_a_message_of_its_own_size():
     A spike takes 3 bits, a header 1 byte; 4 a threshold go ahead, once. Back, bf16 and a header.
     """
     task, params = divide("resnet", Layout(pipeline=4), "count:3", "bf16")
-    traffic = compiled_traffic(jax.jit(task.loss_and_gradient).lower(params, pictures()).compile(), task.mesh)
+    traffic = traffic_of(task, task.loss_and_gradient, params)
     crossing = traffic.where(lambda t: "boundary" in t.path)
     assert {t.dtype for t in crossing} == {"uint8"}
     assert {(t.op, len(t.perm)) for t in crossing} == {("ppermute", 1)}
@@ -115,8 +120,7 @@ def test_every_hop_is_a_message_of_its_own_size():
     assert [row["forward_bytes"] for row in rows] == expected
     assert [row["backward_bytes"] for row in rows] == [5 * (2 * size + 1) for size in sizes]
     assert sum(expected) == crossing.where(lambda t: t.direction == "forward").sent_bytes
-    assert isinstance(task.graph, Layers)
-    assert task.graph.thresholds(params) == pytest.approx([unit_normal_threshold(3)] * 4)
+    assert task.stages.thresholds(params) == pytest.approx([unit_normal_threshold(3)] * 4)
 
 
 def test_dies_and_the_chips_of_each_send_bytes_and_each_sum_counts_once_a_microbatch():
@@ -125,10 +129,10 @@ def test_dies_and_the_chips_of_each_send_bytes_and_each_sum_counts_once_a_microb
     """
     task, params = divide("resnet", Layout(pipeline=2, tensor=2), "count:3", "bf16")
     evaluate = jax.jit(task.evaluate)
-    sent = compiled_traffic(evaluate.lower(params, pictures()).compile(), task.mesh)
+    sent, schedule = traffic_of(task, evaluate, params), task.schedule_of(pictures())
     streams, thresholds = [2 * 4 * 4 * 32, 2 * 2 * 2 * 64], 4 * 32
     sums, hops = 2 * sum(2 * shots(size) for size in streams), 2 * (3 * (streams[0] * 3 // 8 + 1) + thresholds)
-    for traffic in (sent, collective_traffic(evaluate)(params, pictures())):
+    for traffic in (sent, collective_traffic(evaluate, schedule=schedule)(params, pictures())):
         crossing = traffic.where(lambda t: "boundary" in t.path)
         assert {t.dtype for t in crossing} == {"uint8"}
         assert {t.groups for t in crossing if "tensor" in t.axes} == {1}
@@ -143,32 +147,32 @@ def test_dies_and_the_chips_of_each_send_bytes_and_each_sum_counts_once_a_microb
 def divided_twice():
     """The parameters of two dies of two chips each, and the model that they are of."""
     model = tensor_parallel.divide(small_networks.build("efficientnet"), 2, as_codec("count:3"))
-    boundaries = [Boundary(as_codec("count:3"), model.width(place)) for place in pipeline_stages.cuts(model, 2)]
-    return model, *pipeline_stages.split(model, boundaries)
+    boundaries = [Boundary(as_codec("count:3"), model.width(place)) for place in cuts(model, 2)]
+    return model, *split(model, boundaries)
 
 
 def test_what_chips_divide_of_a_stage_is_their_shares_and_joins_to_the_very_model(divided_twice):
     model, layers, params = divided_twice
     assert {name: p.shape[:-1] for name, p in params.items()} == {"stages": (2,), "shares": (2, 2)}
-    joined, _ = pipeline_stages.join(layers, params)
+    joined, _ = layers.join(params)
     jax.tree.map(np.testing.assert_array_equal, nnx.state(joined), nnx.state(model))
     for die in range(2):
         for chip in range(2):
             lying = {"stages": params["stages"][die], "shares": params["shares"][die, chip : chip + 1]}
-            [block] = layers.stages[die].unravel(lying).model.blocks
+            [block] = layers.stages[die].unpack(lying).model.blocks
             for path, own in nnx.to_flat_state(nnx.state(block)):
                 whole = dict(nnx.to_flat_state(nnx.state(model.blocks[die])))[path][...]
                 part = [slice(None)] * whole.ndim
-                if (axis := split_dimension(split_of(path))) is not None:
+                if (axis := split_of(own)) is not None:
                     part[axis] = slice(chip * whole.shape[axis] // 2, (chip + 1) * whole.shape[axis] // 2)
                 np.testing.assert_array_equal(own[...], whole[tuple(part)])
 
 
 def test_thresholds_of_boundaries_rise_where_chips_divide_the_rest(divided_twice):
     _, layers, params = divided_twice
-    raised = pipeline_stages.raise_thresholds(layers, params, jnp.log(jnp.array([2.0, 4.0])))
+    raised = layers.raise_thresholds(params, jnp.log(jnp.array([2.0, 4.0])))
     np.testing.assert_allclose(layers.thresholds(raised), np.array(layers.thresholds(params)) * [2, 4], rtol=1e-6)
-    (before, _), (after, _) = (pipeline_stages.join(layers, p) for p in (params, raised))
+    (before, _), (after, _) = (layers.join(p) for p in (params, raised))
     jax.tree.map(np.testing.assert_array_equal, nnx.state(after), nnx.state(before))
 
 
@@ -183,7 +187,7 @@ def test_replicas_average_each_parameter_in_its_own_size(divided_twice):
     scales = 10.0 ** rng.integers(-2, 3, 2)
 
     def sizes(u):
-        found = hetero_per_device.mean_sizes(layers, u[0], "data")
+        found = layers.mean_size(u[0], "data")
         return found.reshape(u.shape[1:])
 
     for name, spec in specs.items():

@@ -9,8 +9,9 @@ from flax import nnx
 import snap_jax as snap
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.codecs.link_spec import unit_normal_threshold
-from snap_jax.models import pipeline_stages, transformer
+from snap_jax.models import transformer
 from snap_jax.models.neurons import LEAK, RateNeurons
+from snap_jax.models.split import split
 from tests.support.small_models import WIDTH, build, cross_entropy, run, tokens
 
 
@@ -57,8 +58,8 @@ def test_no_token_sees_its_future(name, ticks):
 def test_stages_hold_a_transformer():
     """The law of `stages`: split and joined again, the very parameters."""
     model = build("transformer", layers=2)
-    graph, stacked = pipeline_stages.split(model, [Boundary(None, WIDTH) for _ in range(2)])
-    joined, _ = pipeline_stages.join(graph, stacked)
+    stages, stacked = split(model, [Boundary(None, WIDTH) for _ in range(2)])
+    joined, _ = stages.join(stacked)
     jax.tree.map(np.testing.assert_array_equal, nnx.state(joined), nnx.state(model))
 
 

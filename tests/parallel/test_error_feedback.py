@@ -197,7 +197,7 @@ def least_squares():
     return a, b, best
 
 
-@pytest.mark.parametrize("how", ["dense", "feedback", "forgetful"])
+@pytest.mark.parametrize("how", ["fp32", "feedback", "forgetful"])
 def test_sgd_reaches_the_dense_optimum_only_with_its_residual(how):
     """`z = x - rate * mean residual` takes dense gradient steps at x: x comes as close as `rate * residual` lets it.
 
@@ -213,7 +213,7 @@ def test_sgd_reaches_the_dense_optimum_only_with_its_residual(how):
         def step(carry, _):
             x, state, rates = carry
             gradient = jax.grad(lambda x: jnp.mean((a[0] @ x - b[0]) ** 2))(lax.pcast(x, "x", to="varying"))
-            if how == "dense":
+            if how == "fp32":
                 update = lax.pmean(gradient, "x")
             else:
                 update, state = tx.update(gradient, state if how == "feedback" else tx.init(x))

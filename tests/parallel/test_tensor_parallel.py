@@ -1,4 +1,4 @@
-"""Tensor parallelism: divided over chips the same model, and what crosses are bytes."""
+"""Tensor parallelism: divided over devices the same model, and what crosses are bytes."""
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,14 @@ import snap_jax as snap
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.parallel import tensor_parallel
 from snap_jax.parallel.mesh import auto_mesh
-from snap_jax.parallel.tensor_parallel import Divided, Region, Whole
+from snap_jax.parallel.partition import specs as specs_of
+from snap_jax.parallel.tensor_parallel import DividedRegion, Region, WholeRegion
 from tests.support import small_models
 from tests.support.small_models import WIDTH, build, cross_entropy, tokens
 
 
 class Quantised(Region):
-    """What a `Divided` region promises: `lax.psum` of quantised partial sums."""
+    """What a `DividedRegion` region promises: `lax.psum` of quantised partial sums."""
 
     def __init__(self, region):
         self.features, self.boundary = region.features, region.boundary
@@ -36,7 +37,7 @@ class Quantised(Region):
 def program(model, chips):
     """Loss and gradient of a divided model as a function of its parameters and tokens."""
     graph, params = nnx.split(model)
-    specs = tensor_parallel.specs(params)
+    specs = specs_of(params)
 
     def both(params, rows):
         return jax.value_and_grad(lambda params: cross_entropy(nnx.merge(graph, params), rows))(params)
@@ -69,7 +70,7 @@ def test_with_coded_links_sums_are_those_of_quantised_parts():
     run, params = program(model, 2)
     modules = dict(nnx.iter_modules(model))
     for path, module in modules.items():
-        if isinstance(module, Divided):
+        if isinstance(module, DividedRegion):
             modules[path[:-1]].region = Quantised(module)
     expected = small_models.run(program(model, 2)[0], params, tokens(2, 9))
     loss, gradient = small_models.run(run, params, tokens(2, 9))
@@ -115,18 +116,18 @@ def test_coded_cotangents_are_near_the_dense_ones():
         assert np.abs(coded - dense).max() > 0
 
 
-def test_a_model_keeps_its_parameters_and_one_chip_its_region():
+def test_a_model_keeps_its_parameters_and_one_device_its_region():
     model = build("rwkv")
     dense = tensor_parallel.divide(model, 2, None)
     jax.tree.map(np.testing.assert_array_equal, nnx.state(dense), nnx.state(model))
-    assert isinstance(model.blocks[0].time_mix.region, Whole)
+    assert isinstance(model.blocks[0].time_mix.region, WholeRegion)
     assert model.blocks[0].time_mix.norm.num_groups == 2 * dense.blocks[0].time_mix.norm.num_groups
-    specs = tensor_parallel.specs(nnx.state(model), "stage")
+    specs = specs_of(nnx.state(model), "stage")
     assert specs["blocks"][0]["channel_mix"]["value"]["kernel"] == P("stage", "tensor")
     assert specs["blocks"][0]["channel_mix"]["receptance"]["kernel"] == P("stage")
 
 
 def test_mistakes_are_named():
-    message = r"3 chips do not divide blocks\.0\.attention\.key\.kernel of shape \(32, 8, 4\), 8 of it: use a divisor"
+    message = r"3 devices do not divide blocks\.0\.attention\.key\.kernel of shape \(32, 8, 4\), 8 of it: use a divisor"
     with pytest.raises(snap.UsageError, match=message):
         tensor_parallel.divide(build("transformer"), 3, None)

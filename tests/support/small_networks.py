@@ -15,7 +15,7 @@ from flax import nnx
 from snap_jax.models import efficientnet, resnet
 from snap_jax.models.base import VisionNetwork
 from snap_jax.models.neurons import fired
-from snap_jax.parallel.tensor_parallel import Whole
+from snap_jax.parallel.tensor_parallel import WholeRegion
 from snap_jax.training.tasks.losses import Batch
 
 # 32 channels are two groups of a norm, so two chips can divide them.
@@ -29,7 +29,7 @@ class Block(nnx.Module):
     """`act(x) W + b` of every second place."""
 
     def __init__(self, inputs, outputs, *, rngs):
-        self.act, self.stride, self.region = fired(0), 2, Whole(outputs)
+        self.act, self.stride, self.region = fired(0), 2, WholeRegion(outputs)
         self.linear = nnx.Linear(inputs, outputs, rngs=rngs)
 
     def __call__(self, x):

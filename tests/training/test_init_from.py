@@ -10,7 +10,7 @@ import pytest
 from snap_jax import training
 from snap_jax.boundary import Threshold
 from snap_jax.errors import UsageError
-from snap_jax.models import pipeline_stages
+from snap_jax.models.split import split
 from snap_jax.training import checkpoints, run_dir
 from snap_jax.training.config import LanguageConfig
 from snap_jax.training.train_step import optimizer, start
@@ -38,13 +38,11 @@ def saved(config, out, finished=True):
     job = training.prepare(config)
     draw = np.random.default_rng(0)
     params = jax.tree.map(lambda a: np.asarray(a + 0.1 * draw.normal(size=a.shape), np.float32), job.params)
-    model, boundaries = pipeline_stages.join(job.task.graph, params)
+    model, boundaries = job.task.stages.join(params)
     for i, boundary in enumerate(boundaries):
         if boundary.codec is not None:
             boundary.log_threshold = Threshold(jnp.full(config.width, np.log(i + 2.0)))
-    _, params = pipeline_stages.split(
-        model, boundaries
-    )  # as a run keeps it: all dies hold the same copies of the two ends
+    _, params = split(model, boundaries)  # as a run keeps it: all dies hold the same copies of the two ends
     run_dir.claim(out, config, job.fingerprint(), overwrite=False)
     if finished:
         checkpoints.save_weights(out / "checkpoints" / "final", params)

@@ -11,7 +11,6 @@ import pytest
 from snap_jax import training
 from snap_jax.boundary.transforms import Chain
 from snap_jax.errors import UsageError
-from snap_jax.models import pipeline_stages
 from snap_jax.training import checkpoints, lifecycle, run_dir
 from snap_jax.training.config import LanguageConfig
 from snap_jax.training.init_from import inherits, weights_of
@@ -53,7 +52,7 @@ def test_over_chips_they_are_what_they_are_on_one(job):
     assert job.params["boundary"]["log_threshold"].shape == (2, 12)  # stage, channels of both groups
     batch = job.batch(0)
     loss = float(jax.jit(job.task.loss)(job.params, batch))
-    model, (boundary, _) = pipeline_stages.join(job.task.graph, on_host(job.params))
+    model, (boundary, _) = job.task.stages.join(on_host(job.params))
     expected = []
     for tokens, labels in zip(*batch, strict=True):  # each microbatch is sorted by itself
         stream = boundary(model.blocks[0](model.enter(tokens)), tokens)
@@ -64,7 +63,7 @@ def test_over_chips_they_are_what_they_are_on_one(job):
 
 def test_a_budget_moves_the_thresholds_of_a_die_not_of_a_segment(job):
     """Two of each, so that one taken for the other would not fail by itself."""
-    raised = pipeline_stages.raise_thresholds(job.task.graph, job.params, jnp.array([0.5, 0.0]))
+    raised = job.task.stages.raise_thresholds(job.params, jnp.array([0.5, 0.0]))
     moved = raised["boundary"]["log_threshold"][...] - job.params["boundary"]["log_threshold"][...]
     np.testing.assert_allclose(moved, np.broadcast_to([[0.5], [0.0]], (2, 12)), atol=1e-6)
 
@@ -76,7 +75,7 @@ def spikes(job):
 
 
 def test_spikes_are_seen_in_the_order_of_the_text(job, spikes):
-    model, (boundary, _) = pipeline_stages.join(job.task.graph, on_host(job.params))
+    model, (boundary, _) = job.task.stages.join(on_host(job.params))
     tokens = job.batch(0).inputs[0]
     *links, order = boundary.sender.links
     z = np.asarray(Chain(8, links).prepare(model.blocks[0](model.enter(tokens)), tokens))  # not sorted
@@ -107,7 +106,7 @@ def test_what_is_frozen_kept_and_handed_on(config, job, spikes, tmp_path):
     checkpoints.save_weights(tmp_path / "run" / "checkpoints" / "final", params)
     assert inherits(tmp_path / "run", links_of(config), [8])
     assert not inherits(tmp_path / "run", links_of(dataclasses.replace(config, token_groups=4)), [8])
-    ours = weights_of(tmp_path / "run", config, links_of(config), network, job.task.graph, job.params)
+    ours = weights_of(tmp_path / "run", config, links_of(config), network, job.task.stages, job.params)
     np.testing.assert_array_equal(ours["boundary"]["log_threshold"][...], params["boundary"]["log_threshold"][...])
 
 

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from snap_jax import cli, training
-from snap_jax.models import efficientnet, pipeline_stages, resnet
+from snap_jax.models import efficientnet, resnet
 from snap_jax.traffic.jaxpr import collective_traffic
 from snap_jax.training import checkpoints, result_json, run_dir
 from snap_jax.training.config import VisionConfig, read_settings
@@ -96,7 +96,7 @@ def test_two_dies_of_two_chips_say_what_crosses_and_hand_their_weights_on(config
     """
     wide = dataclasses.replace(config, mode="hybrid", width=32, devices=4, layout="pipeline:2+tensor")
     job = training.prepare(wide)
-    traffic = collective_traffic(job.loss_and_gradient)(job.params, job.batch(0), job.extra())
+    traffic = collective_traffic(job.loss_and_gradient, schedule=job.schedule)(job.params, job.batch(0), job.extra())
     wire = result_json.wire_section(traffic, job.mesh.shape, job.crossing_elements)
     streams = [2 * 4 * 4 * 32, 2 * 2 * 2 * 64]
     hop = 2 * (3 * (streams[0] * 3 // 8 + 1) + 4 * 32)
@@ -120,9 +120,7 @@ def test_two_dies_of_two_chips_say_what_crosses_and_hand_their_weights_on(config
 
 def joined(job, params=None):
     """All that a model and its boundaries learn, on the host."""
-    model, boundaries = pipeline_stages.join(
-        job.task.graph, jax.tree.map(np.asarray, job.params if params is None else params)
-    )
+    model, boundaries = job.task.stages.join(jax.tree.map(np.asarray, job.params if params is None else params))
     return {"model": nnx.state(model), "boundaries": [nnx.state(boundary) for boundary in boundaries]}
 
 
@@ -139,7 +137,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(two_dies, tmp_path):
 def test_weights_move_between_one_chip_and_dies(config, whole, two_dies):
     def start(source, **changes):
         job = training.prepare(dataclasses.replace(config, init_from=str(source), **changes))
-        return pipeline_stages.join(job.task.graph, jax.tree.map(np.asarray, job.params))
+        return job.task.stages.join(jax.tree.map(np.asarray, job.params))
 
     here, _ = start(whole)
     there, fresh = start(whole, devices=2, mode="hybrid")

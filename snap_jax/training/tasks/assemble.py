@@ -1,6 +1,6 @@
-"""Divided: a model and its first parameters, laid out over chips in any layout.
+"""A model and its first parameters, laid out over devices in any layout.
 
-Law: the weights are those of the model on one chip, in every layout.
+Invariant: the weights are those of the model on one device, in every layout.
 """
 
 import dataclasses
@@ -17,9 +17,11 @@ from snap_jax.boundary.calibrate import calibrate, fit_wire
 from snap_jax.boundary.rate_control import RatePenalty
 from snap_jax.boundary.transforms import TransformMaker
 from snap_jax.codecs.codec import Codec
-from snap_jax.models import pipeline_stages
 from snap_jax.models.base import Network
-from snap_jax.parallel import tensor_parallel
+from snap_jax.models.split import cuts, split
+from snap_jax.parallel.gpipe import GPipe
+from snap_jax.parallel.schedule import Remat, Schedule
+from snap_jax.parallel.tensor_parallel import divide
 from snap_jax.training.tasks.layout import Layout
 from snap_jax.training.tasks.task import Task
 
@@ -30,59 +32,63 @@ def build(
     codec: Codec | None,
     grad_codec: Codec | None,
     *,
+    schedule: type[Schedule] = GPipe,
+    remat: Remat = None,
     data_codec: Codec | None = None,
     transform: Callable[[int], TransformMaker | None] | None = None,
     penalty: RatePenalty | None = None,
     rngs: nnx.Rngs | None = None,
 ) -> tuple[Task, PyTree]:
-    """The task and its first parameters, each on its chips; the weights are those of `model` in every layout.
+    """Return the task and its first parameters, each on its devices.
 
     Args:
-      model: on one chip, e.g. `models.transformer.Transformer` or `models.resnet.ResNet`.
-      layout: how chips share it.
-      codec: what crosses from die to die and out of each region; `None` for floats.
-      grad_codec: what crosses back.
-      data_codec: how gradients of replicas are averaged; `None` for floats.
-      transform: features -> what is learned around the codec of a boundary of so many, from die to die.
-      penalty: what makes the spikes fewer, from die to die.
+      model: on one device, e.g. `models.transformer.Transformer` or `models.resnet.ResNet`.
+      layout: how devices share it.
+      codec: what crosses between stages and out of each region; None for floats.
+      grad_codec: what crosses in the backward pass.
+      schedule: of the pipeline, e.g. `GPipe` or `OneFOneB`.
+      remat: what the backward pass of a stage computes again: None, "full", or a policy of `jax.checkpoint`.
+      data_codec: how gradients of replicas are averaged; None for floats.
+      transform: features -> what is learned around the codec of a boundary of so many, between stages.
+      penalty: on the rate of the boundaries between stages.
       rngs: of what is learned around the codec.
 
     Raises:
-      UsageError: if the chips do not divide the layers, or a weight of them; or if there are too few devices.
+      UsageError: if the devices do not divide the layers, or a weight of them; or if there are too few devices.
     """
-    widths = [model.width(place) for place in pipeline_stages.cuts(model, layout.pipeline)]
+    widths = [model.width(place) for place in cuts(model, layout.pipeline)]
     boundaries = [
         Boundary(codec, width, grad_codec=grad_codec, transform=transform and transform(width), rngs=rngs)
         for width in widths
     ]
     if layout.tensor > 1:
-        model = tensor_parallel.divide(model, layout.tensor, codec, grad_codec)
-    graph, params = pipeline_stages.split(model, boundaries)
-    task = Task(graph, layout.make_mesh(), data_codec, penalty)
+        model = divide(model, layout.tensor, codec, grad_codec)
+    stages, params = split(model, boundaries)
+    task = Task(stages, layout.make_mesh(), schedule(1, layout.pipeline, remat), data_codec, penalty)
     return task, task.place(params)
 
 
 def calibrated(task: Task, params: PyTree, inputs: Array, *, bits: float) -> PyTree:
-    """The parameters with every boundary calibrated on what would cross it of `inputs`, `[batch, ...]`, uncoded."""
-    model, boundaries = pipeline_stages.join(task.graph, on_host(params))
+    """Return the parameters with every boundary calibrated on what would cross it of `inputs`, `[batch, ...]`."""
+    model, boundaries = task.stages.join(on_host(params))
     for boundary, stream in zip(boundaries, _streams(model, len(boundaries), inputs), strict=True):
         calibrate(boundary, stream, inputs, bits=bits)
-    return task.place(pipeline_stages.split(model, boundaries)[1])
+    return task.place(split(model, boundaries)[1])
 
 
 def with_learned_book(task: Task, params: PyTree, inputs: Array) -> Task:
-    """The task with a book for its `Rans` wires, learned from what would cross of `inputs`, uncoded; one a program."""
-    model, boundaries = pipeline_stages.join(task.graph, on_host(params))
+    """Return the task with frequency tables for its `Rans` wires, learned from what would cross of `inputs`."""
+    model, boundaries = task.stages.join(on_host(params))
     streams = _streams(model, len(boundaries), inputs)
     sent = [b.prepare(x, inputs) for b, x in zip(boundaries, streams, strict=True)]
-    for dies in pipeline_stages.alike(task.graph, len(boundaries)):
-        fit_wire(boundaries[dies], sent[dies])
-    return dataclasses.replace(task, graph=pipeline_stages.split(model, boundaries)[0])
+    for alike in task.stages.alike():
+        fit_wire(boundaries[alike], sent[alike])
+    return dataclasses.replace(task, stages=split(model, boundaries)[0])
 
 
-def _streams(model: Network, dies: int, inputs: Array) -> list[Array]:
-    """The stream behind each die."""
-    x, ends, streams = model.enter(inputs), pipeline_stages.cuts(model, dies), []
+def _streams(model: Network, stages: int, inputs: Array) -> list[Array]:
+    """Return the stream behind each stage."""
+    x, ends, streams = model.enter(inputs), cuts(model, stages), []
     for place, block in enumerate(model.blocks):
         x = block(x)
         if place + 1 in ends:
@@ -91,5 +97,5 @@ def _streams(model: Network, dies: int, inputs: Array) -> list[Array]:
 
 
 def on_host(params: PyTree) -> PyTree:
-    """Parameters off their mesh, whole and on one device."""
+    """Return the parameters off their mesh, whole and on one device."""
     return jax.tree.map(lambda p: jnp.asarray(np.asarray(p)), params)

@@ -1,6 +1,6 @@
-"""Layouts: how many chips share the batch, the layers, and each layer.
+"""Layouts: how many devices share the batch, the layers, and each layer.
 
-Law: the layout does not matter; with dense links loss and gradient are those of one chip.
+Invariant: with dense links loss and gradient are those of one device, in every layout.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ WORDS = ("data", "pipeline", "tensor")
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Chips by what they share; their product is how many there are.
+    """Devices by what they share; their product is how many there are.
 
     Attributes:
       data: replicas of the model; each takes its part of every microbatch.
-      pipeline: dies in a row, each with its part of the layers.
-      tensor: chips that divide each layer.
+      pipeline: stages in a row, each with its part of the layers.
+      tensor: devices that divide each layer.
     """
 
     data: int = 1
@@ -34,8 +34,8 @@ class Layout:
                 raise UsageError(f"Layout: {word}={getattr(self, word)}: use 1 or more")
 
     @property
-    def chips(self) -> int:
-        """How many there are."""
+    def devices(self) -> int:
+        """Return how many there are."""
         return self.data * self.pipeline * self.tensor
 
     def make_mesh(self) -> Mesh:
@@ -44,10 +44,10 @@ class Layout:
         return auto_mesh({axis: size for axis, size in axes.items() if size > 1 or axis == STAGE})
 
 
-def parse_layout(spec: str, chips: int) -> Layout:
-    """The layout of `chips` chips that a spec names: words joined by `+`, each with its share of them.
+def parse_layout(spec: str, devices: int) -> Layout:
+    """Return the layout of so many devices that a spec names: words joined by `+`, each with its number of devices.
 
-    One word may go without a number: it takes the chips that the others leave.
+    One word may go without a number: it takes the devices that the others leave.
 
     >>> parse_layout("pipeline", 4)
     Layout(data=1, pipeline=4, tensor=1)
@@ -55,7 +55,7 @@ def parse_layout(spec: str, chips: int) -> Layout:
     Layout(data=2, pipeline=1, tensor=4)
 
     Raises:
-      UsageError: for words that are not known or come twice, and numbers whose product is not `chips`.
+      UsageError: for words that are not known or come twice, and numbers whose product is not `devices`.
     """
     sizes: dict[str, int | None] = {}
     for part in spec.split("+"):
@@ -69,6 +69,6 @@ def parse_layout(spec: str, chips: int) -> Layout:
         raise UsageError(
             f"layout {spec!r}: give all but one of {', '.join(open_words)} a number, as in 'data:2+tensor'"
         )
-    if not known or chips % known or (not open_words and known != chips):
-        raise UsageError(f"layout {spec!r}: {known} chips named, {chips} are there: name a product of {chips}")
-    return Layout(**{word: size or chips // known for word, size in sizes.items()})
+    if not known or devices % known or (not open_words and known != devices):
+        raise UsageError(f"layout {spec!r}: {known} devices named, {devices} are there: name a product of {devices}")
+    return Layout(**{word: size or devices // known for word, size in sizes.items()})

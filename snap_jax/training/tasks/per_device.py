@@ -1,147 +1,143 @@
-"""Programs: what one chip computes for a task, inside `shard_map`.
+"""What one device computes for a task, inside `shard_map`.
 
-Law: with dense links the sum over dies of what a program gives does not depend on how many dies there are.
+Invariant: with dense links the sum over stages of what a program gives does not depend on how many stages there are.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from snap_jax.boundary.boundary import Boundary
-from snap_jax.boundary.rate_control import BoundaryStats, RatePenalty, boundary_stats
-from snap_jax.boundary.telemetry import Telemetry, observe
+from snap_jax.boundary.rate_control import RatePenalty, boundary_stats
+from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.errors import UsageError
-from snap_jax.models.hetero_stages import Layers
-from snap_jax.models.pipeline_stages import Graph
+from snap_jax.models.stages import Stages
 from snap_jax.parallel.mesh import DATA, STAGE
-from snap_jax.parallel.pipeline import pipeline
-from snap_jax.training.tasks import hetero_per_device
-from snap_jax.training.tasks.losses import Batch, Distilled, Scores, losses, nats, scores, teacher_logits
+from snap_jax.parallel.pipeline import Inspect, report_nothing
+from snap_jax.parallel.schedule import Schedule
+from snap_jax.training.tasks.losses import Batch, Distilled, Scores, losses, scores, teacher_logits
 
 Seen = tuple[Float[Array, ""], Telemetry]
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Functions of the parameters that lie on one chip, `[1, ...]` each, and of its part of a batch.
+    """Functions of the parameters that lie on one device, `[1, ...]` each, and of its part of a batch.
 
     Attributes:
-      graph: the structure of what one chip holds, the same for all dies; or of what each die holds.
-      penalty: what makes the spikes fewer, from die to die; `None` where nothing does.
-      replicas: whether there is a mesh axis `data`; what was seen is summed over it.
+      stages: the structure of the model.
+      schedule: of the pipeline.
+      penalty: on the rate of the boundaries; None for none.
+      replicas: whether there is a mesh axis `data`; telemetry is summed over it.
     """
 
-    graph: Graph
+    stages: Stages
+    schedule: Schedule
     penalty: RatePenalty | None
     replicas: bool
 
     def loss(self, params: PyTree, batch: Batch) -> tuple[Array, tuple[Array, tuple]]:
-        """What to minimise; and, to look at, the mean cross-entropy of this replica's part of the batch.
-
-        They are one where nobody teaches.
-        """
-        found, _ = self._run(params, batch, losses)
-        minimised, own = _means_over_dies(found, batch)
-        return minimised, (own, ())
+        """Return what to minimize and the mean cross-entropy of this replica's part; they are one without a teacher."""
+        minimized, own, _ = self._losses(params, batch)
+        return minimized, (own, ())
 
     def observed_loss(self, params: PyTree, batch: Batch) -> tuple[Array, Seen]:
-        """The same, and what left this die."""
-        found, seen = self._run(params, batch, losses, _observe)
-        minimised, own = _means_over_dies(found, batch)
-        return minimised, (own, self._of_this_die(seen))
+        """Return the same, and the telemetry of this stage."""
+        minimized, own, seen = self._losses(params, batch, observe=True)
+        return minimized, (own, self._of_this_stage(seen))
 
     def penalized_loss(self, params: PyTree, batch: Batch, state: Array) -> tuple[Array, Seen]:
-        """The same, with the pressure in what is to be minimised."""
+        """Return the same, with the penalty in what is to be minimized, as a mean over microbatches."""
+        penalty = self.penalty
+        assert penalty is not None
 
-        def watch(boundary: Boundary, sent: Array) -> tuple[Telemetry, BoundaryStats]:
+        def inspect(boundary: Boundary, sent: Array) -> tuple[Array, tuple]:
             assert boundary.codec is not None
-            seen = boundary_stats(boundary.codec.encoding, sent)
-            return _observe(boundary, sent), seen._replace(bits=seen.bits * boundary.share)
+            stats = boundary_stats(boundary.codec.encoding, sent)
+            stats = stats._replace(bits=stats.bits * boundary.share)
+            return penalty.loss(state[0], stats) / len(batch.classes), ()
 
-        assert self.penalty is not None
-        found, (seen, crossings) = self._run(params, batch, losses, watch)
-        mean = jax.tree.map(lambda total: total / len(batch.classes), crossings)
-        sends = lax.axis_index(STAGE) < lax.axis_size(STAGE) - 1
-        pressed = jnp.where(sends, self.penalty.loss(state[0], mean), 0.0)
-        minimised, own = _means_over_dies(found, batch)
-        return minimised + lax.psum(pressed, STAGE), (own, self._of_this_die(seen))
+        minimized, own, seen = self._losses(params, batch, inspect=inspect, observe=True)
+        return minimized, (own, self._of_this_stage(seen))
 
     def teacher_logits(self, params: PyTree, batch: Batch, weight: float) -> Array:
-        """What this model, as a teacher, wants logits to be; zeros on all dies but the last, which has computed it."""
-        found, _ = self._run(params, batch, functools.partial(teacher_logits, weight=weight))
-        return found[None]
+        """Return the targets that this model sets as a teacher; zeros on all stages but the last."""
+
+        def leave(logits: Array, batch: Batch) -> tuple[Array, Array]:
+            return jnp.zeros(()), teacher_logits(logits, jnp.asarray(batch.classes), weight)
+
+        _, (targets, _), _ = self._run(params, batch, leave)
+        return targets[None]
 
     def evaluate(self, params: PyTree, batch: Batch) -> tuple[Scores, Telemetry]:
-        """How each row did, and what left this die."""
-        found, seen = self._run(params, batch, scores, _observe)
-        return lax.psum(found, STAGE), self._of_this_die(seen)
+        """Return the scores of each row, and the telemetry of this stage."""
+
+        def leave(logits: Array, batch: Batch) -> tuple[Array, Scores]:
+            return jnp.zeros(()), scores(logits, jnp.asarray(batch.classes))
+
+        _, (found, _), seen = self._run(params, batch, leave, observe=True)
+        return lax.psum(found, STAGE), self._of_this_stage(seen)
 
     def not_finite(self, params: PyTree, batch: Batch) -> Array:
-        """How many numbers of the stream that leaves this die are NaN or infinite."""
-        _, bad = self._run(params, batch, nats, lambda _, stream: jnp.sum(~jnp.isfinite(stream)))
-        return self._of_this_die(bad)
+        """Count the numbers of the stream that leaves this stage that are NaN or infinite."""
+
+        def inspect(_: Boundary, sent: Array) -> tuple[float, Array]:
+            return 0.0, jnp.sum(~jnp.isfinite(sent))
+
+        _, (_, bad), _ = self._run(params, batch, _no_score, inspect=inspect)
+        return self._of_this_stage(bad.sum(0))
 
     def spikes(self, params: PyTree, batch: Batch) -> list[Array]:
-        """The spikes that leave each die, of which this die knows its own; those that cross sorted, by token again.
+        """Return the spikes that leave each stage but the last, summed over microbatches; zeros for other stages.
 
-        Of one microbatch.
+        Rows that cross sorted come by token again, for one microbatch.
         """
 
-        def watch(boundary: Boundary, stream: Array) -> Array:
+        def inspect(boundary: Boundary, sent: Array) -> tuple[float, Array]:
             if boundary.codec is None:
                 raise UsageError("Task.spikes: floats cross these boundaries: give them a codec")
-            return boundary.sender.unsort(boundary.codec.spikes(stream), batch.inputs[0])
+            return 0.0, boundary.sender.unsort(boundary.codec.spikes(sent), batch.inputs[0])
 
-        if isinstance(self.graph, Layers):
-            _, each = hetero_per_device.run(self.graph, params, batch, nats, watch, apart=True)
-        else:
-            _, own = self._run(params, batch, nats, watch)
-            each = [own] * lax.axis_size(STAGE)
-        return [spikes[None] for spikes in each]
+        _, (_, each), _ = self._run(params, batch, _no_score, inspect=inspect, apart=True)
+        return [spikes.sum(0)[None] for spikes in each]
+
+    def _losses(
+        self, params: PyTree, batch: Batch, *, inspect: Inspect = report_nothing, observe: bool = False
+    ) -> tuple[Array, Array, PyTree]:
+        """Return what to minimize, the mean cross-entropy of the labels, and what was observed."""
+        size = batch.classes.size
+
+        def leave(logits: Array, batch: Batch) -> tuple[Array, Array]:
+            found = losses(logits, batch.labels)  # pyright: ignore[reportArgumentType]
+            return found[-1] / size, found[0]
+
+        minimized, (own, _), seen = self._run(params, batch, leave, inspect=inspect, observe=observe)
+        return minimized, lax.psum(own.sum(), STAGE) / size, seen
 
     def _run(
-        self, params: PyTree, batch: Batch, leave: Callable, watch: Callable | None = None
-    ) -> tuple[PyTree, PyTree]:
-        """`leave` reads logits and labels; `watch`, the boundary and what it is about to send."""
-        if isinstance(batch.labels, Distilled):
-            batch = batch._replace(
-                labels=batch.labels._replace(teacher_logits=batch.labels.teacher_logits[0])
-            )  # of this die
-        if isinstance(self.graph, Layers):
-            return hetero_per_device.run(self.graph, params, batch, leave, watch)
-        stage = nnx.merge(self.graph, jax.tree.map(lambda p: p[0], params))
-        model, boundary = stage.model, stage.boundary
+        self,
+        params: PyTree,
+        batch: Batch,
+        leave: Callable[[Array, Batch], tuple[Array, PyTree]],
+        *,
+        inspect: Inspect = report_nothing,
+        apart: bool = False,
+        observe: bool = False,
+    ) -> tuple[Array, PyTree, PyTree]:
+        if isinstance(batch.labels, Distilled):  # of this stage
+            labels = batch.labels._replace(teacher_logits=batch.labels.teacher_logits[0])
+            batch = batch._replace(labels=labels)
+        work = self.stages.work(leave, inspect=inspect, apart=apart, observe=observe)
+        return self.schedule.run(work, params, batch)
 
-        def end(stream: Array, batch: Batch) -> PyTree:
-            return leave(model.leave(stream).astype(jnp.float32), batch.labels)
-
-        return pipeline(
-            lambda b: model.enter(b.inputs),
-            model.body,
-            end,
-            batch,
-            STAGE,
-            boundary,
-            context=lambda b: b.inputs,
-            watch=None if watch is None else lambda sent: watch(boundary, sent),
-        )
-
-    def _of_this_die(self, seen: PyTree) -> PyTree:
+    def _of_this_stage(self, seen: PyTree) -> PyTree:
         total = lax.psum(seen, DATA) if self.replicas else seen
         return jax.tree.map(lambda a: a[None], total)
 
 
-def _observe(boundary: Boundary, sent: Array) -> Telemetry:
-    return observe(boundary.codec, sent, STAGE)
-
-
-def _means_over_dies(found: tuple[Array, ...], batch: Batch) -> tuple[Array, Array]:
-    """Of `losses`: the last, which is to be minimised, and the first."""
-    means = [lax.psum(total.sum(), STAGE) / batch.classes.size for total in found]
-    return means[-1], means[0]
+def _no_score(logits: Array, batch: Batch) -> tuple[Array, tuple]:
+    return jnp.zeros(()), ()
