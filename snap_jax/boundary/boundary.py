@@ -178,7 +178,7 @@ class Boundary(nnx.Module):
     ) -> Any:
         """Send what `prepare` returned by a coded `ppermute`; what arrives is for the `restore` of another device.
 
-        With `return_sent=True` return also what was sent, for `telemetry.observe` and `rate_control.crossing`.
+        With `return_sent=True` return also what was sent, for `observe` and `rate_control.crossing`.
         """
         with jax.named_scope("boundary"):
             return collectives.ppermute(
@@ -197,11 +197,22 @@ class Boundary(nnx.Module):
         """Send `x` by a coded `ppermute`; `context` is that of the sender, known here too."""
         return self.restore(self.send(self.prepare(x, context), axis_name, perm), context)
 
-    def all_gather(self, x: Array, axis_name: str, *, axis: int = 0, tiled: bool = False) -> Array:
-        """Send `x` by a coded `all_gather`; for a boundary without transforms, as all that follow."""
+    def all_gather(
+        self, x: Array, axis_name: str, *, axis: int = 0, tiled: bool = False, return_sent: bool = False
+    ) -> Any:
+        """Send `x` by a coded `all_gather`; for a boundary without transforms, as all that follow.
+
+        With `return_sent=True` return also what was sent, for `observe`.
+        """
         with self._plain("all_gather"):
             return collectives.all_gather(
-                x, axis_name, axis=axis, tiled=tiled, codec=self.codec, grad_codec=self.grad_codec
+                x,
+                axis_name,
+                axis=axis,
+                tiled=tiled,
+                codec=self.codec,
+                grad_codec=self.grad_codec,
+                return_sent=return_sent,
             )
 
     def all_to_all(self, x: Array, axis_name: str, split_axis: int, concat_axis: int, *, tiled: bool = False) -> Array:

@@ -158,8 +158,9 @@ class Watched(nnx.Module):
         self.boundary = snap.Boundary(snap.Codec(snap.Ternary(1.0)), features=4)
 
     def __call__(self, x):
-        self.sow(nnx.Intermediate, "telemetry", observe(self.boundary.codec, x))
-        return self.boundary.all_gather(x, "x")
+        y, sent = self.boundary.all_gather(x, "x", return_sent=True)
+        self.sow(nnx.Intermediate, "telemetry", self.boundary.observe(sent))
+        return y
 
 
 def test_it_leaves_a_module_by_sow():
