@@ -64,10 +64,10 @@ TOO_LONG = {
     "snap_jax/parallel/hetero_pipeline.py:relay",
     "snap_jax/parallel/pipeline.py:pipeline",
 }
-# "base" holds the abstract class of a folder, "cli" the command line of one. The others are to be renamed.
-SHARED_FILE_NAMES = {"__init__.py", "base.py", "cli.py", "links.py"}
+# "base" holds the abstract class of a folder, "cli" the command line of one.
+SHARED_FILE_NAMES = {"__init__.py", "base.py", "cli.py"}
 # `Block` is what each model's paper calls the unit that it repeats. The others are to be renamed.
-SHARED_CLASS_NAMES = {"Block", "Chain", "Stage", "Divided", "Rows"}
+SHARED_CLASS_NAMES = {"Block", "Stage", "Divided", "Rows"}
 
 
 @dataclasses.dataclass(frozen=True)

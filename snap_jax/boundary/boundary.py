@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from snap_jax import collectives
 from snap_jax.boundary.learned_codec import Constant, Threshold, assemble, take_apart
 from snap_jax.boundary.telemetry import Telemetry, observe
-from snap_jax.boundary.transforms import Chain, PrunedChannels, TransformMaker, chain
+from snap_jax.boundary.transforms import PrunedChannels, TransformChain, TransformMaker, chain
 from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.collectives.message import Sent
@@ -118,7 +118,7 @@ class Boundary(nnx.Module):
                 setattr(self, name, type(param)(param[...][index]))
         for side in ("sender", "receiver"):
             links = [*getattr(self, side).links, PrunedChannels(channels, kept)]
-            setattr(self, side, Chain(self.features, links))
+            setattr(self, side, TransformChain(self.features, links))
 
     @property
     def thresholds(self) -> list[Threshold]:

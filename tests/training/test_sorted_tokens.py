@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from snap_jax import training
-from snap_jax.boundary.transforms import Chain
+from snap_jax.boundary.transforms import TransformChain
 from snap_jax.errors import UsageError
 from snap_jax.training import checkpoints, lifecycle, run_dir
 from snap_jax.training.config import LanguageConfig
@@ -78,7 +78,7 @@ def test_spikes_are_seen_in_the_order_of_the_text(job, spikes):
     model, (boundary, _) = job.task.stages.join(on_host(job.params))
     tokens = job.batch(0).inputs[0]
     *links, order = boundary.sender.links
-    z = np.asarray(Chain(8, links).prepare(model.blocks[0](model.enter(tokens)), tokens))  # not sorted
+    z = np.asarray(TransformChain(8, links).prepare(model.blocks[0](model.enter(tokens)), tokens))  # not sorted
     assert spikes.shape == z.shape == (2, 8, 6)
     loud = np.asarray(order.residual_norm[...])[tokens].reshape(-1)
     assert len(np.unique(loud)) > 2

@@ -1,7 +1,7 @@
 """What a boundary does to a tensor before its codec, and undoes after it: links of a chain, each with two methods."""
 
-from snap_jax.boundary.transforms.base import Chain as Chain
 from snap_jax.boundary.transforms.base import Transform as Transform
+from snap_jax.boundary.transforms.base import TransformChain as TransformChain
 from snap_jax.boundary.transforms.base import TransformMaker as TransformMaker
 from snap_jax.boundary.transforms.base import chain as chain
 from snap_jax.boundary.transforms.basis import Basis as Basis

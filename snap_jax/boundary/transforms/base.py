@@ -47,7 +47,7 @@ TransformMaker = Callable[..., Transform]
 """What a `Boundary` calls as `make(features, rngs=rngs)`: a `Transform` class, a `LearnedTransform` or a `chain`."""
 
 
-class Chain(Transform):
+class TransformChain(Transform):
     """Transforms one after the other: `prepare` from the first to the last, `restore` from the last to the first."""
 
     def __init__(self, features: int, links: Sequence[Transform] = ()):
@@ -74,7 +74,7 @@ class Chain(Transform):
         return z
 
 
-def chain(*makers: TransformMaker) -> Callable[..., Chain]:
+def chain(*makers: TransformMaker) -> Callable[..., TransformChain]:
     """Compose transforms: each gets what the one before it returns. A chain in a chain is one chain.
 
     >>> from functools import partial
@@ -84,13 +84,13 @@ def chain(*makers: TransformMaker) -> Callable[..., Chain]:
     (2, 0.5)
     """
 
-    def make(features: int, *, rngs: nnx.Rngs) -> Chain:
+    def make(features: int, *, rngs: nnx.Rngs) -> TransformChain:
         links, width = [], features
         for maker in makers:
             made = maker(width, rngs=rngs)
-            links += made.links if isinstance(made, Chain) else [made]
+            links += made.links if isinstance(made, TransformChain) else [made]
             width = made.channels
-        return Chain(features, links)
+        return TransformChain(features, links)
 
     return make
 

@@ -4,7 +4,7 @@ import dataclasses
 
 from flax import nnx
 
-from snap_jax.boundary.transforms.base import Chain, Transform
+from snap_jax.boundary.transforms.base import Transform, TransformChain
 from snap_jax.boundary.transforms.basis import Basis
 from snap_jax.boundary.transforms.prediction import Prediction
 from snap_jax.boundary.transforms.token_groups import TokenGroups
@@ -48,11 +48,11 @@ class LearnedTransform:
                 "use rank and token_groups of 1 or more, context_tokens >= 0, and lr_multiplier above 0"
             )
 
-    def __call__(self, features: int, *, rngs: nnx.Rngs) -> Chain:
+    def __call__(self, features: int, *, rngs: nnx.Rngs) -> TransformChain:
         """Return the chain for vectors of so many features."""
         links: list[Transform] = [Basis(features, self.rank, self.lr_multiplier)]
         if self.context_tokens:
             links.append(Prediction(self.rank, self.context_tokens, self.vocabulary, self.hidden, rngs=rngs))
         if self.token_groups > 1:
             links.append(TokenGroups(self.rank, self.token_groups, self.vocabulary))
-        return Chain(features, links)
+        return TransformChain(features, links)
