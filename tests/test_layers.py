@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
 }
 # Imports that a change under way still has to remove.
-STILL_THERE = {("snap_jax.parallel.stage_branches", "traffic"), ("snap_jax.parallel", "traffic")}
+STILL_THERE: set[tuple[str, str]] = set()
 
 # Libraries that a folder must do without: `cost` and what it reads run where JAX is not installed.
 WITHOUT = {

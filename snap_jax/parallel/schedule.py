@@ -22,9 +22,9 @@ from jaxtyping import Array, PyTree
 from snap_jax._compat import as_varying, varying_axes
 from snap_jax.errors import UsageError
 from snap_jax.parallel.stage_work import StageWork
-from snap_jax.traffic.stage_occupancy import STAGE_BRANCHES
 
 T = TypeVar("T")
+_BRANCHES = "stage_branches"
 Remat = Literal["full"] | Callable[..., bool] | None
 """What the backward pass computes again: nothing (None), all of a stage ("full"), or what a policy of
 `jax.checkpoint_policies` does not save."""
@@ -77,6 +77,11 @@ class Schedule(abc.ABC):
           microbatch, stacked. What `work.send` counts, summed over the microbatches of this stage.
         """
 
+    @property
+    def branch_scope(self) -> str:
+        """The scope right around a `cond` or `switch` each of whose branches some stage takes."""
+        return _BRANCHES
+
     def occupancy(self, scopes: Sequence[str]) -> Counter[int] | None:
         """Count ticks by how many stages run what stands under these scopes; None where the schedule names none.
 
@@ -126,7 +131,7 @@ def scope_of(stage: int) -> str:
 
 def switch(index: Array, branches: Mapping[str, Callable[..., T]], *operands: Any) -> T:
     """Run `lax.switch` on an index that differs between stages; each branch stands in the scope that names it."""
-    with jax.named_scope(STAGE_BRANCHES):
+    with jax.named_scope(_BRANCHES):
         return lax.switch(index, [named(scope, branch) for scope, branch in branches.items()], *operands)
 
 

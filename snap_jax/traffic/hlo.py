@@ -17,7 +17,7 @@ from snap_jax.errors import UsageError
 from snap_jax.traffic.hlo_text import Array, Instruction, Module, parse_instruction, parse_module
 from snap_jax.traffic.name_stack import direction, each_name, op_scope, op_scopes
 from snap_jax.traffic.replica_groups import axes_of, id_lists, place_along, replica_groups
-from snap_jax.traffic.stage_occupancy import STAGE_BRANCHES, StageSchedule, executions
+from snap_jax.traffic.stage_occupancy import StageSchedule, executions
 from snap_jax.traffic.transfer import Pairs, Traffic, Transfer, choose, join
 
 _OPS = {
@@ -93,7 +93,7 @@ class _Program:
             return self.loop(i, times)
         called = [self.walk(name, times) for names in i.called.values() for name in names]
         if i.opcode == "conditional":
-            by_stage = self.schedule is not None and op_scopes(i.op_name)[-1:] == [STAGE_BRANCHES]
+            by_stage = self.schedule is not None and op_scopes(i.op_name)[-1:] == [self.schedule.branch_scope]
             return join(called) if by_stage else choose(op_scope(i.op_name), called)
         if i.opcode not in _ONCE and any(called):
             raise UsageError(

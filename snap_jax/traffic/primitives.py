@@ -10,7 +10,7 @@ from jax.extend import core
 
 from snap_jax.errors import UsageError
 from snap_jax.traffic.name_stack import direction, scope, scopes
-from snap_jax.traffic.stage_occupancy import STAGE_BRANCHES, StageSchedule, executions
+from snap_jax.traffic.stage_occupancy import StageSchedule, executions
 from snap_jax.traffic.transfer import Transfer
 
 # Primitive -> the `jax.lax` function that users know it by.
@@ -67,7 +67,7 @@ class At:
     @property
     def branches_by_stage(self) -> bool:
         """Tell whether it is a `cond` each of whose branches some stage of a pipeline takes."""
-        return self.schedule is not None and scopes(self.stack)[-1:] == [STAGE_BRANCHES]
+        return self.schedule is not None and scopes(self.stack)[-1:] == [self.schedule.branch_scope]
 
     def __str__(self) -> str:
         """Name the place in a message."""

@@ -3,7 +3,7 @@
 All stages run one program. It branches on the number of the stage, and a loop repeats it in all ticks, idle ones too.
 Who takes a branch cannot be read from a program, so the schedule of the pipeline tells. Two facts join the two: a
 branch stands in a `jax.named_scope` whose name the schedule knows, and the `cond` or `switch` itself stands right in
-the scope `STAGE_BRANCHES`. A scope is all of the source that a compiled program still shows.
+its `branch_scope`. A scope is all of the source that a compiled program still shows.
 """
 
 import dataclasses
@@ -11,9 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from snap_jax.traffic.transfer import Transfer
-
-STAGE_BRANCHES = "stage_branches"
-"""The scope right around a `cond` or `switch` each of whose branches some stage takes."""
 
 
 @runtime_checkable
@@ -28,6 +25,11 @@ class StageSchedule(Protocol):
     @property
     def stages(self) -> int:
         """How many stages run side by side."""
+        ...
+
+    @property
+    def branch_scope(self) -> str:
+        """The scope right around a `cond` or `switch` each of whose branches some stage takes."""
         ...
 
     def occupancy(self, scopes: Sequence[str]) -> Mapping[int, int] | None:
