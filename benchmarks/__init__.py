@@ -1,1 +1,1 @@
-"""Benchmarks: ratios within one run, with spread, beside the floor they are held against."""
+"""Benchmarks: ratios within one run, with their spread, beside the best that is possible."""

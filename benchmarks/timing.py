@@ -1,4 +1,4 @@
-"""How every benchmark is timed: warm-up, then rounds in which the candidates take turns, so drift hits all alike."""
+"""Time candidates fairly: after a warm-up they take turns in rounds, so that drift affects all alike."""
 
 import dataclasses
 import os
@@ -12,17 +12,17 @@ import jax
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """Seconds of each round."""
+    """The seconds of each round."""
 
     rounds: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """Median seconds."""
+        """Return the median seconds."""
         return statistics.median(self.rounds)
 
     def over(self, other: "Times", digits: int = 2) -> str:
-        """Median ratio to another candidate of the same rounds, with the quartiles of the rounds' own ratios."""
+        """Return the median ratio to another candidate, with the quartiles of the ratios of single rounds."""
         ratios = sorted(a / b for a, b in zip(self.rounds, other.rounds, strict=True))
         low, _, high = statistics.quantiles(ratios, n=4)
         return " ".join((f"{statistics.median(ratios):.{digits}f}", f"({low:.{digits}f}–{high:.{digits}f})"))
@@ -31,7 +31,7 @@ class Times:
 def take_turns(
     candidates: Mapping[str, Callable[[], object]], rounds: int, *, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, Times]:
-    """Times of each candidate by the clock; a candidate returns the arrays to wait for."""
+    """Return the times of each candidate; a candidate returns the arrays to wait for."""
     for run in candidates.values():
         jax.block_until_ready(run())
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
@@ -44,7 +44,7 @@ def take_turns(
 
 
 def machine() -> str:
-    """The machine's line."""
+    """Return one line on the machine and the versions."""
     return (
         f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__} on {jax.default_backend()}, "
         f"Python {platform.python_version()}"

@@ -1,1 +1,1 @@
-"""Experiments: one runnable file a question."""
+"""Experiments: one runnable file per question; `python -m experiments.NAME --help` describes it."""

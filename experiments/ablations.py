@@ -1,74 +1,85 @@
-"""Question: what did each ingredient buy, at one bit; and what does the same help do for the rivals.
+"""Measure what each part of the method buys at one bit per element, and what it does for the baseline.
 
-    python -m experiments.ablations          # what is not yet in runs/pareto.jsonl, then the table
-    python -m experiments.ablations --show   # table of what is there
+    python -m experiments.ablations          # train what is missing, then print the table
+    python -m experiments.ablations --show   # the table of what is there
 
-A setting whose bits are not one bit (a fixed price has to be found by hand) is to be read beside the frontier.
+A penalty of a fixed weight does not meet a budget. Read its row beside the curve of `experiments.pareto`.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
-from experiments.pareto import FILE, bottlenecks, spikes
-from experiments.points import Point
-from experiments.sweeps import command, find
+from experiments import markdown
+from experiments.settings import (
+    TEXT,
+    bottlenecks,
+    coded,
+    coded_integers,
+    dense,
+    distilled,
+    ranked,
+    spikes,
+)
+from experiments.sweep import Line, bits, find, main, wire_bits
+from snap_jax.training.config import Settings
 
-BITS = 1.0
-_LEFT = 0.94  # of one bit, where tokens predict: with theirs it is 1.2 % more than one
+BUDGET = 1.0
+PENALTIES = (
+    "bits:0.03",
+    "bits:0.1",
+    "spikes:0.05",
+    "spikes:0.2",
+    "rate:0.3",
+    "rate:0.6",
+    "threshold:0.03",
+    "threshold:0.1",
+)
+_CONTEXT_BITS = 0.06  # what context tokens and token groups take at width 64: a baseline with them has less left
 
 
-def settings() -> dict[str, Point]:
-    """By name; the first is ours, each other differs in what it says."""
-    ours = spikes("text", BITS)
+def settings(base: Settings) -> dict[str, Settings]:
+    """Return the settings by name. The first is ours, each other one differs in what its name says."""
+    ours, rank = spikes(base, BUDGET), ranked(base, 20 / 64)
+    fixed = coded(base, "count:15+rans", rank, context_tokens=4, token_groups=8)
+    left = bottlenecks(base, BUDGET - _CONTEXT_BITS, sizes=(4, 3), context_tokens=4)
     return {
-        "ours: basis of 20, 4 tokens predict, 8 segments": ours,
-        "no segments": spikes("text", BITS, token_groups=1),
-        "16 segments": spikes("text", BITS, token_groups=16),
-        "no prediction, no segments": spikes("text", BITS, context_tokens=0, token_groups=1),
-        "one token predicts": spikes("text", BITS, context_tokens=1),
-        "no basis, no mean, no prediction, no segments": spikes("text", BITS, rank=0, context_tokens=0, token_groups=1),
-        "basis at the pace of the layers": spikes("text", BITS, lr_multiplier=1.0),
-        "basis at a tenth of it": spikes("text", BITS, lr_multiplier=0.1),
-        "basis of 16": spikes("text", BITS, rank=16),
-        "basis of 24": spikes("text", BITS, rank=24),
-        "basis of 32": spikes("text", BITS, rank=32),
-        "all 64 dims": spikes("text", BITS, rank=64),
-        "at most one spike": spikes("text", BITS, limit=1),
-        "at most three": spikes("text", BITS, limit=3),
-        "dead zone 0.6": spikes("text", BITS, dead_zone=0.6),
-        "dead zone 0.7": spikes("text", BITS, dead_zone=0.7),
-        "budget comes down for half the run": spikes("text", BITS, anneal_fraction=0.5),
-        "half of the loss from the dense model": spikes("text", BITS, distill=0.5),
-        **{f"fixed price {w} nats a bit": spikes("text", BITS, penalty=f"penalty:{w}") for w in (0.03, 0.1)},
-        **{f"L1, {w} nats a spike": spikes("text", BITS, penalty=f"l1:{w}") for w in (0.05, 0.2)},
-        **{f"target rate {r}": spikes("text", BITS, penalty=f"rate:{r}") for r in (0.3, 0.6)},
-        **{f"thresholds raised, {w}": spikes("text", BITS, penalty=f"raise:{w}") for w in (0.03, 0.1)},
-        "int4 x 16 dims": bottlenecks("text", BITS)[0],
-        "int4 x 16 dims, basis at the pace of the layers": bottlenecks("text", BITS, lr_multiplier=1.0)[0],
-        "int4 x 15 dims, 4 tokens predict": bottlenecks("text", _LEFT, context_tokens=4)[0],
-        "int4 x 16 dims, half of the loss from the dense model": bottlenecks("text", BITS, distill=0.5)[0],
-        "dense, half of the loss from the dense model": Point("text", "dense", steps=ours.steps, distill=0.5),
-        "int3 x 20 dims, 4 tokens predict": bottlenecks("text", _LEFT, context_tokens=4)[1],
-        "two bits: ours": spikes("text", 2.0),
-        "two bits: int4 x 32 dims": bottlenecks("text", 2.0)[0],
-        "two bits: int4 x 31 dims, 4 tokens predict": bottlenecks("text", 1.0 + _LEFT, context_tokens=4)[0],
-        "dense": Point("text", "dense", steps=ours.steps),
-        "dense, through basis and prediction, uncoded": Point(
-            "text", "dense", rank=64, context_tokens=4, steps=ours.steps
-        ),
+        "ours: rank 20, 4 context tokens, 8 token groups": ours,
+        "entropy-coded int4 in place of counts": coded_integers(base, BUDGET),
+        "no token groups": spikes(base, BUDGET, token_groups=1),
+        "16 token groups": spikes(base, BUDGET, token_groups=16),
+        "no context tokens, no token groups": spikes(base, BUDGET, context_tokens=0, token_groups=1),
+        "1 context token": spikes(base, BUDGET, context_tokens=1),
+        **{f"transform learns at {lr} of the layers' rate": spikes(base, BUDGET, transform_lr=lr) for lr in (1.0, 0.1)},
+        **{f"rank {n}": spikes(base, BUDGET, rank=ranked(base, n / 64)) for n in (16, 24, 32, 64)},
+        **{f"counts up to {n}": spikes(base, BUDGET, link=f"count:{n}+rans") for n in (1, 3)},
+        **{f"dead zone {zone}": spikes(base, BUDGET, link=f"count:15:dead{zone}+rans") for zone in (0.6, 0.7)},
+        "budget falls for half the run": spikes(base, BUDGET, anneal=0.5),
+        "distilled": distilled(ours),
+        **{f"penalty {penalty}": dataclasses.replace(fixed, penalty=penalty) for penalty in PENALTIES},
+        "int4 x rank 16": bottlenecks(base, BUDGET)[0],
+        "int4 x rank 16, transform learns as the layers": bottlenecks(base, BUDGET, transform_lr=1.0)[0],
+        "int4 x rank 15, 4 context tokens": left[0],
+        "int3 x rank 20, 4 context tokens": left[1],
+        "int4 x rank 16, distilled": distilled(bottlenecks(base, BUDGET)[0]),
+        "two bits: ours": spikes(base, 2.0),
+        "two bits: int4 x rank 32": bottlenecks(base, 2.0)[0],
+        "two bits: int4 x rank 31, 4 context tokens": bottlenecks(base, 2.0 - _CONTEXT_BITS, context_tokens=4)[0],
+        "dense": dense(base),
+        "dense, distilled": distilled(dense(base)),
+        "dense, through transform and prediction": dataclasses.replace(dense(base), rank=base.width, context_tokens=4),
     }
 
 
-def table(lines: Sequence[dict]) -> str:
-    """Wire bits and quality of each."""
-    rows = ["| setting | wire bits | bits/byte | against ours |", "|---|---|---|---|"]
-    found = {name: find(point, lines) for name, point in settings().items()}
+def table(base: Settings, lines: Sequence[Line]) -> str:
+    """Return the bits and the quality of each setting."""
+    found = {name: find(config, lines) for name, config in settings(base).items()}
     ours = next(iter(found.values()))
+    rows = [("setting", "bits per element", f"held-out bits per {base.unit}", "difference from ours")]
     for name, line in found.items():
         if line and ours:
-            difference = line["bits_per_byte"] - ours["bits_per_byte"]
-            rows.append(f"| {name} | {line['wire_bits']:.3f} | {line['bits_per_byte']:.4f} | {difference:+.4f} |")
-    return "\n".join(rows)
+            rows.append((name, f"{wire_bits(line):.3f}", f"{bits(line):.4f}", f"{bits(line) - bits(ours):+.4f}"))
+    return markdown.table(rows)
 
 
 if __name__ == "__main__":
-    command(__doc__, FILE, list(settings().values()), table)
+    main(__doc__, TEXT, lambda base: list(settings(base).values()), table)

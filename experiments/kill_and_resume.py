@@ -2,11 +2,11 @@
 
     python -m experiments.kill_and_resume
 
-One run is left alone. Another, with the same command line, is killed with SIGKILL, which no program can catch, and gone
-on with by `--resume`, until it has been killed 20 times; then it may finish. Odd kills come at a random moment after
-the process starts (while it imports, reads the checkpoint, compiles), even ones at a random moment after it has begun
-to step (while it steps, logs, saves: a checkpoint every 3 steps keeps the disk busy). Printed: where each kill found
-the run, and whether parameters, optimizer, mean, metrics and quality are the same bits.
+One run is left alone. Another one, with the same command line, is killed with SIGKILL, which no program can catch, and
+continued with `--resume`, until it has been killed 20 times. Then it may finish. Odd kills come at a random moment
+after the process starts, while it imports, reads the checkpoint or compiles. Even ones come at a random moment after
+its first step, while it steps, logs or saves; a checkpoint every 3 steps keeps the disk busy. It prints where each kill
+found the run, and whether parameters, optimizer state, average, metrics and quality have the same bits.
 """
 
 import argparse

@@ -1,174 +1,104 @@
-"""Question: what does a bit on the wire buy, for spikes and for everything they are held against.
+"""Measure what one more bit per element buys, for spikes and for the baselines.
 
-    python -m experiments.pareto                          # what is not yet in runs/pareto.jsonl, then the tables
-    python -m experiments.pareto --task digits --part 1/2 # a share, so that two processes can divide the work
-    python -m experiments.pareto --show                   # tables of what is there
+python -m experiments.pareto                  # train what is missing, then print the tables and draw the plots
+python -m experiments.pareto --task digits    # one task
+python -m experiments.pareto --show           # tables and plots of what is there
 
-Every point: the same data, steps, optimizer, learned-step initialisation and calibration; see `experiments.frontier`.
+The best baseline of a fixed size is chosen at seed 0, on the held-out data that is also reported.
 """
 
-import dataclasses
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from itertools import chain
 
-from experiments import plots
-from experiments.points import Point
-from experiments.sweeps import find, load, parser, sweep
+from experiments import pareto_plot
+from experiments.markdown import percent, spread, table
+from experiments.settings import BUDGETS, TASKS, bottlenecks, coded, coded_integers, dense, quick, spikes
+from experiments.sweep import Line, bits, fill, find, load, nats, parser, reseeded, seeds, wire_bits
+from snap_jax.training.config import Settings, read_settings
 
-FILE = Path("runs/pareto.jsonl")
-STEPS = {"text": 600, "digits": 500, "noisy": 500}
-BUDGETS = (0.5, 1.0, 1.5, 2.0, 3.0)
-SEEDS = {"text": (0, 1, 2), "digits": (0, 1, 2), "noisy": (0, 1, 2, 3)}
-DIMS = {  # of `width` 64 and 32; fewer at fewer bits
-    "text": {0.5: 10, 1.0: 20, 1.5: 28, 2.0: 36, 3.0: 56},
-    "digits": {0.5: 4, 1.0: 8, 1.5: 12, 2.0: 16, 3.0: 24},
-    "noisy": {0.5: 4, 1.0: 8, 1.5: 12, 2.0: 16, 3.0: 24},
-}
+SEEDS = {"text": 3, "digits": 3, "noisy": 4}
+PLAIN = ("bf16", "int8", "int4", "int3", "int2", "int8:absmax", "int4:absmax", "int3:absmax", "int2:absmax",
+         "topk:0.05", "topk:0.1", "topk:0.25")  # fmt: skip
 
 
-def spikes(task: str, bits: float, **changes: Any) -> Point:
-    """Ours."""
-    point = Point(task, "spikes", bits, DIMS[task][bits], steps=STEPS[task])
-    if task == "text":
-        point = dataclasses.replace(point, limit=15 if bits < 3 else 31, context_tokens=4, token_groups=8)
-    return dataclasses.replace(point, **changes)
+def fixed(base: Settings) -> list[Settings]:
+    """Return the baselines of a fixed size: bottlenecks for each budget, and links without a transform."""
+    return [*chain.from_iterable(bottlenecks(base, budget) for budget in BUDGETS), *(coded(base, x) for x in PLAIN)]
 
 
-def bottlenecks(task: str, budget: float, **changes: Any) -> list[Point]:
-    """Learned bottlenecks with learned-step integers of 4, 3, 2 and 6 bits that take just the budget."""
-    width = {"text": 64, "digits": 32, "noisy": 32}[task]
-    fits = [(bits, int(budget * width / bits)) for bits in (4, 3, 2, 6)]
-    return [
-        dataclasses.replace(Point(task, "integer", bits, rank, steps=STEPS[task]), **changes)
-        for bits, rank in fits
-        if 1 <= rank <= width
+def first_seed(base: Settings) -> list[Settings]:
+    """Return seed 0 of everything."""
+    ours = [spikes(base, budget) for budget in BUDGETS]
+    return [dense(base), *ours, *(coded_integers(base, budget) for budget in BUDGETS), *fixed(base)]
+
+
+def repeats(base: Settings, lines: Sequence[Line], count: int) -> list[Settings]:
+    """Return more seeds of the dense model, of spikes and coded integers, and of the best fixed baseline."""
+    best = [best_fixed(base, budget, lines) for budget in BUDGETS]
+    again = [
+        dense(base),
+        *(make(base, budget) for make in (spikes, coded_integers) for budget in BUDGETS),
+        *(read_settings(line["config"]) for line in best if line),
     ]
+    return [reseeded(config, seed) for seed in range(1, count) for config in dict.fromkeys(again)]
 
 
-def others(task: str, seed: int = 0) -> list[Point]:
-    """Dense, bf16, integers with learned step and absmax, top-k."""
-    steps = STEPS[task]
-    links = ("bf16", "int8:absmax", "int4:absmax", "int3:absmax", "int2:absmax", "topk:0.05", "topk:0.1", "topk:0.25")
-    return [
-        Point(task, "dense", seed=seed, steps=steps),
-        *(Point(task, "integer", bits=bits, seed=seed, steps=steps) for bits in (2, 3, 4, 8)),
-        *(Point(task, link, seed=seed, steps=steps) for link in links),
-    ]
+def best_fixed(base: Settings, budget: float, lines: Sequence[Line]) -> Line | None:
+    """Return the baseline of a fixed size that is best at seed 0, of those within 2 % of the budget."""
+    found = [line for config in fixed(base) if (line := find(config, lines)) and wire_bits(line) <= 1.02 * budget]
+    return min(found, key=nats, default=None)
 
 
-def first_pass(task: str) -> tuple[list[Point], list[Point]]:
-    """Seed 0 of everything: what is likely to be best at some budget, and the rest."""
-    ours = [spikes(task, bits) for bits in BUDGETS]
-    rivals = [bottlenecks(task, bits) for bits in BUDGETS]
-    dense, *plain = others(task)
-    likely = [dense, *ours, *(points[0] for points in rivals), *plain[:3]]
-    return likely, [*(point for points in rivals for point in points[1:]), *plain[3:]]
+def comparison(base: Settings, lines: Sequence[Line], count: int) -> str:
+    """Return loss increase over the dense model by budget: spikes, coded integers, best fixed baseline."""
+    without = seeds(dense(base), lines, count)
+    if not without:
+        return "no dense run yet"
+    head = ("budget", "method", "seeds", "bits per element", f"held-out bits per {base.unit}", "loss increase",
+            "lower loss of spikes, nats, by seed")  # fmt: skip
+    rows = [head, ("–", "dense", str(len(without)), "32", spread(list(map(bits, without)), 4), "–", "–")]
+    for budget in BUDGETS:
+        fixed_line, ours = best_fixed(base, budget, lines), seeds(spikes(base, budget), lines, count)
+        groups = {"spikes": ours, "coded integers": seeds(coded_integers(base, budget), lines, count)}
+        if fixed_line and ours:
+            groups[name(fixed_line)] = seeds(read_settings(fixed_line["config"]), lines, count)
+        rows += [_row(budget, title, group, without, ours) for title, group in groups.items() if group]
+    return table(rows)
 
 
-def repeats(task: str, lines: Sequence[dict]) -> list[Point]:
-    """More seeds of dense, of ours, and of the best rival at each budget."""
-    points = []
-    for seed in SEEDS[task][1:]:
-        points += [Point(task, "dense", seed=seed, steps=STEPS[task])]
-        for bits in BUDGETS:
-            points += [spikes(task, bits, seed=seed)]
-            best = best_rival(task, bits, lines)
-            points += [_again(best, seed)] if best else []
-    return points
+def _row(budget: float, title: str, group: list[Line], without: list[Line], ours: list[Line]) -> tuple[str, ...]:
+    increase = statistics.mean(map(nats, group)) / statistics.mean(map(nats, without)) - 1
+    sent = f"{statistics.mean(map(wire_bits, group)):.3f}"
+    quality = spread(list(map(bits, group)), 4)
+    return str(budget), title, str(len(group)), sent, quality, percent(increase, 1), _lower(ours, group)
 
 
-def best_rival(task: str, budget: float, lines: Sequence[dict]) -> dict | None:
-    """Of all that is not spikes and takes at most 2 % more than the budget, the best at seed 0."""
-    fit = [
-        line
-        for line in lines
-        if line["task"] == task
-        and of_frontier(line)
-        and line["method"] not in ("spikes", "dense")
-        and line["seed"] == 0
-        and line["wire_bits"] <= 1.02 * budget
-    ]
-    return min(fit, key=lambda line: line["nats"], default=None)
+def _lower(ours: Sequence[Line], theirs: Sequence[Line]) -> str:
+    """By how much the loss of `ours` is lower, over the seeds of both."""
+    mine = {line["config"]["seed"]: nats(line) for line in ours}
+    lower = [nats(line) - mine[line["config"]["seed"]] for line in theirs if line["config"]["seed"] in mine]
+    return spread(lower, 4) if lower and ours != theirs else "–"
 
 
-def of_frontier(line: dict) -> bool:
-    """Whether a line is of a point as it is here: other experiments add teachers, other sizes and steps."""
-    point, task = _again(line, line["seed"]), line["task"]
-    if point.method == "spikes":
-        return point.bits in BUDGETS and point == spikes(task, point.bits, seed=point.seed)
-    return point == Point(task, point.method, point.bits, point.rank, seed=point.seed, steps=STEPS[task])
+def name(line: Line) -> str:
+    """Return link and rank of a line."""
+    rank = line["config"]["rank"]
+    return line["config"]["link"] + (f", rank {rank}" if rank else "")
 
 
-def _again(line: dict, seed: int) -> Point:
-    known = {name: line[name] for name in Point.__dataclass_fields__ if name in line}
-    return Point(**known | {"seed": seed})
-
-
-def table(task: str, lines: Sequence[dict]) -> str:
-    """Mean and spread over seeds: ours and the best rival at each budget, and how the loss against dense compares."""
-    dense = [line for seed in SEEDS[task] if (line := find(Point(task, "dense", seed=seed, steps=STEPS[task]), lines))]
-    base = statistics.mean(line["nats"] for line in dense)
-    rows = [
-        f"dense: {_spread(dense)}",
-        "",
-        "| budget | spikes: wire bits | quality | loss | best rival | wire bits | quality | loss "
-        "| spikes / rival | nats less, by seed |",
-        "|" + "---|" * 10,
-    ]
-    for bits in BUDGETS:
-        ours = [line for seed in SEEDS[task] if (line := find(spikes(task, bits, seed=seed), lines))]
-        rival = best_rival(task, bits, lines)
-        theirs = [line for seed in SEEDS[task] if rival and (line := find(_again(rival, seed), lines))]
-        if not ours or not theirs or rival is None:
-            continue
-        mean = [statistics.mean(line["nats"] for line in group) - base for group in (ours, theirs)]
-        name = f"{rival['method']} {rival['bits'] or ''}" + (f" x {rival['dims']} dims" if rival["rank"] else "")
-        rows.append(
-            f"| {bits} | {_bits(ours)} | {_spread(ours)} | {mean[0] / base:+.1%} | "
-            f"{name} | {_bits(theirs)} | {_spread(theirs)} | {mean[1] / base:+.1%} | "
-            f"{mean[0] / mean[1]:.2f} | {_less(ours, theirs)} |"
-        )
-    return "\n".join(rows)
-
-
-def _less(ours: Sequence[dict], theirs: Sequence[dict]) -> str:
-    """What spikes lose less than the rival of the same seed, mean and spread: both saw the same batches."""
-    rivals = {line["seed"]: line["nats"] for line in theirs}
-    less = [rivals[line["seed"]] - line["nats"] for line in ours if line["seed"] in rivals]
-    spread = f" ± {statistics.stdev(less):.4f}" if len(less) > 1 else ""
-    return f"{statistics.mean(less):.4f}{spread}" if less else ""
-
-
-def _bits(lines: Sequence[dict]) -> str:
-    return f"{statistics.mean(line['wire_bits'] for line in lines):.3f}"
-
-
-def _spread(lines: Sequence[dict]) -> str:
-    key = "bits_per_byte" if lines[0]["task"].startswith("text") else "nats"
-    values = [line[key] for line in lines]
-    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    unit = "bits/byte" if key == "bits_per_byte" else "nats"
-    right = statistics.mean(line["accuracy"] for line in lines)
-    return f"{statistics.mean(values):.4f}{spread} {unit}" + ("" if unit == "bits/byte" else f", {right:.2f} %")
-
-
-def main() -> None:
-    asking = parser(__doc__, FILE)
-    asking.add_argument("--task", choices=("text", "digits", "noisy"), action="append")
-    asking.add_argument("--part", default="1/1", help="which share of the points, such as 1/2")
-    asked = asking.parse_args()
-    share, shares = map(int, asked.part.split("/"))
-    for task in asked.task or ("text", "noisy", "digits"):
-        if not asked.show:
-            for points in first_pass(task):
-                sweep(points[share - 1 :: shares], asked.file)
-                sweep(repeats(task, load(asked.file))[share - 1 :: shares], asked.file)
-        lines = [line for line in load(asked.file) if line["task"] == task and of_frontier(line)]
-        print(f"\n## {task}\n\n{table(task, lines)}")
-        quality, unit = ("bits_per_byte", "bits a byte") if task == "text" else ("nats", "nats an image")
-        plots.frontier(lines, task, quality, unit, asked.file.with_name(f"{task}.svg"))
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser(__doc__)
+    options.add_argument("--task", choices=tuple(TASKS), action="append", help="Which task. The default is all.")
+    asked = options.parse_args(arguments)
+    for task in asked.task or TASKS:
+        base, count = (quick(TASKS[task]), 1) if asked.quick else (TASKS[task], SEEDS[task])
+        fill(first_seed(base), asked)
+        fill(repeats(base, load(asked.file), count), asked)
+        lines = load(asked.file)
+        print(f"\n## {task}\n\n{comparison(base, lines, count)}")
+        shown = [line for config in first_seed(base) for line in seeds(config, lines, count)]
+        pareto_plot.draw(shown, task, base.unit, asked.file.with_name(f"{task}.svg"))
 
 
 if __name__ == "__main__":

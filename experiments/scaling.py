@@ -1,10 +1,10 @@
-"""Question: how many wire bits an element keep a model within 1 % of dense, as it grows or is cut more often.
+"""Measure how many bits per element keep a model within 1 % of dense, as it grows or has more boundaries.
 
-    python -m experiments.scaling          # what is not yet in runs/pareto.jsonl, then the tables
-    python -m experiments.scaling --show   # tables of what is there
+    python -m experiments.scaling          # train what is missing, then print the tables
+    python -m experiments.scaling --show   # the tables of what is there
 
-Each size is trained dense, and with spikes at three budgets; between them, the logarithm of the relative loss is
-taken to be linear in the bits.
+Each size is trained dense, and with spikes at three budgets. Between them the logarithm of the relative loss increase
+is taken to be linear in the bits.
 """
 
 import itertools
@@ -12,31 +12,40 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from experiments.pareto import FILE, STEPS, spikes
-from experiments.points import Point
-from experiments.sweeps import command, find
+from experiments import markdown
+from experiments.settings import TEXT, dense, spikes
+from experiments.sweep import Line, bits, find, main, nats, wire_bits
+from snap_jax.training.config import Settings
 
 WIDTHS = (16, 32, 64, 128)
-BLOCKS = (2, 4, 8)  # one, three and seven boundaries
+BOUNDARIES = (1, 3, 7)
 BUDGETS = (1.0, 2.0, 3.0)
 WITHIN = 0.01
-_AS_WIDE = 64  # where the number of boundaries varies
 
 
-def points(width: int, blocks: int) -> list[Point]:
-    """Dense, and spikes at each budget as in `pareto`, their dims in proportion."""
-    named = 0 if width == _AS_WIDE else width  # that of the task, so `pareto` has it already
-    ours = [spikes("text", bits, width=named, blocks=blocks) for bits in BUDGETS]
-    wide = [replace(point, rank=math.ceil(point.rank * width / _AS_WIDE)) for point in ours]
-    if width > _AS_WIDE:
-        wide = [replace(point, limit=31) for point in wide]  # 15 spikes lose 1 % at two bits: their first dims saturate
-    return [Point("text", "dense", steps=STEPS["text"], width=named, blocks=blocks), *wide]
+def size(base: Settings, width: int, boundaries: int) -> list[Settings]:
+    """Return the dense model of a size, and spikes at each budget with the rank in proportion to the width."""
+    base = replace(base, width=width, layers=boundaries + 1, devices=boundaries + 1)
+    most = {"link": "count:31+rans"} if width > TEXT.width else {}  # 15 spikes saturate the first channels there
+    return [dense(base), *(spikes(base, budget, **most) for budget in BUDGETS)]
+
+
+def sizes(base: Settings) -> tuple[list[list[Settings]], list[list[Settings]]]:
+    """Return all sizes: by width, and by number of boundaries."""
+    widths = [size(base, base.width * width // TEXT.width, base.layers - 1) for width in WIDTHS]
+    return widths, [size(base, base.width, boundaries) for boundaries in BOUNDARIES]
+
+
+def settings(base: Settings) -> list[Settings]:
+    """Return the settings of all sizes, none twice."""
+    return list(dict.fromkeys(config for group in sizes(base) for each in group for config in each))
 
 
 def needed(losses: Sequence[tuple[float, float]], within: float = WITHIN) -> float:
-    """Bits at which the relative loss is `within`, from `(bits, relative loss)`; infinite or 0 where out of sight.
+    """Return the bits at which the relative loss increase is `within`, from pairs `(bits, relative loss increase)`.
 
-    Two neighbours that enclose it, or the two last ones, fix the line `log(loss) = a + b bits`.
+    The two neighbors that enclose it, or the last two, fix the line `log(loss) = a + b bits`. Return 0 if the first
+    pair is already within, infinity if the loss does not fall.
 
     >>> round(needed([(1.0, 0.04), (2.0, 0.02), (3.0, 0.01)], 0.02), 3)
     2.0
@@ -54,36 +63,27 @@ def needed(losses: Sequence[tuple[float, float]], within: float = WITHIN) -> flo
     return b0 + (math.log(within) - math.log(l0)) / slope
 
 
-def row(width: int, blocks: int, lines: Sequence[dict]) -> str | None:
-    """One size, if all of it is there."""
-    found = [line for point in points(width, blocks) if (line := find(point, lines))]
-    if len(found) < 1 + len(BUDGETS):
+def row(configs: Sequence[Settings], lines: Sequence[Line]) -> tuple[str, ...] | None:
+    """Return the row of one size; None while a run is missing."""
+    found = [line for config in configs if (line := find(config, lines))]
+    if len(found) < len(configs):
         return None
-    dense, *coded = found
-    losses = [(line["wire_bits"], line["nats"] / dense["nats"] - 1) for line in coded]
-    shown = " | ".join(f"{100 * loss:+.1f} % @ {bits:.2f}" for bits, loss in losses)
-    bits = needed(losses)
-    sure = "" if losses[-1][1] <= WITHIN else "extrapolated: "
-    wanted = f"below {losses[0][0]:.2f}" if not bits else f"{sure}{bits:.2f}"
-    return f"| {width} | {blocks - 1} | {dense['bits_per_byte']:.4f} | {shown} | {wanted} |"
+    without, *coded = found
+    losses = [(wire_bits(line), nats(line) / nats(without) - 1) for line in coded]
+    required = needed(losses)
+    extrapolated = "" if losses[-1][1] <= WITHIN else "extrapolated: "
+    text = f"{extrapolated}{required:.2f}" if required else f"below {losses[0][0]:.2f}"
+    shown = (f"{markdown.percent(loss, 1)} at {sent:.2f}" for sent, loss in losses)
+    return str(configs[0].width), str(configs[0].devices - 1), f"{bits(without):.4f}", *shown, text
 
 
-def tables(lines: Sequence[dict]) -> str:
-    """By width, then by boundaries."""
-    head = (
-        "| width | boundaries | dense, bits/byte | loss @ bits | loss @ bits | loss @ bits | bits for 1 % |\n"
-        "|---|---|---|---|---|---|---|"
-    )
-    sizes = [[(width, 4) for width in WIDTHS], [(_AS_WIDE, blocks) for blocks in BLOCKS]]
-    rows = [[text for size in group if (text := row(*size, lines))] for group in sizes]
-    return "\n\n".join("\n".join([head, *group]) for group in rows)
-
-
-def all_points() -> list[Point]:
-    """The cheap ones first; no size twice."""
-    sizes = dict.fromkeys([*((width, 4) for width in WIDTHS), *((_AS_WIDE, blocks) for blocks in BLOCKS)])
-    return [point for size in sizes for point in points(*size)]
+def tables(base: Settings, lines: Sequence[Line]) -> str:
+    """Return a table by width, then one by boundaries."""
+    loss = ["loss increase at bits"] * len(BUDGETS)
+    head = ("width", "boundaries", f"dense, bits per {base.unit}", *loss, "bits for 1 %")
+    groups = ([found for each in group if (found := row(each, lines))] for group in sizes(base))
+    return "\n\n".join(markdown.table([head, *rows]) for rows in groups)
 
 
 if __name__ == "__main__":
-    command(__doc__, FILE, all_points(), tables)
+    main(__doc__, TEXT, settings, tables)

@@ -53,7 +53,7 @@ def histogram(spikes: Num[Array, "..."], symbols: range, columns: int) -> Int[Ar
     """Return how often each symbol occurs, apart for the elements `i`, `columns + i`, ... of the flat array.
 
     Each element adds one to a place in memory, whatever the number of symbols; a comparison and a sum per symbol costs
-    hundreds of times as much for 255 (`benchmarks.telemetry`).
+    hundreds of times as much for 255 (`benchmarks.telemetry_overhead`).
 
     >>> histogram(jnp.array([[0, 1], [0, 1], [1, 1]]), range(2), columns=2).tolist()
     [[2, 1], [0, 3]]

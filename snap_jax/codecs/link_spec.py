@@ -4,6 +4,7 @@ An encoding or wire of one's own needs no word here: pass the object, `codec(Sig
 defined, `my_package.codes.SIGN+rans`.
 """
 
+import dataclasses
 import difflib
 import functools
 import math
@@ -38,7 +39,7 @@ def codec(encoding: str | Encoding, wire: str | Wire | None = None) -> Codec | N
     Thresholds start at the value that suits a unit normal input, `2 E|x| / sqrt(limit)` (LSQ, Esser et al. 2020), and
     are learned where the codec sits in a `Boundary`. `int4` learns its step too; `int4:absmax`, `int4:channel` and
     `int4:block32` take it from the data. `topk:0.1` keeps a tenth, 4 bits each, on the smaller of `Events(0.1)` and
-    `Bitmap(0.1)`, which hold just that many.
+    `Bitmap(0.1)`, which hold just that many. `count:3:dead0.6` fires its first spike at 0.6 thresholds.
 
     Args:
       encoding: words, e.g. "count:3" or "count:3+rans", where an object is defined, e.g. "my_package.codes.SIGN", or an
@@ -54,6 +55,8 @@ def codec(encoding: str | Encoding, wire: str | Wire | None = None) -> Codec | N
     (Bitplanes(), Bitplanes())
     >>> codec("topk:0.1").wire
     Events(capacity=0.1)
+    >>> codec("count:3:dead0.6").encoding.dead_zone
+    0.6
     """
     if not isinstance(encoding, str):
         return Codec(encoding, _wire(wire, encoding))
@@ -73,6 +76,7 @@ def as_codec(spec: Codec | str | None) -> Codec | None:
 
 
 def _encoding(name: str, spec: str) -> Encoding:
+<<<<<<< HEAD
     kind, _, argument = name.lower().partition(":")
     if "." in kind:
         return _defined(name, Encoding)
@@ -81,6 +85,25 @@ def _encoding(name: str, spec: str) -> Encoding:
     if found is not None:
         return found
     close = difflib.get_close_matches(name.lower(), NAMES.split(", "), 1)
+=======
+    (kind, _, argument), encoding = name.partition(":"), None
+    argument, dead, zone = argument.partition(":dead") if kind == "count" else (argument, "", "")
+    if name == "bf16":
+        encoding = Cast("bfloat16")
+    elif name == "ternary":
+        encoding = Ternary(threshold=unit_normal_threshold(1))
+    elif kind.startswith("int") and kind[3:].isdigit():
+        encoding = _integer(int(kind[3:]), argument)
+    elif kind == "topk" and argument.replace(".", "", 1).isdigit():
+        encoding = TopK(float(argument))
+    elif argument.isdigit() and 1 <= int(argument) <= _TICKS.get(kind, 0):
+        encoding = _ticking(kind, int(argument))
+    if isinstance(encoding, Count) and dead:
+        encoding = dataclasses.replace(encoding, dead_zone=float(zone)) if zone.replace(".", "", 1).isdigit() else None
+    if encoding is not None:
+        return encoding
+    close = difflib.get_close_matches(name, NAMES.split(", "), 1)
+>>>>>>> 64ee712 (Experiments train through the engine of snap-jax train, and are named for their questions)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise UsageError(f"link {spec!r} is not known{hint}: use {EXAMPLES}")
 

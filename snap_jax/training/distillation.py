@@ -19,7 +19,7 @@ from snap_jax.errors import UsageError
 from snap_jax.traffic import Traffic
 from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.training.config import LanguageConfig, Settings
-from snap_jax.training.config.settings import typed
+from snap_jax.training.config.settings import flag, typed
 from snap_jax.training.init_from import settings_of
 from snap_jax.training.tasks.losses import Batch, Distilled
 from snap_jax.training.tasks.task import Task
@@ -69,13 +69,14 @@ def teacher_of(config: Settings, build: Callable[[Settings], tuple[Task, PyTree]
     """
     if config.distill is None or config.init_from is None:
         return None
-    source = settings_of(Path(config.init_from))
+    run, name = (config.teacher, "teacher") if config.teacher else (config.init_from, "init_from")
+    source = settings_of(Path(run))
     if source.sent_link not in ("fp32", "bf16"):
         raise UsageError(
-            f"{typed(config, ['distill'])}: the run in {config.init_from} sends {source.sent_link}, a teacher must be "
-            "dense: give the --out of a run with --mode dense as --init-from"
+            f"{typed(config, ['distill'])}: the run in {run} sends {source.sent_link}, a teacher must be dense: "
+            f"give the --out of a run with --mode dense as {flag(name)}"
         )
-    return Teacher(*build(as_dense(config)), config.distill)
+    return Teacher(*build(dataclasses.replace(as_dense(config), init_from=run)), config.distill)
 
 
 def as_dense(config: Settings) -> Settings:
@@ -86,6 +87,7 @@ def as_dense(config: Settings) -> Settings:
     ... )
     True
     """
-    coded = ("link", "grad_link", "time_steps", "budget", "rank", "prune_below", "distill")
-    plain: dict[str, Any] = dict.fromkeys(coded) | {"mode": "dense"}
+    coded = ("link", "grad_link", "time_steps", "budget", "anneal", "penalty", "rank", "prune_below", "distill")
+    plain: dict[str, Any] = dict.fromkeys((*coded, "teacher"))
+    plain |= {"mode": "dense", "transform_lr": Settings.transform_lr}
     return dataclasses.replace(config, **plain | ({"token_groups": 1} if isinstance(config, LanguageConfig) else {}))

@@ -13,6 +13,7 @@ from pathlib import Path
 from jaxtyping import PyTree
 
 from snap_jax.errors import UsageError
+from snap_jax.traffic import Traffic
 from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.training import checkpoints, language, run_dir, vision
 from snap_jax.training.atomic_io import write_atomically
@@ -35,12 +36,14 @@ class Trained:
       job: the task, its data and its divided model.
       params: the trained parameters, of which the result tells.
       result: what `result.json` holds.
+      traffic: of one step of the compiled program.
       log: what `metrics.jsonl` holds; empty for a run with a directory.
     """
 
     job: ParallelJob
     params: PyTree
     result: dict
+    traffic: Traffic
     log: tuple[dict, ...] = ()
 
 
@@ -79,8 +82,8 @@ def measure(
     began, job = time.monotonic(), prepare(config, make_links)
     run = Run(config, None, job, job.optimizer(optimizer(config)), None, began, on_progress or (lambda _: None))
     lines: list[dict] = []
-    params, result = _trained(run, start(job, config, run.optimizer), lines)
-    return Trained(job, params, result, tuple(lines))
+    params, traffic, result = _trained(run, start(job, config, run.optimizer), lines)
+    return Trained(job, params, result, traffic, tuple(lines))
 
 
 def train(
@@ -175,15 +178,15 @@ def _differences(then: dict) -> list[str]:
 
 def _complete(run: Run, state: TrainState) -> dict:
     assert run.out is not None
-    params, result = _trained(run, state, [])
+    params, _, result = _trained(run, state, [])
     checkpoints.save_weights(run.out / "checkpoints" / "final", params)
     result |= {"command": f"{command(run.config)} --out {run.out}", "seconds": run.seconds}
     write_atomically(run.out / "result.json", json.dumps(result, indent=1))
     return result
 
 
-def _trained(run: Run, state: TrainState, lines: list[dict]) -> tuple[PyTree, dict]:
-    """The trained parameters, and what `result.json` holds."""
+def _trained(run: Run, state: TrainState, lines: list[dict]) -> tuple[PyTree, Traffic, dict]:
+    """The trained parameters, the traffic of a step, and what `result.json` holds."""
     run.on_progress(Progress(int(state.step), run.config.steps))
     step = compile_step(run.job, run.config, run.optimizer, state)
     traffic = compiled_traffic(step, run.job.mesh, schedule=run.job.schedule)
@@ -196,7 +199,7 @@ def _trained(run: Run, state: TrainState, lines: list[dict]) -> tuple[PyTree, di
     params, pruned = averaged(state, run.config.ema), {}
     if run.config.prune_below is not None:
         params, pruned = run.job.prune(params, run.config.prune_below)
-    return params, run_sections(run, params, traffic) | pruned | _history(run, state)
+    return params, traffic, run_sections(run, params, traffic) | pruned | _history(run, state)
 
 
 def _history(run: Run, state: TrainState) -> dict:

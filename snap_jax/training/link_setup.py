@@ -22,6 +22,7 @@ from snap_jax.parallel.gpipe import GPipe
 from snap_jax.parallel.tensor_parallel import Region, WholeRegion
 from snap_jax.training.config import Settings
 from snap_jax.training.config.settings import typed
+from snap_jax.training.penalties import parse_penalty
 
 _START = 0.6  # of the bits a spike could have: where thresholds start that no budget decides
 
@@ -67,14 +68,19 @@ def links_of(config: Settings, context_bits: float = 0.0) -> Links:
         if not config.has_transform:
             return None
         return LearnedTransform(
-            config.sent_rank(features), config.predicting_tokens, token_groups=config.groups_of_tokens
+            config.sent_rank(features),
+            config.predicting_tokens,
+            token_groups=config.groups_of_tokens,
+            lr_multiplier=config.transform_lr,
         )
 
     if controller is not None:
         start = float(controller.target(0.0))
     else:
-        start = _start_bits(config, codec) if config.has_transform else None
-    return Links(codec, as_codec(config.backward_link), transform, controller, start)
+        learns = config.has_transform or (codec is not None and codec.encoding.threshold is not None)
+        start = _start_bits(config, codec) if config.init_from is not None and learns else None
+    penalty = controller if config.penalty is None else parse_penalty(config.penalty)
+    return Links(codec, as_codec(config.backward_link), transform, penalty, start)
 
 
 def controller_of(config: Settings, context_bits: float) -> RateController | None:
@@ -94,7 +100,8 @@ def controller_of(config: Settings, context_bits: float) -> RateController | Non
             f"{typed(config, ['budget'])}: the tokens that both ends of a boundary need take {context_bits:.3g} bits "
             "per element: use a larger budget, or --context-tokens 0 and --token-groups 1"
         )
-    return RateController(config.budget - context_bits)
+    start_ratio, fraction = (1.0, 0.3) if config.anneal is None else (2.0, config.anneal)
+    return RateController(config.budget - context_bits, start_ratio=start_ratio, anneal_fraction=fraction)
 
 
 def _start_bits(config: Settings, codec: Codec | None) -> float:

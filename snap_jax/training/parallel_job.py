@@ -191,13 +191,16 @@ def build(
 def _calibrated(
     task: Task, params: PyTree, config: Settings, links: Links, widths: list[int], sample: Callable[[], Array]
 ) -> tuple[Task, PyTree]:
-    """Boundaries as they suit the activations of trained weights; those that the other run had keep what they are."""
+    """Calibrate boundaries on the activations of trained weights; those that the other run had keep what they are.
+
+    Frequency tables are fitted only with a transform: then a resumed run needs the run it started from anyway.
+    """
     if links.start_bits is None:
         return task, params
     rows = sample()
     if not inherits(Path(config.init_from or ""), links, widths):
         params = assemble.calibrated(task, params, rows, bits=links.start_bits)
-    return assemble.with_learned_book(task, params, rows), params
+    return (assemble.with_learned_book(task, params, rows) if config.has_transform else task), params
 
 
 def _fingerprint(params: PyTree) -> str:

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import over_chips
 from snap_jax.boundary.side_information import token_bits, token_wire
 from snap_jax.wires.base import pack, unpack
 
@@ -31,5 +30,3 @@ def test_tokens_take_their_entropy():
     head = 8 * (2 + 4 * 4 + 1) / text.size  # table, states of four lanes, size
     bits = token_bits(token_wire(text), text)
     assert bits == pytest.approx(1.75 + kept + head, rel=0.03)  # sizes are 2 % apart
-    assert over_chips.token_bytes(token_wire(text), text[None]) == bits * text.size / 8
-    assert over_chips.token_bytes(None, text[None]) == 0

@@ -29,9 +29,15 @@ class Settings:
         several with their sizes, such as `data:2+pipeline:2`.
       budget: Target bits per element on the wire, everything included, such as 0.75. The thresholds, a basis and a mean
         are trained to meet it, and for text a prediction. Needs --init-from.
+      anneal: Share of the run in which the target falls from twice the budget to the budget, such as 0.5. Without it
+        the target is the budget from the start.
+      penalty: Rate penalty with a fixed weight, instead of a budget: `bits:0.03` (nats for each bit per element),
+        `spikes:0.05` (L1), `rate:0.3` (a target firing rate) or `threshold:0.03` (thresholds are pushed up).
       rank: How many numbers are sent for each feature vector, after a learned change of basis. The default under a
         budget is 3/8 of the features for each bit of it. Needs --init-from.
-      distill: Weight of the distillation loss, from 0 to 1. The teacher is the dense run given by --init-from.
+      transform_lr: Learning-rate multiplier of the basis and the mean, relative to the layers.
+      distill: Weight of the distillation loss, from 0 to 1. The teacher is a dense run, given by --teacher.
+      teacher: Directory of the dense run that teaches. The default is the run given by --init-from.
       prune_below: After training, remove the channels whose firing rate is at most this from the wire, such as 0.001.
         With 0, only channels that never fire are removed.
       grad_link: What devices send in the backward pass, written as for --link. The default is bf16, or fp32 if the link
@@ -66,8 +72,12 @@ class Settings:
     time_steps: int | None = None
     layout: str = "pipeline"
     budget: float | None = None
+    anneal: float | None = None
+    penalty: str | None = None
     rank: int | None = None
+    transform_lr: float = 0.25
     distill: float | None = None
+    teacher: str | None = None
     prune_below: float | None = None
     grad_link: str | None = None
     devices: int = 4

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.errors import UsageError
 from snap_jax.training.config.settings import Settings, flag, typed
+from snap_jax.training.penalties import parse_penalty
 
 _FLOATS = ("fp32", "bf16")
 
@@ -29,6 +30,7 @@ def check(config: Settings) -> None:
     _check_mode(config)
     _check_transform(config)
     _check_budget(config)
+    _check_penalty(config)
     _check_distill(config)
     _check_pruning(config)
 
@@ -91,8 +93,31 @@ def _check_pruning(config: Settings) -> None:
         )
 
 
+def _check_penalty(config: Settings) -> None:
+    if config.anneal is not None and not (config.budget is not None and 0 < config.anneal <= 1):
+        raise UsageError(f"{typed(config, ['anneal'])}: use a share of the run from 0 to 1, together with --budget")
+    if not config.transform_lr > 0:
+        raise UsageError(f"{typed(config, ['transform_lr'])}: use a number above 0, such as 0.25")
+    if config.penalty is None:
+        return
+    penalty = typed(config, ["penalty"])
+    parse_penalty(config.penalty)
+    if config.budget is not None:
+        raise UsageError(f"{penalty} with {typed(config, ['budget'])}: a budget sets the weight: leave one of them out")
+    if not _learns_thresholds(config.sent_link):
+        raise UsageError(
+            f"{penalty} with --link {config.sent_link}: no thresholds are learned: use --link count:31+rans"
+        )
+    if config.device_layout.pipeline != config.devices:
+        raise UsageError(
+            f"{penalty} with {typed(config, ['layout'])}: it applies between pipeline stages: use --layout pipeline"
+        )
+
+
 def _check_distill(config: Settings) -> None:
     if config.distill is None:
+        if config.teacher is not None:
+            raise UsageError(f"{typed(config, ['teacher'])} without --distill: add a weight, such as --distill 0.5")
         return
     distill = typed(config, ["distill"])
     if not 0 < config.distill <= 1:

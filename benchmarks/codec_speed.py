@@ -1,10 +1,10 @@
-"""How fast are codecs? Ratios within one run; the floor beside each.
+"""Measure how fast codecs are, as ratios within one run.
 
-Predictions. Encoding reads each float once and writes a few bits: it should cost what `jnp.sum` costs, which reads as
-much. `Events` finds set bits from words and popcounts, reading 1/32 of what `jnp.nonzero` scans. A coded all-gather
-writes as much as a dense one, the decoded floats, and reads a sixteenth; on one machine nothing else is saved.
+Expectations: encoding reads each float once and writes a few bits, so it should cost as much as `jnp.sum`. `Events`
+finds set bits from words and popcounts and reads 1/32 of what `jnp.nonzero` scans. A coded all-gather writes as many
+decoded floats as a plain one and reads a sixteenth. On one machine nothing else is saved.
 
-Run: `python -m benchmarks.codecs`
+Run: `python -m benchmarks.codec_speed`
 """
 
 from collections.abc import Callable
@@ -41,15 +41,15 @@ def _compiled(function: Callable, *args: jax.Array) -> Callable[[], object]:
 
 
 def _encode() -> Table:
-    """1 and 2 bits an element against a plain read of the same array."""
+    """Compare 1 and 2 bits per element with a plain read of the same array."""
     x = jax.random.normal(jax.random.key(0), (SIZE,))
     one = snap.Codec(snap.Rate(1, signed=False), snap.Packed())
     two = snap.Codec(snap.Ternary(), snap.Packed())
     runs = {"jnp.sum": jnp.sum, "1 bit": one.encode, "2 bits": two.encode, "Ladder": _laddered}
     times = take_turns({name: _compiled(run, x) for name, run in runs.items()}, ROUNDS)
-    table = Table("encode of 2^24 f32", "rate / that of jnp.sum", "wanted", "GB/s")
-    for name, wanted in (("jnp.sum", ""), ("1 bit", "0.70"), ("2 bits", "0.70"), ("Ladder", "")):
-        table.add_row(name, times["jnp.sum"].over(times[name]), wanted, _rate(times[name]))
+    table = Table("encode of 2^24 f32", "rate / rate of jnp.sum", "target", "GB/s")
+    for name, target in (("jnp.sum", ""), ("1 bit", "0.70"), ("2 bits", "0.70"), ("Ladder", "")):
+        table.add_row(name, times["jnp.sum"].over(times[name]), target, _rate(times[name]))
     return table
 
 
@@ -59,9 +59,9 @@ def _laddered(x: jax.Array) -> jax.Array:
 
 
 def _events() -> Table:
-    """Encode and decode, against the same payload found with `jnp.nonzero`."""
-    table = Table("Events, 2^24 elements", "time of the same on jnp.nonzero / time", "wanted", "ms")
-    for density, wanted in ((0.01, "10"), (0.05, "5")):
+    """Compare encoding and decoding with the same payload made by `jnp.nonzero`."""
+    table = Table("Events, 2^24 elements", "time with jnp.nonzero / time", "target", "ms")
+    for density, target in ((0.01, "10"), (0.05, "5")):
         spikes, wire = _spikes(density), snap.Events(density * 1.02)
         payload = pack(wire, spikes, SYMBOLS)
         assert bool((_nonzero_pack(wire, spikes) == payload).all())
@@ -78,7 +78,7 @@ def _events() -> Table:
             ),
         }
         times = take_turns(runs, 5)
-        row = f"encode + decode at {density:.0%}", times["nonzero"].over(times["ours"]), wanted
+        row = f"encode + decode at {density:.0%}", times["nonzero"].over(times["ours"]), target
         table.add_row(*row, f"{1e3 * times['ours'].median:.0f}")
     return table
 
@@ -119,7 +119,7 @@ def _spikes(density: float) -> jax.Array:
 
 
 def _wires() -> Table:
-    """Every wire both ways, in units of a copy of the spikes."""
+    """Measure packing and unpacking of every wire, in units of a copy of the spikes."""
     spikes, table = _spikes(0.05), Table("wire, 2^24 int8 spikes, 5 %", "pack / copy", "unpack / copy")
     wires: list[Wire] = [snap.Packed(), snap.Packed(radix=True), snap.Bitmap(), snap.Events(0.052), snap.Rans()]
     runs: dict[str, Callable[[], object]] = {"copy": _compiled(lambda s: s + 1, spikes)}
@@ -140,27 +140,27 @@ def _pack(spikes: jax.Array, wire: Wire) -> tuple[jax.Array, jax.Array]:
 
 
 def _gather() -> Table:
-    """All-gather on 8 emulated devices: they share the cores, so a coded one saves only memory traffic."""
-    table = Table("all_gather on 8 emulated devices", "time / dense f32", "wanted", "bytes / dense")
-    devices = auto_mesh({"die": 8})
+    """Compare all-gathers on 8 emulated devices; they share cores, so coding saves only memory traffic."""
+    table = Table("all_gather on 8 emulated devices", "time / float32", "target", "bytes / float32")
+    devices = auto_mesh({"x": 8})
     for size in (2**20, 2**21):
         x = jax.random.normal(jax.random.key(1), (8 * size,))
-        codecs = {"dense": None, "2 bits": snap.Codec(snap.Ternary(), snap.Packed())}
+        codecs = {"float32": None, "2 bits": snap.Codec(snap.Ternary(), snap.Packed())}
         codecs["Ladder, 1 %"] = snap.Codec(snap.Ternary(5.15), snap.Ladder())
         runs = {name: _compiled(_gathered(devices, codec), x) for name, codec in codecs.items()}
         times = take_turns(runs, ROUNDS)
         for name in list(codecs)[1:]:
             share = int(codecs[name].sent_bytes(x[:size])) / (4 * size)
-            row = f"{name}, 2^{size.bit_length() - 1} a device", times[name].over(times["dense"])
+            row = f"{name}, 2^{size.bit_length() - 1} per device", times[name].over(times["float32"])
             table.add_row(*row, "1.00", f"{share:.4f}")
     return table
 
 
 def _gathered(devices: jax.sharding.Mesh, codec: snap.Codec | None) -> Callable[[jax.Array], jax.Array]:
     def gather(x: jax.Array) -> jax.Array:
-        return snap.all_gather(x, "die", codec=codec)
+        return snap.all_gather(x, "x", codec=codec)
 
-    return jax.shard_map(gather, mesh=devices, in_specs=P("die"), out_specs=P("die"))
+    return jax.shard_map(gather, mesh=devices, in_specs=P("x"), out_specs=P("x"))
 
 
 def _rate(times: Times) -> str:

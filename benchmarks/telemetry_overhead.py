@@ -1,7 +1,7 @@
-"""Telemetry: what it adds to a step that learns, and what its histogram costs an element.
+"""Measure what telemetry adds to a training step, and what its histogram costs per element.
 
-Floor. The spikes are computed for the wire anyway; a histogram reads each once more. Against the hundreds of
-multiply-adds that a layer spends on each element that should vanish: at most 2 % of a step is the promise.
+The spikes are computed for the wire anyway, and a histogram reads each once more. A layer spends hundreds of
+multiply-adds on each element, so telemetry should take at most 2 % of a step.
 """
 
 import dataclasses
@@ -36,8 +36,8 @@ def main() -> None:
 
 
 def _steps() -> Table:
-    """Processor time of all threads beside wall-clock time: what others do on the same cores disturbs it less."""
-    table = Table("forward and backward", "s a step", "observed / not observed", "the same, processor time")
+    """Measure steps in wall-clock time and in processor time, which other processes disturb less."""
+    table = Table("forward and backward", "s per step", "observed / not observed", "the same, processor time")
     for link in LINKS:
         prepared = training.prepare(dataclasses.replace(CONFIG, link=link))
         args = prepared.params, prepared.batch(0)
@@ -47,12 +47,12 @@ def _steps() -> Table:
         wall, processor = (take_turns(runs, ROUNDS, clock=clock) for clock in (time.perf_counter, time.process_time))
         ratios = [times["observed"].over(times["plain"], digits=3) for times in (wall, processor)]
         table.add_row(link, f"{wall['plain'].median:.2f}", *ratios)
-    table.caption = f"RWKV {CONFIG.layers} x {CONFIG.width} on {CONFIG.devices} dies, {ROUNDS} rounds"
+    table.caption = f"RWKV {CONFIG.layers} x {CONFIG.width} on {CONFIG.devices} devices, {ROUNDS} rounds"
     return table
 
 
 def _histograms() -> Table:
-    table = Table("spikes to bytes and histogram", "levels", "scatter / encode", "a comparison a symbol / encode")
+    table = Table("spikes to bytes and histogram", "levels", "scatter / encode", "one comparison per symbol / encode")
     for size in SIZES:
         for limit in LIMITS:
             codec = as_codec(f"count:{limit}")

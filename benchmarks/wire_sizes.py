@@ -1,10 +1,10 @@
-"""How close to entropy do wires send? Payload bits over the empirical entropy of i.i.d. spikes.
+"""Measure how close payloads are to the entropy of independent spikes.
 
-Prediction: an address takes at most `2 + log2(1 / density)` bits and a sign one; a rung is up to 1.2x what is needed.
-Elias-Fano alone is 1.05x (1 %) to 1.14x (20 %) of the entropy, so 1.37x is the worst that can be and 1.2x the usual.
-`Rans` adds half a rung, 2.5 %, to what its tables miss and to its states, 0.008 bits an element.
+Expectations: an address takes at most `2 + log2(1 / density)` bits and a sign one bit. A size bucket is up to 1.2x
+what is needed. Elias-Fano alone takes 1.05x (at 1 %) to 1.14x (at 20 %) of the entropy, so 1.37x is the worst case and
+1.2x is usual. `Rans` adds half a bucket, 2.5 %, to what its tables miss and to its states, 0.008 bits per element.
 
-Run: `python -m benchmarks.wires`
+Run: `python -m benchmarks.wire_sizes`
 """
 
 import statistics
@@ -22,23 +22,23 @@ DENSITIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 WIDTHS = (0.25, 0.5, 1.0, 2.0)
 SIZES = (2**14, 2**17, 2**20)
 HEADER_BYTES = 1
-WORST, MEAN = 1.35, 1.25  # what we hold ourselves to
+WORST, MEAN = 1.35, 1.25  # targets
 
 
 def ternary(size: int, density: float, seed: int = 0) -> np.ndarray:
-    """Spikes of either sign."""
+    """Return spikes of either sign."""
     rng = np.random.default_rng(seed)
     return np.where(rng.random(size) < density, rng.choice([-1, 1], size), 0).astype(np.int8)
 
 
 def counts(size: int, width: float, seed: int = 0) -> np.ndarray:
-    """Normal numbers rounded, at most 3."""
+    """Return rounded normal numbers, at most 3."""
     rng = np.random.default_rng(seed)
     return np.clip(np.round(width * rng.standard_normal(size)), -3, 3).astype(np.int8)
 
 
 def overhead(wire: Ladder | Rans, spikes: np.ndarray, symbols: range) -> float:
-    """Payload bits (header included) over entropy bits."""
+    """Return payload bits, header included, divided by entropy bits."""
     share = np.unique(spikes, return_counts=True)[1] / spikes.size
     entropy_bits = -spikes.size * float(np.sum(share * np.log2(share)))
     rung = int(jax.jit(wire.rung, static_argnums=1)(jnp.asarray(spikes), symbols))

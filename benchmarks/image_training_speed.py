@@ -1,12 +1,12 @@
-"""Pictures: images a second of a training loop on data of Fashion-MNIST's size, against a plain Flax loop.
+"""Measure the speed of training on images of the size of Fashion-MNIST, against a plain Flax loop.
 
-Floors. One chip does what the plain loop does, so the ratio of speeds should be 1; wanted is 0.9. Emulated chips share
-the cores, and an idle one computes nothing, so a perfect pipeline is as fast as one chip given the same microbatches.
-On chips of their own, n of them with M microbatches are idle for (n - 1) / (M + n - 1) of the time, the bubble.
+Best possible: one device does what the plain loop does, so the ratio of speeds should be 1; the target is 0.9.
+Emulated devices share cores and an idle one computes nothing, so a perfect pipeline is as fast as one device with the
+same microbatches. n devices of their own with M microbatches are idle for (n - 1) / (M + n - 1) of the time.
 
-Data: 60,000 noisy pictures of 28 x 28 in ten classes, written as IDX files and read back as a user's would be.
-Ours: `images.batch` draws bytes, the jitted step normalises them, parameters and optimizer state are donated.
-Plain: floats normalised once, a permutation an epoch, `nnx.jit`, `nnx.value_and_grad`, `nnx.Optimizer`.
+Data: 60,000 noisy images of 28 x 28 in ten classes, written as IDX files and read back as a user's would be.
+Ours: `image_loader.batch` draws bytes, the jitted step normalizes them, parameters and optimizer state are donated.
+Plain: floats normalized once, one permutation per epoch, `nnx.jit`, `nnx.value_and_grad`, `nnx.Optimizer`.
 """
 
 import functools
@@ -47,42 +47,42 @@ def main() -> None:
         began = time.perf_counter()
         data = written(Path(folder), COUNT)
         loaded, drawn = time.perf_counter() - began, drawing(data)
-        runs = {"plain Flax": plain(data), "one chip": one_chip(data)}
-        runs |= {f"{dies} chips, {link}": over(data, dies, link) for dies in (2, 4) for link in ("fp32", "count:3")}
+        runs = {"plain Flax": plain(data), "one device": one_device(data)}
+        runs |= {f"{devices} devices, {link}": over(data, devices, link) for devices in (2, 4) for link in ("fp32", "count:3")}
         times = take_turns(runs, ROUNDS)
         console = Console(width=118)
-        console.print(f"[bold]Pictures[/bold]: {machine()}")
+        console.print(f"[bold]Images[/bold]: {machine()}")
         size = f"MS-ResNet {MODEL.stages} x {MODEL.width}, batches of {BATCH}"
         console.print(f"{size}; {ROUNDS} rounds, median (quartiles)")
-        console.print(f"{COUNT:,} pictures written and read in {loaded:.1f} s; a batch is drawn in {drawn:.2f} ms\n")
+        console.print(f"{COUNT:,} images written and read in {loaded:.1f} s; a batch is drawn in {drawn:.2f} ms\n")
         console.print(table(times))
 
 
 def table(times: dict[str, Times]) -> Table:
-    """Speeds beside what is wanted."""
-    shown = Table("forward, backward, update", "images / s", "speed / plain Flax", "speed / one chip", "bubble")
+    """Return the speeds beside the target."""
+    shown = Table("forward, backward, update", "images / s", "speed / plain Flax", "speed / one device", "pipeline bubble")
     for name, t in times.items():
-        dies = int(name[0]) if name[0].isdigit() else 1
+        devices = int(name[0]) if name[0].isdigit() else 1
         speed = f"{BATCH * STEPS / t.median:,.0f}"
-        against_one = times["one chip"].over(t) if dies > 1 else ""
-        shown.add_row(name, speed, times["plain Flax"].over(t), against_one, f"{bubble(dies, MICRO):.0%}")
+        against_one = times["one device"].over(t) if devices > 1 else ""
+        shown.add_row(name, speed, times["plain Flax"].over(t), against_one, f"{bubble(devices, MICRO):.0%}")
     shown.caption = (
-        f"wanted: one chip at 0.90 of plain Flax; {MICRO} microbatches; bubble: idle share of chips that share no cores"
+        f"target: one device at 0.90 of plain Flax; {MICRO} microbatches, bubble: idle share on devices of their own"
     )
     return shown
 
 
-def bubble(dies: int, microbatches: int) -> float:
-    """Share of a pipeline's time in which a chip waits: `(n - 1) / (M + n - 1)`.
+def bubble(devices: int, microbatches: int) -> float:
+    """Return the share of the time in which a device waits: `(n - 1) / (M + n - 1)`.
 
     >>> bubble(1, 4), bubble(2, 4)
     (0.0, 0.2)
     """
-    return GPipe(microbatches, dies).idle_share
+    return GPipe(microbatches, devices).idle_share
 
 
 def written(folder: Path, count: int) -> image_loader.Images:
-    """Pictures of `CLASSES` random patterns under noise, through IDX files."""
+    """Return images of `CLASSES` random patterns under noise, written to IDX files and read back."""
     rng = np.random.default_rng(0)
     patterns = rng.integers(0, 256, (CLASSES, SIDE, SIDE))
     for part, number in (("train", count), ("t10k", count // 6)):
@@ -95,7 +95,7 @@ def written(folder: Path, count: int) -> image_loader.Images:
 
 
 def drawing(data: image_loader.Images, times: int = 50) -> float:
-    """Milliseconds to draw a batch."""
+    """Return the milliseconds it takes to draw a batch."""
     began = time.perf_counter()
     for step in range(times):
         image_loader.batch(data, step=step, seed=0, batch=BATCH)
@@ -107,7 +107,7 @@ def nats(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def plain(data: image_loader.Images) -> Callable[[], object]:
-    """What the Flax guide would have you write."""
+    """Return the loop of the Flax guide."""
     model = resnet.ResNet(MODEL, rngs=nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, OPTIMIZER, wrt=nnx.Param)
     pixels, labels = np.asarray(image_loader.normalise(data, data.train_images)), data.train_labels
@@ -133,8 +133,8 @@ def plain(data: image_loader.Images) -> Callable[[], object]:
     return run
 
 
-def one_chip(data: image_loader.Images) -> Callable[[], object]:
-    """Ours, without a mesh."""
+def one_device(data: image_loader.Images) -> Callable[[], object]:
+    """Return our loop without a mesh."""
     graph, params = nnx.split(resnet.ResNet(MODEL, rngs=nnx.Rngs(0)))
 
     def loss(params, x, y):
@@ -143,23 +143,23 @@ def one_chip(data: image_loader.Images) -> Callable[[], object]:
     return _looped(data, jax.value_and_grad(loss), params)
 
 
-def over(data: image_loader.Images, dies: int, link: str) -> Callable[[], object]:
-    """Ours, a pipeline."""
+def over(data: image_loader.Images, devices: int, link: str) -> Callable[[], object]:
+    """Return our loop over a pipeline."""
     codec, grad = as_codec(link), None if link == "fp32" else as_codec("bf16")
-    boundaries = [Boundary(codec, MODEL.width, grad_codec=grad) for _ in range(dies)]
+    boundaries = [Boundary(codec, MODEL.width, grad_codec=grad) for _ in range(devices)]
     stages, params = split(resnet.ResNet(MODEL, rngs=nnx.Rngs(0)), boundaries)
 
     def loss(params, x, y):
         batch = jax.tree.map(lambda a: a.reshape(MICRO, BATCH // MICRO, *a.shape[1:]), Batch(x, y))
         work = stages.work(lambda logits, microbatch: (nats(logits, microbatch.labels) / MICRO, ()))
-        return GPipe(MICRO, dies).run(work, params, batch)[0]
+        return GPipe(MICRO, devices).run(work, params, batch)[0]
 
-    spread = functools.partial(jax.shard_map, mesh=auto_mesh({STAGE: dies}), in_specs=(P(STAGE), P(), P()))
+    spread = functools.partial(jax.shard_map, mesh=auto_mesh({STAGE: devices}), in_specs=(P(STAGE), P(), P()))
     return _looped(data, spread(jax.value_and_grad(loss), out_specs=(P(), P(STAGE))), params)
 
 
 def _looped(data: image_loader.Images, loss_and_gradient: Callable, params) -> Callable[[], object]:
-    """`STEPS` steps a call, going on where the last call stopped."""
+    """Return a function that takes the next `STEPS` steps in each call."""
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(params, state, pixels, labels):

@@ -1,10 +1,11 @@
-"""Layouts: what crosses in a step when four chips share batch, layers, or each layer; and what coding it costs in loss.
+"""Measure the bytes of a training step in each layout of four devices, and what coding them costs in loss.
 
-Prediction. Data parallelism moves parameters, tensor parallelism activations twice a layer and direction, a pipeline
-activations once a die. Spikes of 3 bits forward and bf16 back should take about a third of floats in both of the
-latter; ternary gradients with 4-bit sums a tenth. Losses: one seed, few steps; only large differences mean anything.
+Expectations: data parallelism sends parameters, tensor parallelism sends activations twice per layer and direction, a
+pipeline sends activations once per stage. With 3-bit spikes forward and bf16 backward, the last two should send about
+a third of the bytes of floats. Ternary gradients with 4-bit sums should send a tenth. Losses are of one seed and few
+steps, so only large differences mean anything.
 
-`python -m benchmarks.layouts [LAYOUT...]` runs all, or those named.
+`python -m benchmarks.layout_bytes [LAYOUT...]` runs all layouts, or those named.
 """
 
 import functools
@@ -27,7 +28,7 @@ from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout, parse_layout
 from snap_jax.training.tasks.losses import Batch
 
-CHIPS, STEPS, WINDOW, BATCH = 4, 150, 64, 16
+DEVICES, STEPS, SEQ_LEN, BATCH = 4, 150, 64, 16
 SIZE = transformer.TransformerConfig(layers=2, width=64, heads=4)
 LAYOUTS = ("data", "tensor", "pipeline:2+tensor", "data:2+tensor", "data:2+pipeline")
 # 1.53 mean sizes is the best threshold for a ternary Gaussian (Max 1960, as in `snap_jax.parallel.error_feedback`).
@@ -35,14 +36,14 @@ CODED = ("count:3", "bf16", snap.Codec(snap.Ternary(threshold=1.53), snap.Packed
 
 
 def main() -> None:
-    emulate_devices(CHIPS)
-    table = Table("layout", "links", "bytes a step, forward", "backward and gradients", "loss, nats a byte")
+    emulate_devices(DEVICES)
+    table = Table("layout", "links", "bytes per step, forward", "backward and gradients", "loss, nats per byte")
     for spec in sys.argv[1:] or LAYOUTS:
         for name, codecs in (("fp32", ("fp32", "fp32", None)), ("coded", CODED)):
-            forward, backward, loss = learn(parse_layout(spec, CHIPS), *codecs)
+            forward, backward, loss = learn(parse_layout(spec, DEVICES), *codecs)
             table.add_row(spec, name, f"{forward:,}", f"{backward:,}", f"{loss:.3f}")
     table.caption = (
-        f"transformer {SIZE.layers} x {SIZE.width}, {STEPS} steps of {BATCH} x {WINDOW} bytes, last 20 averaged"
+        f"transformer {SIZE.layers} x {SIZE.width}, {STEPS} steps of {BATCH} x {SEQ_LEN} bytes, last 20 averaged"
     )
     console = Console()
     console.print(f"[bold]Layouts[/bold]: {machine()}")
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 def learn(layout: Layout, link: str, grad_link: str, data_codec: snap.Codec | None) -> tuple[int, int, float]:
-    """Bytes forward and back of one step, and the loss at the end."""
+    """Return the bytes of one step, forward and backward, and the loss at the end."""
     model = transformer.Transformer(SIZE, rngs=nnx.Rngs(0))
     codecs = as_codec(link), as_codec(grad_link)
     task, params = assemble.build(model, layout, *codecs, data_codec=data_codec)
@@ -78,8 +79,8 @@ def corpus() -> text_loader.Corpus:
 
 
 def batch(step: int) -> Batch:
-    """The same for every layout, as two microbatches."""
-    rows = text_loader.batch(corpus().train, step=step, seed=0, batch=BATCH, seq_len=WINDOW)
+    """Return a batch as two microbatches, the same for every layout."""
+    rows = text_loader.batch(corpus().train, step=step, seed=0, batch=BATCH, seq_len=SEQ_LEN)
     return next_token(rows.reshape(2, BATCH // 2, -1))
 
 
