@@ -4,7 +4,6 @@ An encoding or wire of one's own needs no word here: pass the object, `codec(Sig
 defined, `my_package.codes.SIGN+rans`.
 """
 
-import dataclasses
 import difflib
 import functools
 import math
@@ -76,7 +75,6 @@ def as_codec(spec: Codec | str | None) -> Codec | None:
 
 
 def _encoding(name: str, spec: str) -> Encoding:
-<<<<<<< HEAD
     kind, _, argument = name.lower().partition(":")
     if "." in kind:
         return _defined(name, Encoding)
@@ -85,25 +83,6 @@ def _encoding(name: str, spec: str) -> Encoding:
     if found is not None:
         return found
     close = difflib.get_close_matches(name.lower(), NAMES.split(", "), 1)
-=======
-    (kind, _, argument), encoding = name.partition(":"), None
-    argument, dead, zone = argument.partition(":dead") if kind == "count" else (argument, "", "")
-    if name == "bf16":
-        encoding = Cast("bfloat16")
-    elif name == "ternary":
-        encoding = Ternary(threshold=unit_normal_threshold(1))
-    elif kind.startswith("int") and kind[3:].isdigit():
-        encoding = _integer(int(kind[3:]), argument)
-    elif kind == "topk" and argument.replace(".", "", 1).isdigit():
-        encoding = TopK(float(argument))
-    elif argument.isdigit() and 1 <= int(argument) <= _TICKS.get(kind, 0):
-        encoding = _ticking(kind, int(argument))
-    if isinstance(encoding, Count) and dead:
-        encoding = dataclasses.replace(encoding, dead_zone=float(zone)) if zone.replace(".", "", 1).isdigit() else None
-    if encoding is not None:
-        return encoding
-    close = difflib.get_close_matches(name, NAMES.split(", "), 1)
->>>>>>> 64ee712 (Experiments train through the engine of snap-jax train, and are named for their questions)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise UsageError(f"link {spec!r} is not known{hint}: use {EXAMPLES}")
 
@@ -163,8 +142,13 @@ def unit_normal_threshold(limit: int) -> float:
     return 2 * math.sqrt(2 / math.pi) / math.sqrt(limit)
 
 
-def _count(limit: int) -> Count:
-    return Count(limit, threshold=unit_normal_threshold(limit))
+def _count(kind: str, argument: str) -> Count | None:
+    """Spike counts, with or without a dead zone behind their limit."""
+    limit, dead, zone = argument.partition(":dead")
+    dead_zone = zone if dead else "0.5"
+    if not (limit.isdigit() and 1 <= int(limit) <= 127 and dead_zone.replace(".", "", 1).isdigit()):
+        return None
+    return Count(int(limit), threshold=unit_normal_threshold(int(limit)), dead_zone=float(dead_zone))
 
 
 def _rate(steps: int) -> Rate:
@@ -184,7 +168,7 @@ _ENCODINGS: dict[str, Callable[[str, str], Encoding | None]] = {
     "bf16": lambda kind, argument: None if argument else Cast("bfloat16"),
     "ternary": lambda kind, argument: None if argument else Ternary(threshold=unit_normal_threshold(1)),
     "topk": _topk,
-    "count": functools.partial(_counted, _count, 127),
+    "count": _count,
     "rate": functools.partial(_counted, _rate, 127),
     "latency": functools.partial(_counted, _latency, 127),
     "phase": functools.partial(_counted, _phase, 8),

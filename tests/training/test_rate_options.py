@@ -8,7 +8,7 @@ from snap_jax.boundary.rate_penalties import L1, Penalty, RaiseThreshold, Target
 from snap_jax.errors import UsageError
 from snap_jax.training.config import LanguageConfig
 from snap_jax.training.distillation import as_dense
-from snap_jax.training.links import links_of
+from snap_jax.training.link_setup import links_of
 
 START = LanguageConfig(link="count:15+rans", rank=8, width=64, init_from="runs/dense")
 
