@@ -48,7 +48,11 @@ def main() -> None:
         data = written(Path(folder), COUNT)
         loaded, drawn = time.perf_counter() - began, drawing(data)
         runs = {"plain Flax": plain(data), "one device": one_device(data)}
-        runs |= {f"{devices} devices, {link}": over(data, devices, link) for devices in (2, 4) for link in ("fp32", "count:3")}
+        runs |= {
+            f"{devices} devices, {link}": over(data, devices, link)
+            for devices in (2, 4)
+            for link in ("fp32", "count:3")
+        }
         times = take_turns(runs, ROUNDS)
         console = Console(width=118)
         console.print(f"[bold]Images[/bold]: {machine()}")
@@ -60,7 +64,9 @@ def main() -> None:
 
 def table(times: dict[str, Times]) -> Table:
     """Return the speeds beside the target."""
-    shown = Table("forward, backward, update", "images / s", "speed / plain Flax", "speed / one device", "pipeline bubble")
+    shown = Table(
+        "forward, backward, update", "images / s", "speed / plain Flax", "speed / one device", "pipeline bubble"
+    )
     for name, t in times.items():
         devices = int(name[0]) if name[0].isdigit() else 1
         speed = f"{BATCH * STEPS / t.median:,.0f}"

@@ -8,7 +8,6 @@ from jaxtyping import Array
 
 from snap_jax import training
 from snap_jax.boundary.boundary import Boundary
-from snap_jax.models import pipeline_stages
 from snap_jax.models.base import Network
 from snap_jax.models.neurons import RateNeurons, TickNeurons
 from snap_jax.training.tasks.assemble import on_host
@@ -16,7 +15,7 @@ from snap_jax.training.tasks.assemble import on_host
 
 def joined(trained: training.Trained) -> tuple[Network, list[Boundary]]:
     """Return the model and the boundary after each block; what the last boundary would send is not used."""
-    return pipeline_stages.join(trained.job.task.graph, on_host(trained.params))
+    return trained.job.task.stages.join(on_host(trained.params))
 
 
 def run(model: Network, boundaries: Sequence[Boundary], inputs: Array) -> tuple[Array, list[Array]]:
