@@ -104,15 +104,8 @@ def all_to_all(
         return tuple(join(row, concat_axis, tiled) for row in rows), sent
 
     def back(cotangents: Arrays, codec: Codec) -> Arrays:
-        return all_to_all(
-            cotangents,
-            axis_name,
-            concat_axis,
-            split_axis,
-            axis_index_groups=axis_index_groups,
-            tiled=tiled,
-            codec=codec,
-        )
+        axes, groups = (concat_axis, split_axis), axis_index_groups
+        return all_to_all(cotangents, axis_name, *axes, axis_index_groups=groups, tiled=tiled, codec=codec)
 
     return coded(
         "all_to_all",

@@ -25,7 +25,7 @@ from snap_jax.boundary.boundary import Boundary
 from snap_jax.collectives.scale_exchange import AxisName
 from snap_jax.errors import UsageError
 from snap_jax.models.base import Network, VisionNetwork
-from snap_jax.models.param_packing import SHARES, WHOLE, Name, Rows
+from snap_jax.models.param_packing import SHARES, WHOLE, Name, PackedRows
 from snap_jax.models.stages import Stage, Stages, hand_receivers_on, own_of, part_of
 from snap_jax.parallel.mesh import STAGE, TENSOR
 from snap_jax.parallel.partition import split_of, variables
@@ -44,7 +44,7 @@ class PackedStage:
 
     graph: nnx.GraphDef
     tree: Any  # PyTreeDef
-    rows: Rows
+    rows: PackedRows
 
     @property
     def thresholds_at(self) -> tuple[int, int]:
@@ -225,7 +225,7 @@ def _pack(stage: Stage, devices: int) -> tuple[PackedStage, dict[Name, Array]]:
     graph, state = nnx.split(stage)
     leaves, tree = jax.tree.flatten(state)
     splits = tuple(split_of(variable) for variable in variables(state))
-    rows = Rows(tuple(leaf.shape for leaf in leaves), splits, devices)
+    rows = PackedRows(tuple(leaf.shape for leaf in leaves), splits, devices)
     return PackedStage(graph, tree, rows), rows.lay(leaves)
 
 

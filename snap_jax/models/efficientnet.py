@@ -30,7 +30,7 @@ _PARTS = 8  # chips that may divide the channels inside a block: their norms hav
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class StageSpec:
     """Blocks of one kind.
 
     Attributes:
@@ -59,13 +59,13 @@ class Scaling:
 
 # Table 1 of the paper.
 B0 = (
-    Stage(3, 1, 16, 1, 1),
-    Stage(3, 6, 24, 2, 2),
-    Stage(5, 6, 40, 2, 2),
-    Stage(3, 6, 80, 2, 3),
-    Stage(5, 6, 112, 1, 3),
-    Stage(5, 6, 192, 2, 4),
-    Stage(3, 6, 320, 1, 1),
+    StageSpec(3, 1, 16, 1, 1),
+    StageSpec(3, 6, 24, 2, 2),
+    StageSpec(5, 6, 40, 2, 2),
+    StageSpec(3, 6, 80, 2, 3),
+    StageSpec(5, 6, 112, 1, 3),
+    StageSpec(5, 6, 192, 2, 4),
+    StageSpec(3, 6, 320, 1, 1),
 )
 
 # `efficientnet_params` of the authors' github.com/tensorflow/tpu/models/official/efficientnet/efficientnet_builder.py
@@ -96,7 +96,7 @@ class EfficientNetConfig:
       UsageError: a number that makes no network.
     """
 
-    stages: tuple[Stage, ...] = B0
+    stages: tuple[StageSpec, ...] = B0
     stem: int = 32
     stem_stride: int = 2
     features: int = 1280
@@ -190,7 +190,7 @@ class Gate(nnx.Module):
 class Block(nnx.Module):
     """An inverted bottleneck, "MBConv"; with a shortcut, it starts as the identity."""
 
-    def __init__(self, inputs: int, stage: Stage, stride: int, ticks: int, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, stage: StageSpec, stride: int, ticks: int, rngs: nnx.Rngs):
         hidden = inputs * stage.expand
         self.act, self.stride = fired(ticks, jax.nn.silu), stride
         self.region: Region = WholeRegion(stage.width)
@@ -214,7 +214,7 @@ class Block(nnx.Module):
 class EfficientNet(VisionNetwork):
     """The whole model, or with `blocks` the part of it that one die holds.
 
-    >>> stage = Stage(3, 4, 16, 1, 2)
+    >>> stage = StageSpec(3, 4, 16, 1, 2)
     >>> config = EfficientNetConfig((stage,), stem=16, stem_stride=1, features=32, classes=10, channels=1)
     >>> model = EfficientNet(config, rngs=nnx.Rngs(0))
     >>> jax.eval_shape(model, jnp.zeros((2, 8, 8, 1))).shape

@@ -20,7 +20,7 @@ Vector = Float[Array | np.ndarray, "..."]
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class PackedRows:
     """Where the parameters of one stage lie; hashable.
 
     `stages`, `[size]`, has those that every device of `tensor` holds whole. `shares`, `[devices, size]`, has the
@@ -31,7 +31,7 @@ class Rows:
       splits: along which dimension each is divided; None for not at all.
       devices: that divide them.
 
-    >>> rows = Rows(((2,), (2, 2)), (None, 1), devices=2)
+    >>> rows = PackedRows(((2,), (2, 2)), (None, 1), devices=2)
     >>> vectors = rows.lay([jnp.array([8.0, 9.0]), jnp.array([[0.0, 1.0], [2.0, 3.0]])])
     >>> vectors["stages"].tolist(), vectors["shares"].tolist()
     ([8.0, 9.0], [[0.0, 2.0], [1.0, 3.0]])

@@ -58,7 +58,7 @@ def assert_no_float_collectives(
             f"assert_no_float_collectives({name}): nothing but scalars crosses between devices "
             f"{' or '.join(directions)}: "
             "pass the function that calls shard_map, on a mesh axis of two devices or more; "
-            "a collective whose result nobody uses does not count"
+            "a collective whose result is not used does not count"
         )
     floats = [[t for t in part if t.dtype.startswith(_FLOATS) and not _allowed(t, allow)] for part in (asked, sent)]
     if any(floats):

@@ -1,4 +1,4 @@
-"""Name stacks made readable: `transpose(jvp(net))/up` is scope `net/up`, backward.
+"""Read name stacks: `transpose(jvp(net))/up` is the scope `net/up` in the backward pass.
 
 JAX wraps the next scope in the name of each transformation; HLO metadata adds the names of calls and loops.
 """
@@ -7,7 +7,7 @@ from snap_jax.traffic.text import split
 from snap_jax.traffic.transfer import Direction
 
 _TRANSFORMS = ("jvp", "transpose", "vmap")
-# Lowering adds these to `op_name`. A user's scope of the same name vanishes from HLO paths only.
+# Lowering adds these names to `op_name`; a user's scope of the same name is lost from HLO paths only.
 _CALLS = (
     "shard_map",
     "closed_call",
@@ -59,7 +59,7 @@ def op_scopes(op_name: str) -> list[str]:
 
 
 def each_name(op_name: str, count: int) -> list[str]:
-    """The `op_name` of each of `count` operands: XLA joins the names of collectives that it combines into one.
+    """Return the `op_name` of each of `count` operands; XLA joins the names of collectives that it combines.
 
     >>> each_name("jit(f)/shard_map/(gradients/psum:psum)", 2)
     ['jit(f)/shard_map/gradients/psum', 'jit(f)/shard_map/psum']
@@ -74,7 +74,7 @@ def each_name(op_name: str, count: int) -> list[str]:
 
 
 def direction(name_stack: str) -> Direction:
-    """Return `backward` where the operation stems from transposing a derivative.
+    """Return "backward" if the operation comes from transposing a derivative, else "forward".
 
     >>> direction("transpose(jvp(net))/up")
     'backward'

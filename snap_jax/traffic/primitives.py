@@ -1,4 +1,4 @@
-"""The collective primitives of jax 0.10 to 0.12, and what one equation of them moves."""
+"""The collective primitives of jax 0.10 to 0.12, and the transfers that one equation makes."""
 
 import dataclasses
 import math
@@ -33,8 +33,8 @@ OPS = {
     "pbroadcast": "pbroadcast",
     "pbroadcast_dynamic": "pbroadcast",
 }
-# They name mesh axes and move nothing: the index, casts of the varying type (as 0.10 and 0.12 name them), and
-# the second half of a collective counted at its start.
+# Primitives that name mesh axes and move nothing: the index, casts of the varying type (as 0.10 and 0.12 name them),
+# and the second half of a collective that is counted at its start.
 FREE = {
     "axis_index",
     "pvary",
@@ -57,29 +57,26 @@ class At:
     schedule: StageSchedule | None = None
 
     def under(self, eqn: core.JaxprEqn) -> "At":
-        """Step to an equation."""
+        """Return the place of an equation inside this one."""
         return dataclasses.replace(self, stack=f"{self.stack}/{eqn.source_info.name_stack}".strip("/"))
 
     def repeated(self, times: int) -> "At":
-        """Step into a loop."""
+        """Return the place inside a loop of so many rounds."""
         return dataclasses.replace(self, times=self.times * times)
 
     @property
     def branches_by_stage(self) -> bool:
-        """Tell whether it is a `cond` each of whose branches some stage of a pipeline takes."""
+        """Whether it is a `cond` of which each branch is taken by some stage of a pipeline."""
         return self.schedule is not None and scopes(self.stack)[-1:] == [self.schedule.branch_scope]
 
     def __str__(self) -> str:
-        """Name the place in a message."""
+        """Return the place as an error message names it."""
         path = scope(self.stack)
         return f"at {path!r}" if path else "outside every jax.named_scope"
 
 
 def transfers(eqn: core.JaxprEqn, at: At) -> Iterator[Transfer]:
-    """Give one transfer for each operand and size of group of a collective, as often as the stages run it.
-
-    What moves nothing is left out.
-    """
+    """Yield one transfer for each operand and group size of a collective, as often as the stages run it."""
     op = OPS[eqn.primitive.name.removesuffix("_start")]
     axes = _axes(eqn, at)
     # A second operand of pbroadcast is the number of the source, which every device has already.
@@ -119,7 +116,7 @@ def _axes(eqn: core.JaxprEqn, at: At) -> tuple[str, ...]:
 
 
 def _groups(eqn: core.JaxprEqn, axes: tuple[str, ...], sizes: Mapping[Any, int]) -> Counter[int]:
-    """Members of a group -> how many such groups run side by side on the mesh."""
+    """Return members of a group -> number of such groups on the mesh."""
     members = math.prod(sizes[a] for a in axes)
     side_by_side = math.prod(sizes.values()) // members
     named = eqn.params.get("axis_index_groups") or [range(members)]
@@ -127,7 +124,7 @@ def _groups(eqn: core.JaxprEqn, axes: tuple[str, ...], sizes: Mapping[Any, int])
 
 
 def _sent_shape(eqn: core.JaxprEqn, aval: Any, sizes: Mapping[Any, int]) -> tuple[int, ...]:
-    """Shape on one device of what is sent.
+    """Return the shape on one device of what is sent.
 
     Explicit axes of a partly manual shard_map divide what the jaxpr shows whole. Integers among the axes of a
     reduction (vmap puts them there) are dimensions that each device reduces before it sends.
@@ -139,12 +136,12 @@ def _sent_shape(eqn: core.JaxprEqn, aval: Any, sizes: Mapping[Any, int]) -> tupl
 
 
 def _named(eqn: core.JaxprEqn) -> tuple[Any, ...]:
-    """Names and numbers of the axes of a collective."""
+    """Return names and numbers of the axes of a collective."""
     return as_tuple(eqn.params["axes"] if "axes" in eqn.params else eqn.params["axis_name"])
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
-    """Return axis names as a tuple: jax writes None, one name, or several."""
+    """Return axis names as a tuple; JAX writes None, one name, or several."""
     if value is None:
         return ()
     return tuple(value) if isinstance(value, tuple | list | frozenset) else (value,)

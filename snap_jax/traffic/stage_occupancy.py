@@ -1,9 +1,9 @@
-"""What the stages of a pipeline do counts as often as they do it, not as often as the program shows it.
+"""Count the collectives of pipeline stages as often as the stages run them, not as often as the program shows them.
 
-All stages run one program. It branches on the number of the stage, and a loop repeats it in all ticks, idle ones too.
-Who takes a branch cannot be read from a program, so the schedule of the pipeline tells. Two facts join the two: a
-branch stands in a `jax.named_scope` whose name the schedule knows, and the `cond` or `switch` itself stands right in
-its `branch_scope`. A scope is all of the source that a compiled program still shows.
+All stages run one program. It branches on the number of the stage, inside a loop that also runs while a stage is idle.
+Which stage takes a branch cannot be read from a program; the schedule of the pipeline knows it. The schedule and the
+program are matched by `jax.named_scope`, which is what a compiled program still shows of its source: each branch has a
+scope that the schedule knows, and the `cond` or `switch` itself is in its `branch_scope`.
 """
 
 import dataclasses
@@ -15,33 +15,33 @@ from snap_jax.traffic.transfer import Transfer
 
 @runtime_checkable
 class StageSchedule(Protocol):
-    """What is read of `snap_jax.parallel.schedule.Schedule`."""
+    """The part of `snap_jax.parallel.schedule.Schedule` that traffic needs."""
 
     @property
     def ticks(self) -> int:
-        """How often the loop over the stages' work runs."""
+        """Number of rounds of the loop over the work of the stages."""
         ...
 
     @property
     def stages(self) -> int:
-        """How many stages run side by side."""
+        """Number of stages."""
         ...
 
     @property
     def branch_scope(self) -> str:
-        """The scope right around a `cond` or `switch` each of whose branches some stage takes."""
+        """Scope of a `cond` or `switch` of which each branch is taken by some stage."""
         ...
 
     def occupancy(self, scopes: Sequence[str]) -> Mapping[int, int] | None:
-        """Count ticks by how many stages run what stands under these scopes; None for what all of them run."""
+        """Return stages at work -> number of rounds, for code under these scopes; None if all stages run it."""
         ...
 
 
 def executions(transfer: Transfer, scopes: Sequence[str], schedule: StageSchedule | None) -> Iterator[Transfer]:
-    """Give the executions that there are of a transfer which the program shows in all ticks, for all stages.
+    """Yield the executions of a transfer that the program shows in all rounds and for all stages.
 
-    They come as one transfer for each number of stages at work. A transfer in a loop that the compiler unrolled, and
-    every transfer without a schedule, stays as it is: then it is what crosses at most.
+    There is one transfer for each number of stages at work. Without a schedule, and in a loop that the compiler
+    unrolled, a transfer is returned as it is: an upper bound.
     """
     found = None if schedule is None else schedule.occupancy(scopes)
     if schedule is None or found is None or transfer.times % schedule.ticks or transfer.groups % schedule.stages:

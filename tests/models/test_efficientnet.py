@@ -8,9 +8,11 @@ from flax import nnx
 
 from snap_jax.errors import UsageError
 from snap_jax.models import efficientnet
-from snap_jax.models.efficientnet import SCALINGS, EfficientNet, EfficientNetConfig, Stage
+from snap_jax.models.efficientnet import SCALINGS, EfficientNet, EfficientNetConfig, StageSpec
 
-SMALL = EfficientNetConfig(stages=(Stage(3, 4, 16, 1, 2),), stem=16, stem_stride=1, features=32, classes=10, channels=1)
+SMALL = EfficientNetConfig(
+    stages=(StageSpec(3, 4, 16, 1, 2),), stem=16, stem_stride=1, features=32, classes=10, channels=1
+)
 
 
 def small(ticks=0):
@@ -103,7 +105,7 @@ def test_with_ticks_it_is_spikes_that_the_depthwise_convolution_reads():
     ("change", "message"),
     [
         ({"stages": ()}, "use 1 or more of everything, in one stage or more"),
-        ({"stages": (Stage(3, 0, 16, 1, 1),)}, "expand=0.*use 1 or more of everything"),
+        ({"stages": (StageSpec(3, 0, 16, 1, 1),)}, "expand=0.*use 1 or more of everything"),
         ({"classes": 0}, "classes=0"),
         ({"ticks": -1}, "efficientnet.EfficientNetConfig: ticks=-1: use 0 for dense activations, or more"),
     ],

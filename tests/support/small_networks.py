@@ -21,7 +21,7 @@ from snap_jax.training.tasks.losses import Batch
 # 32 channels are two groups of a norm, so two chips can divide them.
 RESNET = resnet.ResNetConfig(stages=(2, 2), width=32, classes=3)
 SMALLER = resnet.ResNetConfig(stages=(1, 1), width=8, classes=3)
-STAGES = (efficientnet.Stage(3, 1, 16, 1, 1), efficientnet.Stage(3, 2, 24, 2, 1))
+STAGES = (efficientnet.StageSpec(3, 1, 16, 1, 1), efficientnet.StageSpec(3, 2, 24, 2, 1))
 EFFICIENTNET = efficientnet.EfficientNetConfig(STAGES, stem=16, stem_stride=1, features=32, classes=3, channels=1)
 
 
