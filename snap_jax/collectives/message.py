@@ -26,6 +26,7 @@ from snap_jax.collectives.parts import Parts
 from snap_jax.collectives.scale_exchange import AxisName, Codecs, part_of, read_scales, scales
 from snap_jax.collectives.size_agreement import agreed_rung, ship
 from snap_jax.encodings import Spikes
+from snap_jax.encodings.base import in_range
 from snap_jax.errors import UsageError
 from snap_jax.wires import Shape
 
@@ -187,11 +188,6 @@ def deliver(
 def fire(codecs: Codecs, xs: tuple[Array, ...]) -> tuple[Spikes, ...]:
     """Return the spikes of each array."""
     return tuple(codec.fire(x) for codec, x in zip(per_array(codecs, len(xs)), xs, strict=True))
-
-
-def in_range(y: Array, dtype: jnp.dtype) -> Array:
-    """Return `y` with what is too large for `dtype` at its largest finite value."""
-    return jnp.clip(y, float(jnp.finfo(dtype).min), float(jnp.finfo(dtype).max))
 
 
 def per_array(codecs: Codecs, count: int) -> Codecs:

@@ -1,6 +1,6 @@
 """A tensor that only reverse-mode differentiation may pass.
 
-Law: the identity, whose cotangent passes too; a tangent that something wants to compute with raises.
+Invariant: the identity; its cotangent passes, a tangent that is computed raises.
 
 Every derivative in JAX starts as a tangent; in reverse mode that is transposed before it is ever computed. So the
 tangent goes through a primitive that can be batched and transposed, and raises where it would be evaluated or compiled.
@@ -18,7 +18,7 @@ from snap_jax.errors import UsageError
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def reverse_only(x: jax.Array, name: str) -> jax.Array:
-    """`x`; `name` is that of the collective that the error will blame.
+    """Return `x`; `name` is the collective that the error names.
 
     Raises:
       UsageError: from forward-mode differentiation, at the latest when it is compiled.

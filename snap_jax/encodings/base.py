@@ -194,7 +194,17 @@ def saturate(y: Floats[Array, "..."], dtype: jnp.dtype) -> Floats[Array, "..."]:
     >>> saturate(jnp.array(1e6), jnp.dtype("float16")).item()
     65504.0
     """
-    return jnp.clip(y, float(jnp.finfo(dtype).min), float(jnp.finfo(dtype).max)).astype(dtype)
+    return in_range(y, dtype).astype(dtype)
+
+
+def in_range(y: Floats[Array, "..."], dtype: jnp.dtype) -> Floats[Array, "..."]:
+    """Return `y`, in its own dtype, with what is too large for `dtype` at the largest finite value.
+
+    >>> in_range(jnp.array(1e6), jnp.dtype("float16")).item()
+    65504.0
+    """
+    most = min(float(jnp.finfo(dtype).max), float(jnp.finfo(y.dtype).max))
+    return jnp.clip(y, -most, most)
 
 
 def as_f32(threshold: Threshold) -> Floats[Array, "..."]:
@@ -219,11 +229,12 @@ def in_thresholds(x: Floats[Array, "..."], threshold: Threshold) -> Floats[Array
     """
     t = as_f32(threshold)
     t = jnp.where(jnp.abs(t) < TINY, TINY, t)
-    # XLA turns a division by a broadcast number into a product with its inverse in some programs only, and merges two
-    # constant factors in some programs only. The inverse is written out and hidden from it, so the bits are the same in
-    # all. Inverses of numbers from 2^126 up are subnormal and count as zero: both factors are scaled.
-    scale = jnp.where(jnp.abs(t) > 2.0**100, 2.0**-64, 1.0)
-    return (x.astype(jnp.float32) * scale) * jax.lax.optimization_barrier(1 / (t * scale))
+    # XLA turns a division by a broadcast number into a product with its inverse in some programs and not in others:
+    # written out, it is the same in all. Inverses of numbers from 2^126 up are subnormal and count as zero: both
+    # factors are scaled, and clipping keeps XLA from merging the scale into a constant inverse.
+    large, x = jnp.abs(t) > 2.0**100, x.astype(jnp.float32)
+    scaled = jnp.where(large, in_range(x * 2.0**-64, jnp.dtype("float32")), x)
+    return scaled * (1 / (t * jnp.where(large, 2.0**-64, 1.0)))
 
 
 def learnable(*names: str) -> Callable:

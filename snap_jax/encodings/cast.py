@@ -1,6 +1,6 @@
 """Cast: the baseline that keeps floats.
 
-Law: the spike is the bit pattern of the rounded value; nothing overflows to infinity.
+Invariant: the spike is the bit pattern of the rounded value; nothing overflows to infinity.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from snap_jax.errors import UsageError
 @encoding
 @dataclasses.dataclass(frozen=True)
 class Cast(Encoding):
-    """The baseline that keeps floats: rounds to `dtype` and sends its bits; the gradient is the identity.
+    """Round to `dtype` and send its bits; the gradient is the identity. The baseline that keeps floats.
 
     Attributes:
       dtype: a float dtype of 8, 16 or 32 bits; what is too large for it saturates.
@@ -49,7 +49,7 @@ class Cast(Encoding):
         return False
 
     def encode(self, x):
-        """The bits of the rounded value."""
+        """The bits of the rounded value; no side arrays."""
         unsigned = f"uint{jnp.finfo(self.dtype).bits}"
         return jax.lax.bitcast_convert_type(saturate(x, jnp.dtype(self.dtype)), unsigned), ()
 

@@ -1,6 +1,7 @@
 """Spike counts.
 
-Law: `y = s * threshold`, s a whole number of spikes; the threshold is shared, so spikes of several devices add up.
+Invariant: `y = s * threshold`, s an integer number of spikes. The threshold is shared, so spikes of several devices
+add up. `Count(L, t)` equals `t * clip(round(x / t), -L, L)`: in value it is integer quantization with a learned step.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ class Ternary(Shared):
 
     Attributes:
       threshold: the value of one spike.
-      dead_zone: where it fires, in thresholds; 0.5 rounds to nearest, 1 is integrate-and-fire.
+      dead_zone: input at which it fires, in thresholds; 0.5 rounds to nearest, 1 is integrate-and-fire.
       surrogate: the pseudo-derivative of the spike.
 
     >>> Ternary(threshold=2.0).quantize(jnp.array([-3.0, 0.9, 1.0])).tolist()
@@ -42,7 +43,7 @@ class Ternary(Shared):
         return 1
 
     def encode(self, x):
-        """Spikes as floats with the surrogate's gradient; nothing beside them."""
+        """Spikes as floats with the surrogate's gradient; no side arrays."""
         return staircase(in_thresholds(x, self.threshold), 1, self.dead_zone, True, self.surrogate), ()
 
     def decode(self, values, side=()):
@@ -56,9 +57,9 @@ class Count(Shared):
     """Graded spikes: `s = sign(x) min(floor(|x| / threshold + 1 - dead_zone), limit)`, `y = s * threshold`.
 
     Attributes:
-      limit: most spikes one value can fire.
+      limit: the most spikes that one element can fire.
       threshold: the value of one spike.
-      dead_zone: where the first one fires, in thresholds; 0.5 rounds to nearest.
+      dead_zone: input at which the first one fires, in thresholds; 0.5 rounds to nearest.
       surrogate: the pseudo-derivative of each spike.
 
     >>> Count(limit=3, threshold=0.5).quantize(jnp.array([-9.0, 0.2, 0.6])).tolist()
@@ -91,7 +92,7 @@ class Count(Shared):
         return dataclasses.replace(self, limit=limit)
 
     def encode(self, x):
-        """Spikes as floats with the surrogate's gradient; nothing beside them."""
+        """Spikes as floats with the surrogate's gradient; no side arrays."""
         u = in_thresholds(x, self.threshold)
         return staircase(u, self.limit, self.dead_zone, True, self.surrogate), ()
 

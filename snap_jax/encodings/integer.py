@@ -1,7 +1,7 @@
 """Int: the baseline with evenly spaced values.
 
-Law: `y = s * step`; a step that was taken from the data travels beside the integers: 4 bytes for a whole tensor, 2 for
-a channel or block.
+Invariant: `y = s * step`. A step that was taken from the data travels beside the integers: 4 bytes for a whole tensor,
+2 per channel or block.
 """
 
 import dataclasses
@@ -20,15 +20,15 @@ from snap_jax.errors import UsageError
 @encoding
 @dataclasses.dataclass(frozen=True)
 class Int(Encoding):
-    """The baseline integer: `s = clip(round(x / step), -2^(bits-1), 2^(bits-1) - 1)`, `y = s * step`.
+    """Integers, a baseline: `s = clip(round(x / step), -2^(bits-1), 2^(bits-1) - 1)`, `y = s * step`.
 
     Attributes:
       bits: 2 to 8.
       threshold: the step, learned like a threshold (LSQ, Esser et al. 2020), for the tensor or per channel; `None`
-        takes `max|x| / (2^(bits-1) - 1)` of the tensor at hand, which then travels beside the integers in 4 bytes.
-      block: with `threshold=None`, whose maximum it is: `None` the tensor's, `"channel"` that of each index of the last
-        axis, a number that of every so many neighbours along the last axis (the last block may be short). Such steps
-        are rounded up to bfloat16, so that nothing saturates, and take 2 bytes each.
+        takes `max|x| / (2^(bits-1) - 1)` of the tensor, which then travels beside the integers in 4 bytes.
+      block: with `threshold=None`, what the maximum is taken over: `None` for the tensor, `"channel"` for each index of
+        the last axis, a number for blocks of so many neighbors along the last axis (the last one may be short). These
+        steps are rounded up to bfloat16, so that nothing saturates, and take 2 bytes each.
 
     Raises:
       UsageError: unless `bits` is 2 to 8 and `block` is one of these.
@@ -91,7 +91,7 @@ class Int(Encoding):
         return (jnp.repeat(steps, self.block, axis=-1)[..., :size].reshape(shape),)
 
     def splits_side(self, shape, dimension, part):
-        """Where the parts have other channels, or no block falls into two of them."""
+        """Yes where the parts have other channels, or no block falls into two of them."""
         across = dimension < len(shape) - 1
         if self.threshold is not None or self.block is None or (not across and len(part) < len(shape)):
             return False
@@ -139,7 +139,7 @@ def magnitude(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def absmax_step(largest: Float[Array, "..."], limit: int) -> Float[Array, "..."]:
-    """`largest / limit`, at least the smallest normal number.
+    """Return `largest / limit`, at least the smallest normal number.
 
     >>> absmax_step(jnp.array([14.0]), 7).tolist()
     [2.0]
@@ -148,9 +148,9 @@ def absmax_step(largest: Float[Array, "..."], limit: int) -> Float[Array, "..."]
 
 
 def round_up(x: Float[Array, "..."]) -> UInt16[Array, "..."]:
-    """The bits of positive numbers rounded up to bfloat16, the largest finite one at most.
+    """Return the bits of positive numbers rounded up to bfloat16, to the largest finite one at most.
 
-    In integers, as XLA may drop a conversion to bfloat16 and back.
+    In integers, because XLA may drop a conversion to bfloat16 and back.
 
     >>> widen(round_up(jnp.array([1.0, 1.001, 3.4e38]))).tolist()
     [1.0, 1.0078125, 3.3895313892515355e+38]
@@ -160,5 +160,5 @@ def round_up(x: Float[Array, "..."]) -> UInt16[Array, "..."]:
 
 
 def widen(bits: UInt16[Array, "..."]) -> Float[Array, "..."]:
-    """The f32 numbers that `round_up` stands for."""
+    """Return the f32 numbers that `round_up` stands for."""
     return jax.lax.bitcast_convert_type(bits.astype(jnp.uint32) << 16, jnp.float32)

@@ -1,6 +1,6 @@
 """Latency: when a neuron fires first.
 
-Law: the closed form is the simulation, tick by tick, wherever both are exact in f32.
+Invariant: the closed form equals the simulation, step by step, wherever both are exact in f32.
 """
 
 import dataclasses
@@ -20,17 +20,17 @@ from snap_jax.errors import UsageError
 @encoding
 @dataclasses.dataclass(frozen=True)
 class Latency(Encoding):
-    """Time to first spike of an integrate-and-fire neuron driven by `x`; the strongest input is the first to fire.
+    """Time to first spike of an integrate-and-fire neuron driven by `x`; the strongest input fires first.
 
-    Who fires at tick t is read as `threshold / t`, who stays silent as 0. A neuron fires at the first t with
-    `|x| / threshold >= (1 - dead_zone) / (t + 1) + dead_zone / t` (`dead_zone / t` at the last), and
-    `s = sign(x) (ticks + 1 - t)`, 0 for silence. With a dead zone of 1 that is `t = ceil(threshold / |x|)` (Thorpe et
+    A spike in time step t stands for `threshold / t`, no spike for 0. A neuron fires at the first t with
+    `|x| / threshold >= (1 - dead_zone) / (t + 1) + dead_zone / t` (`dead_zone / t` in the last step), and
+    `s = sign(x) (ticks + 1 - t)`, 0 for no spike. With a dead zone of 1 that is `t = ceil(threshold / |x|)` (Thorpe et
     al. 2001). Not linear in s: spikes of several devices do not add up.
 
     Attributes:
-      ticks: how long it runs.
-      threshold: the membrane potential that fires, and the value of a spike at the first tick.
-      dead_zone: where between two values it fires for the larger: 0.5 rounds to nearest, 1 is integrate-and-fire.
+      ticks: number of time steps.
+      threshold: the membrane potential that fires, and the value of a spike in the first step.
+      dead_zone: where between two values it fires for the larger one: 0.5 rounds to nearest, 1 is integrate-and-fire.
       surrogate: the pseudo-derivative of the spike; distances in steps between neighbouring values.
 
     Raises:
@@ -65,16 +65,16 @@ class Latency(Encoding):
 
     @property
     def values(self) -> tuple[float, ...]:
-        """What the symbols from 0 up stand for, in thresholds: 0, 1 / ticks, ..., 1 / 2, 1."""
+        """The values of the symbols from 0 up, in thresholds: 0, 1 / ticks, ..., 1 / 2, 1."""
         return (0.0, *(1 / tick for tick in range(self.ticks, 0, -1)))
 
     @property
     def firing_levels(self) -> tuple[float, ...]:
-        """The `|x| / threshold` from which on each symbol from 1 up fires."""
+        """The smallest `|x| / threshold` that fires each symbol from 1 up."""
         return tuple(low + self.dead_zone * (high - low) for low, high in itertools.pairwise(self.values))
 
     def encode(self, x):
-        """Spikes as floats with the surrogate's gradient; nothing beside them."""
+        """Spikes as floats with the surrogate's gradient; no side arrays."""
         return _first_spike(in_thresholds(x, self.threshold), self)[0], ()
 
     def decode(self, values, side=()):
@@ -82,13 +82,13 @@ class Latency(Encoding):
         return _read(values, self) * jnp.asarray(self.threshold, jnp.float32)
 
     def reconstruct(self, x):
-        """`value` of `fire`, with a slope of its own: steps of different height, one slope."""
+        """The value of the spikes, with one slope for steps of different height."""
         return _first_spike(in_thresholds(x, self.threshold), self)[1] * jnp.asarray(self.threshold, jnp.float32)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _first_spike(u: Float[Array, "..."], code: Latency) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Symbols and values for an input in thresholds; comparisons with constants, so the same in every program."""
+    """Symbols and values for an input in thresholds, by comparisons with constants: the same in every program."""
     spikes = _signed(u, _how_many(jnp.abs(u), code.firing_levels))
     return spikes, _read(spikes, code)
 
@@ -118,10 +118,10 @@ def _read(spikes: Array, code: Latency) -> Float[Array, "..."]:
 
 
 def simulate_latency(u: Float[Array, "..."], code: Latency) -> Float[Array, "..."]:
-    """The symbols of `code`, tick by tick, for an input current `u` in thresholds.
+    """Return the symbols of `code`, step by step, for an input current `u` in thresholds.
 
-    The membrane gains `|u|` a tick. What fires at tick t is `t` times the firing level there: the threshold itself
-    with a dead zone of 1; with less, `1 - (1 - dead_zone) / (t + 1)` of it, and `dead_zone` of it at the last tick.
+    The membrane potential gains `|u|` per step. It fires in step t at `t` times the firing level there: the threshold
+    with a dead zone of 1; with less, `1 - (1 - dead_zone) / (t + 1)` of it, and `dead_zone` of it in the last step.
 
     >>> simulate_latency(jnp.array([9.0, -0.5, 0.3, 0.1]), Latency(ticks=4)).tolist()
     [4.0, -3.0, 2.0, 0.0]

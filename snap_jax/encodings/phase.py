@@ -1,6 +1,6 @@
 """Phase: spikes that weigh less the later they come.
 
-Law: the closed form is the simulation, tick by tick, wherever both are exact in f32.
+Invariant: the closed form equals the simulation, step by step, wherever both are exact in f32.
 """
 
 import dataclasses
@@ -18,15 +18,15 @@ from snap_jax.errors import UsageError
 @encoding
 @dataclasses.dataclass(frozen=True)
 class Phase(Shared):
-    """A neuron whose spike at tick k = 0, 1, ... weighs `2^-(k + 1)` thresholds (Kim et al. 2018).
+    """A neuron whose spike in time step k = 0, 1, ... weighs `2^-(k + 1)` thresholds (Kim et al. 2018).
 
-    The ticks of one value are the binary digits of `s = sign(x) clip(floor(2^ticks |x| / threshold + start), 0,
-    2^ticks - 1)`, the sign is that of a twin neuron; `y = s * threshold / 2^ticks`.
+    The spikes of one value are the binary digits of `s = sign(x) clip(floor(2^ticks |x| / threshold + start), 0,
+    2^ticks - 1)`, and a second neuron fires for negative input; `y = s * threshold / 2^ticks`.
 
     Attributes:
-      ticks: how long it runs.
-      threshold: what all ticks together fall short of by the weight of the last.
-      start: the membrane before the first tick, in weights of the last; 0.5 rounds to nearest.
+      ticks: number of time steps.
+      threshold: the value of all spikes together, plus the weight of the last.
+      start: the initial membrane potential, in weights of the last step; 0.5 rounds to nearest.
       surrogate: the pseudo-derivative of each step of s.
 
     Raises:
@@ -53,7 +53,7 @@ class Phase(Shared):
         return range(1 - 2**self.ticks, 2**self.ticks)
 
     def encode(self, x):
-        """Spikes as floats with the surrogate's gradient; nothing beside them."""
+        """Spikes as floats with the surrogate's gradient; no side arrays."""
         u = in_thresholds(x, self.threshold) * 2**self.ticks
         return staircase(u, 2**self.ticks - 1, 1 - self.start, True, self.surrogate), ()
 
@@ -63,7 +63,7 @@ class Phase(Shared):
 
 
 def simulate_phase(u: Float[Array, "..."], code: Phase) -> Float[Array, "..."]:
-    """The symbols of `code`, tick by tick, for an input `u` in thresholds: fires whenever the tick's weight is there.
+    """Return the symbols of `code`, step by step, for an input `u` in thresholds; it fires at the weight of the step.
 
     >>> simulate_phase(jnp.array([0.625, -0.3, 4.0]), Phase(ticks=3)).tolist()
     [5.0, -2.0, 7.0]

@@ -1,6 +1,6 @@
 """Rate: how often a neuron fires.
 
-Law: without leak the closed form is the simulation, tick by tick, wherever both are exact in f32.
+Invariant: without leak the closed form equals the simulation, step by step, wherever both are exact in f32.
 """
 
 import dataclasses
@@ -18,17 +18,18 @@ from snap_jax.errors import UsageError
 @encoding
 @dataclasses.dataclass(frozen=True)
 class Rate(Shared):
-    """A leaky integrate-and-fire neuron driven by `x` for `ticks` ticks; its count is the spike, its rate the value.
+    """A leaky integrate-and-fire neuron driven by `x` for `ticks` time steps: its spike count is sent.
 
-    Each tick `V <- leak V + x`; at `V >= threshold` it fires and `V <- V - threshold`; `y = s * threshold / ticks`.
-    Without leak the count is `clip(floor(ticks x / threshold + start), 0, ticks)`, no simulation needed.
+    In each time step `V <- leak V + x`; at `V >= threshold` it fires and `V <- V - threshold`. The value is `y = s *
+    threshold / ticks`.
+    Without leak the count is `clip(floor(ticks x / threshold + start), 0, ticks)`, without simulation.
 
     Attributes:
-      ticks: how long it runs, and the most it can fire.
-      threshold: the membrane potential that fires; also the value of a neuron that fires at every tick.
-      leak: what is left of the membrane after one tick, in (0, 1].
-      signed: whether negative input fires negative spikes (a twin neuron); without, it stays silent.
-      start: the membrane at the first tick, in thresholds; 0.5 rounds to nearest.
+      ticks: number of time steps, and the most spikes that it can fire.
+      threshold: the membrane potential that fires; also the value of a neuron that fires in every step.
+      leak: factor of the membrane potential per step, in (0, 1].
+      signed: whether negative input fires negative spikes (a second neuron); without, it fires none.
+      start: the initial membrane potential, in thresholds; 0.5 rounds to nearest.
       surrogate: the pseudo-derivative of each spike.
 
     >>> Rate(ticks=4).quantize(jnp.array([0.3, 0.9, -2.0])).tolist()
@@ -54,7 +55,7 @@ class Rate(Shared):
         return range(-self.ticks if self.signed else 0, self.ticks + 1)
 
     def encode(self, x):
-        """Spikes as floats with the surrogate's gradient; nothing beside them."""
+        """Spikes as floats with the surrogate's gradient; no side arrays."""
         count = staircase(in_thresholds(x, self._weight()), self.ticks, 1 - self.start, self.signed, self.surrogate)
         if self.leak == 1:
             return count, ()
@@ -71,7 +72,7 @@ class Rate(Shared):
 
 
 def simulate(u: Float[Array, "..."], rate: Rate) -> Float[Array, "..."]:
-    """The spikes of `rate`, tick by tick, for an input current `u` in thresholds.
+    """Return the spikes of `rate`, step by step, for an input current `u` in thresholds.
 
     >>> simulate(jnp.array([0.3, 0.9]), Rate(ticks=4)).tolist()
     [1.0, 4.0]

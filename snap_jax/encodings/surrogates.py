@@ -1,7 +1,7 @@
-"""Surrogates: what stands in for the derivative of a spike, which is zero almost everywhere.
+"""Surrogates: what replaces the derivative of a spike, which is zero almost everywhere.
 
-Law: `ds/du = g(d)`, where `d` is the signed distance of `|u|` (in thresholds) to the nearest firing level: negative
-below it, positive above. The forward value never depends on the surrogate.
+Invariant: `ds/du = g(d)`, where `d` is the signed distance of `|u|` (in thresholds) to the nearest firing level:
+negative below it, positive above. The forward value never depends on the surrogate.
 """
 
 import abc
@@ -111,13 +111,13 @@ class Gaussian(Surrogate):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3, 4))
 def staircase(u: Float[Array, "..."], limit: int, dead_zone: float, signed: bool, surrogate: Surrogate):
-    """Whole spikes in `u`: `s = sign(u) min(floor(|u| + 1 - dead_zone), limit)`, with the surrogate's gradient.
+    """Return the spikes in `u`: `s = sign(u) min(floor(|u| + 1 - dead_zone), limit)`, with the surrogate's gradient.
 
     Args:
       u: input in units of the threshold.
       limit: most spikes one value can fire.
       dead_zone: `|u|` at which the first spike fires; 0.5 rounds to nearest, 1 is integrate-and-fire.
-      signed: whether negative spikes exist; without them negative input stays silent.
+      signed: whether negative spikes exist; without them negative input fires none.
       surrogate: the pseudo-derivative.
 
     Returns:
@@ -127,7 +127,7 @@ def staircase(u: Float[Array, "..."], limit: int, dead_zone: float, signed: bool
     [-3.0, 0.0, 1.0, 3.0]
     """
     level = (jnp.abs(u) if signed else u) + (1 - dead_zone)
-    # For a single spike the same number, half as slow.
+    # For a single spike this is the same number in half the time.
     count = (level >= 1).astype(u.dtype) if limit == 1 else jnp.clip(jnp.floor(level), 0, limit)
     return jnp.where(u < 0, 0 - count, count) if signed else count  # 0 - 0 is +0: a spike has no negative zero
 
@@ -145,7 +145,7 @@ def _staircase_jvp(limit, dead_zone, signed, surrogate, primals, tangents):
 def straight_through(spikes: Float[Array, "..."], u: Float[Array, "..."]) -> Float[Array, "..."]:
     """Return `spikes`, with the gradient of `u` (Bengio et al. 2013).
 
-    >>> jax.grad(lambda u: straight_through(jnp.sign(u), u))(0.3).item()
+    >>> jax.grad(lambda u: straight_through(jnp.sign(u), u))(jnp.float32(0.3)).item()
     1.0
     """
     return spikes
@@ -158,7 +158,7 @@ def _straight_through_jvp(primals, tangents):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def round_clip(u: Float[Array, "..."], low: int, high: int) -> Float[Array, "..."]:
-    """`clip(round(u), low, high)` with gradient 1 inside the range and 0 outside (LSQ, Esser et al. 2020).
+    """Return `clip(round(u), low, high)` with gradient 1 inside the range and 0 outside (LSQ, Esser et al. 2020).
 
     >>> round_clip(jnp.array([-9.0, 0.4, 0.6]), -8, 7).tolist()
     [-8.0, 0.0, 1.0]

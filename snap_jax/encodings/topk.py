@@ -1,7 +1,7 @@
-"""TopK: the baseline that sends only what is large.
+"""TopK: the baseline that sends only the largest elements.
 
-Law: of n elements exactly `slots_for(fraction, n) = ceil(fraction * n)` are kept, so a sparse wire of that capacity
-holds every tensor.
+Invariant: of n elements exactly `slots_for(fraction, n) = ceil(fraction * n)` are kept, so a sparse wire of that
+capacity holds every tensor.
 """
 
 import dataclasses
@@ -26,10 +26,10 @@ from snap_jax.wires import slots_for
 class TopK(Encoding):
     """The largest magnitudes of the tensor, rounded: `s = round(x / step)` if kept, else 0; `y = s * step`.
 
-    Kept are exactly `ceil(fraction * n)` of n elements, of equal magnitudes the first ones; `step = max|x| /
-    2^(bits-1)` travels beside them in 4 bytes. Zero need not be said of what is kept, so `bits` bits hold `2^bits`
-    other values, and with `Events(fraction)` or `Bitmap(fraction)` a kept element takes `bits` bits and its address.
-    The gradient is 1 on what is kept and 0 elsewhere (Aji & Heafield 2017 send gradients so).
+    Exactly `ceil(fraction * n)` of n elements are kept, the first ones of equal magnitudes; `step = max|x| /
+    2^(bits-1)` travels beside them in 4 bytes. Kept elements are not zero, so `bits` bits hold `2^bits` other values,
+    and with `Events(fraction)` or `Bitmap(fraction)` a kept element takes `bits` bits and its address. The gradient is
+    1 on kept elements and 0 elsewhere (Aji & Heafield 2017 send gradients so).
 
     Attributes:
       fraction: share of the elements that is kept.
@@ -72,7 +72,7 @@ class TopK(Encoding):
         return (jax.ShapeDtypeStruct((), jnp.float32),)
 
     def encode(self, x):
-        """Integers as floats, with the straight-through gradient where they are kept; and the step."""
+        """Integers as floats, with the straight-through gradient where they are kept, and the step."""
         size = magnitude(x)
         limit = self.symbols.stop - 1
         step = absmax_step(jnp.max(size, initial=0), limit)
@@ -85,7 +85,7 @@ class TopK(Encoding):
 
 
 def largest(x: Float[Array, "..."], count: int) -> Bool[Array, "..."]:
-    """Which are the `count` largest of numbers that are not negative; of equal ones, the first.
+    """Return which are the `count` largest of numbers that are not negative; the first ones of equal numbers.
 
     >>> largest(jnp.array([1.0, 3.0, 1.0, 2.0]), 3).tolist()
     [True, True, False, True]
@@ -102,7 +102,7 @@ def largest(x: Float[Array, "..."], count: int) -> Bool[Array, "..."]:
 
 
 def _of_rank(order: Integer[Array, " n"], count: int) -> Integer[Array, ""]:
-    """The largest number that at least `count` reach, bit by bit from the top."""
+    """Return the largest number that at least `count` reach, bit by bit from the top."""
 
     def halve(i: Array, number: Array) -> Array:
         higher = number | (jnp.int32(1) << (30 - i))

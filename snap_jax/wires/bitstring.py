@@ -1,6 +1,6 @@
 """Bit strings in 32-bit words, least significant bit first.
 
-Law: bit i of a string is bit `i % 32` of word `i // 32`; nothing here loops over single bits of the string.
+Invariant: bit i of a string is bit `i % 32` of word `i // 32`; nothing here loops over single bits of the string.
 """
 
 import math
@@ -14,29 +14,29 @@ BLOCK = 4  # words that share one entry in the index of set bits
 
 
 def to_words(payload):
-    """Bytes as words, zeros behind."""
+    """Return bytes as words, with zeros after them."""
     padded = jnp.pad(payload, (0, -payload.size % 4))
     return lax.bitcast_convert_type(padded.reshape(-1, 4), jnp.uint32)
 
 
 def to_bytes(words):
-    """Words as bytes."""
+    """Return words as bytes."""
     return lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)
 
 
 def mask_words(mask):
-    """Booleans as a bit string."""
+    """Return booleans as a bit string."""
     return to_words(jnp.packbits(mask, bitorder="little"))
 
 
 @jax.jit
 def count_fired(spikes):
-    """How many are not zero; many times as fast as `jnp.sum` of booleans."""
+    """Return how many are not zero; many times as fast as `jnp.sum` of booleans."""
     return lax.population_count(mask_words(spikes.reshape(-1) != 0)).astype(jnp.int32).sum()
 
 
 def any_set(flags):
-    """Whether any is true: columns are OR-ed while there are many, at the speed of `jnp.sum`; `jnp.any` takes twice.
+    """Return whether any is true: columns are OR-ed while there are many, twice as fast as `jnp.any`.
 
     >>> any_set(jnp.zeros(2**20, bool).at[-1].set(True)).item()
     True
@@ -49,7 +49,7 @@ def any_set(flags):
 
 
 def or_rows(*operands):
-    """The rows of each array OR-ed together, all arrays in one read."""
+    """Return the rows of each array OR-ed together, all arrays in one read."""
     ored = lax.reduce(operands, (jnp.uint8(0),) * len(operands), _or_each, (0,))
     return ored if len(operands) > 1 else ored[0]
 
@@ -59,7 +59,7 @@ def _or_each(these, those):
 
 
 def chain(body, tail):
-    """`jnp.concatenate((body, tail))` for a short tail, twice as fast on XLA:CPU.
+    """Return `jnp.concatenate((body, tail))` for a short tail, twice as fast on XLA:CPU.
 
     >>> chain(jnp.array([1], jnp.uint8), jnp.array([2, 3], jnp.uint8)).tolist()
     [1, 2, 3]
@@ -68,15 +68,15 @@ def chain(body, tail):
 
 
 def ones_before(words, end):
-    """`words` with every bit from `end` on cleared."""
+    """Return `words` with every bit from `end` on cleared."""
     left = jnp.clip(end - 32 * jnp.arange(words.size, dtype=jnp.int32), 0, 32).astype(jnp.uint32)
     return words & jnp.where(left == 0, jnp.uint32(0), jnp.uint32(0xFFFFFFFF) >> ((32 - left) & 31))
 
 
 def running(reduce, x):
-    """`reduce` (`jnp.sum` or `jnp.max`) over x[: i + 1] for every i; x >= 0.
+    """Return `reduce` (`jnp.sum` or `jnp.max`) over x[: i + 1] for every i; x >= 0.
 
-    Rows of 32, then the rows' totals: a hundredth of the compile time of `jnp.cumsum`.
+    In rows of 32, then over the totals of rows: this takes a hundredth of the compile time of `jnp.cumsum`.
     """
     if x.size <= 32:
         return _running_rows(reduce, x[None])[0]
@@ -91,7 +91,7 @@ def _running_rows(reduce, rows):
 
 
 def starts(counts):
-    """How many come before each block."""
+    """Return how many come before each block."""
     return running(jnp.sum, counts) - counts
 
 
@@ -112,7 +112,7 @@ class Ones(NamedTuple):
 
 
 def index_ones(words, most: int) -> Ones:
-    """The index of the first `most` set bits."""
+    """Return the index of the first `most` set bits."""
     blocks = jnp.pad(words, (0, -words.size % BLOCK)).reshape(-1, BLOCK)
     counts = lax.population_count(blocks).astype(jnp.int32).sum(1)
     before = starts(counts)
@@ -122,9 +122,9 @@ def index_ones(words, most: int) -> Ones:
 
 
 def find_ones(ones: Ones, first, count: int, row):
-    """Positions of set bits number `first` to `first + count`, where `row` is that of the one before; and the last row.
+    """Return positions of set bits number `first` to `first + count`, and the last row, given the first `row`.
 
-    Numbers past the total give positions without meaning.
+    Positions of numbers past the total have no meaning.
     """
     rows = jnp.maximum(running(jnp.max, lax.dynamic_slice(ones.row, (first,), (count,))), row)
     rank = first + jnp.arange(count, dtype=jnp.int32) - ones.before[rows]
@@ -138,7 +138,7 @@ def find_ones(ones: Ones, first, count: int, row):
 
 
 def find_one(word, rank):
-    """Position of set bit number `rank` in a word, by halving."""
+    """Return the position of set bit number `rank` in a word, by halving."""
     position = jnp.zeros_like(rank)
     for half in (16, 8, 4, 2, 1):
         low = (word >> position.astype(jnp.uint32)) & jnp.uint32((1 << half) - 1)
@@ -149,14 +149,14 @@ def find_one(word, rank):
 
 
 def put(words, offset, fields):
-    """Fields written at bit offsets where `words` is still zero."""
+    """Return `words` with fields written at bit offsets where it was zero."""
     word, shift = (offset // 32).astype(jnp.int32), offset.astype(jnp.uint32) % 32
     low, high = fields << shift, (fields >> 1) >> (31 - shift)
     return words.at[word].add(low, mode="drop").at[word + 1].add(high, mode="drop")
 
 
 def take(words, offset, mask):
-    """The fields that `put` wrote."""
+    """Return the fields that `put` wrote."""
     word, shift = (offset // 32).astype(jnp.int32), offset.astype(jnp.uint32) % 32
     last = words.size - 1
     low = words[jnp.minimum(word, last)] >> shift
@@ -164,23 +164,23 @@ def take(words, offset, mask):
 
 
 def squeeze(words, mask):
-    """The bits of each word where `mask` is set, moved together at the low end."""
+    """Return the bits of each word where `mask` is set, moved together at the low end."""
     lanes = jnp.arange(32, dtype=jnp.uint32)
     moved = ((words & mask)[:, None] >> lanes & 1) << _rank(mask)
     return moved.sum(1, dtype=jnp.uint32)
 
 
 def spread(words, mask):
-    """The inverse of `squeeze`, a number for each of the 32: meaningless where `mask` is not set."""
+    """Return the inverse of `squeeze`, one number per bit; without meaning where `mask` is not set."""
     return (words[:, None] >> _rank(mask) & 1).reshape(-1)
 
 
 def _rank(mask):
-    """Set bits of each word below each of its 32 bits."""
+    """Return the number of set bits of each word below each of its 32 bits."""
     below = (jnp.uint32(1) << jnp.arange(32, dtype=jnp.uint32)) - 1
     return lax.population_count(mask[:, None] & below)
 
 
 def words_for(bits: int) -> int:
-    """Words that hold `bits`."""
+    """Return how many words hold `bits`."""
     return math.ceil(bits / 32)

@@ -1,10 +1,9 @@
 """Frequency tables for entropy coding: which symbols are likely.
 
-Law: the frequencies of each table are at least 1 and add up to `TOTAL`, so every symbol can be coded.
+Invariant: the frequencies of each table are at least 1 and add up to `TOTAL`, so every symbol can be coded.
 
-One book of tables serves everybody, and a byte names a table: humps of any mean and width, and silence among values of
-any width. Sender and receiver take the book from the same constants; nothing is computed twice that could round in two
-ways.
+One set of 255 tables serves everybody, and a byte names a table: bell curves of any mean and width, and zeros among
+values of any width. Sender and receiver take the tables from the same constants, so nothing can round in two ways.
 """
 
 import functools
@@ -24,9 +23,9 @@ Rows = tuple[tuple[int, ...], ...]
 
 
 def fit(counts, most: int = 128) -> Rows:
-    """Tables of a learned book: of how often each symbol occurred in each channel, `[channel, level]`, at most `most`.
+    """Return tables fitted to how often each symbol occurred in each channel, `[channel, level]`; at most `most`.
 
-    Where there are more channels, those that are most alike share one (k-means of their code lengths).
+    If there are more channels, similar ones share a table (k-means of their code lengths).
 
     >>> fit(np.array([[30, 2, 0], [0, 0, 8]]))
     ((3816, 267, 13), (50, 50, 3996))
@@ -43,13 +42,14 @@ def fit(counts, most: int = 128) -> Rows:
 
 @functools.lru_cache(maxsize=64)
 def book(levels: int, lowest: int, learned: Rows = ()) -> np.ndarray:
-    """Frequencies of the symbols `lowest, lowest + 1, ...`: int32 `[table, level]`.
+    """Return the frequencies of the symbols `lowest, lowest + 1, ...`: int32 `[table, level]`.
 
-    A hump is the logistic distribution rounded, `p(s) = F((s + 1/2 - m) / w) - F((s - 1/2 - m) / w)`; what lies outside
-    counts for the outermost symbols. Means m lie evenly on 0.8 of the range, widths w geometrically up to half of it.
-    Silence is a share of zeros from 0.2 to 0.998, among the other symbols of a hump around zero.
+    A bell curve is the logistic distribution rounded, `p(s) = F((s + 1/2 - m) / w) - F((s - 1/2 - m) / w)`; what lies
+    outside counts for the outermost symbols. Means m lie evenly on 0.8 of the range, widths w geometrically up to half
+    of it.
+    The other tables have a share of zeros from 0.2 to 0.998 among the symbols of a bell curve around zero.
 
-    `learned` rows come first, in place of as many of these.
+    The rows of `learned` come first and replace as many of these.
 
     >>> book(3, -1).shape, book(3, -1).sum(1).min().item(), book(3, -1).sum(1).max().item()
     ((255, 3), 4096, 4096)
@@ -89,15 +89,15 @@ def _silence(levels: int, lowest: int, widest: float):
 
 
 def edges(levels: int, lowest: int, learned: Rows = ()) -> np.ndarray:
-    """Where each level begins in `range(TOTAL)`, and the end: int32 `[table, level + 1]`."""
+    """Return where each level begins in `range(TOTAL)`, and the end: int32 `[table, level + 1]`."""
     return np.pad(np.cumsum(book(levels, lowest, learned), axis=1, dtype=np.int32), ((0, 0), (1, 0)))
 
 
 def bits(levels: int, lowest: int, learned: Rows = ()) -> np.ndarray:
-    """What each level costs, `log2(TOTAL / frequency)`: float32 `[table, level]`."""
+    """Return what each level costs, `log2(TOTAL / frequency)`: float32 `[table, level]`."""
     return np.log2(TOTAL / book(levels, lowest, learned)).astype(np.float32)
 
 
 def cost(counts, levels: int, lowest: int, learned: Rows = ()):
-    """Bits of rows of symbol counts under each table: float32 `[row, table]`."""
+    """Return the bits of rows of symbol counts under each table: float32 `[row, table]`."""
     return counts.astype(jnp.float32) @ bits(levels, lowest, learned).T

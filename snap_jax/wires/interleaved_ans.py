@@ -1,10 +1,11 @@
-"""Lanes: many entropy coders side by side that write to one string.
+"""Interleaved asymmetric numeral systems: many entropy coders side by side that write to one string.
 
-Law: `decode` gives back what `encode` was given, and takes from the string the very words that `encode` put there.
+Invariant: `decode` returns what `encode` was given, and takes exactly the words that `encode` wrote.
 
 Range asymmetric numeral systems (Duda 2013, arXiv:1311.2540), interleaved (Giesen 2014, arXiv:1402.3392). A state x in
 [2^16, 2^32) takes in a symbol whose interval is `begin, width` of TOTAL, `x -> (x // width) TOTAL + x % width + begin`,
-after its low 16 bits have gone out if it would grow too large. The decoder runs backwards: so the encoder does.
+after its low 16 bits have gone out if it would grow too large. The decoder reads in reverse, so the encoder
+runs backwards.
 """
 
 from collections.abc import Callable
@@ -23,14 +24,14 @@ STATE_WORDS = 2
 
 
 class Coded(NamedTuple):
-    """What all lanes put out.
+    """What all lanes wrote.
 
     Attributes:
       states: uint32 `[lane]`, where the decoder starts.
-      words: uint16 `[step * lane]`, what went out.
+      words: uint16 `[step * lane]`, the words.
       place: int32, where each belongs in the string; the decoder reads it in this order.
-      out: whether it went out at all.
-      total: how many did.
+      out: whether the word was written.
+      total: how many were written.
     """
 
     states: jax.Array
@@ -41,7 +42,7 @@ class Coded(NamedTuple):
 
 
 def encode(begin: jax.Array, width: jax.Array) -> Coded:
-    """Codes intervals `[step, lane]`; one of width TOTAL takes no bits."""
+    """Code intervals `[step, lane]`; one of width TOTAL takes no bits."""
 
     def step(x: jax.Array, interval: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         begin, width = interval
@@ -59,9 +60,9 @@ def encode(begin: jax.Array, width: jax.Array) -> Coded:
 
 
 def decode(states: jax.Array, string: jax.Array, first: jax.Array, steps: int, edges: Callable) -> jax.Array:
-    """The symbols `[step, lane]` of what `encode` put to `first` and behind in the string of 16-bit words.
+    """Return the symbols `[step, lane]` of what `encode` wrote from `first` on in the string of 16-bit words.
 
-    `edges(step)` gives for each lane where the interval of each symbol begins, and TOTAL: `[lane, symbol + 1]`.
+    `edges(step)` returns for each lane where the interval of each symbol begins, and TOTAL: `[lane, symbol + 1]`.
     """
 
     def step(carry: tuple[jax.Array, jax.Array], t: jax.Array) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:

@@ -1,7 +1,7 @@
 """Spikes as unsigned codes, counted from the lowest symbol.
 
-Law: `to_spikes(to_codes(s, symbols), symbols) == s`; for non-zero spikes also `to_fired(to_values(s, ...), ...) == s`,
-with one code fewer.
+Invariant: `to_spikes(to_codes(s, symbols), symbols) == s`; for non-zero spikes also `to_fired(to_values(s, ...), ...)
+== s`, with one code fewer.
 """
 
 import jax.numpy as jnp
@@ -11,24 +11,24 @@ from snap_jax.wires.base import spike_dtype
 
 
 def code_dtype(levels: int) -> jnp.dtype:
-    """The narrowest unsigned dtype that counts `levels`."""
+    """Return the narrowest unsigned dtype that counts `levels`."""
     return jnp.dtype("uint8" if levels <= 2**8 else "uint16" if levels <= 2**16 else "uint32")
 
 
 def width_of(levels: int) -> int:
-    """`ceil(log2(levels))`."""
+    """Return `ceil(log2(levels))`."""
     return max(levels - 1, 0).bit_length()
 
 
 def to_codes(spikes, symbols: range):
-    """Spikes counted from the lowest symbol, unsigned and flat; modular arithmetic makes every dtype work."""
+    """Return spikes counted from the lowest symbol, unsigned and flat, in modular arithmetic."""
     dtype = code_dtype(len(symbols))
     offset = -symbols.start % 2 ** jnp.iinfo(dtype).bits
     return spikes.reshape(-1).astype(dtype) + jnp.asarray(offset, dtype)
 
 
 def to_spikes(codes, symbols: range):
-    """What `to_codes` was given."""
+    """Return what `to_codes` was given."""
     dtype = spike_dtype(symbols)
     wide = dtype if jnp.iinfo(dtype).bits > 8 * codes.dtype.itemsize else jnp.dtype(codes.dtype)
     offset = symbols.start % 2 ** jnp.iinfo(wide).bits if wide.kind == "u" else symbols.start
@@ -36,20 +36,20 @@ def to_spikes(codes, symbols: range):
 
 
 def to_values(spikes, symbols: range):
-    """Codes of spikes that are not zero: positive ones move down by one."""
+    """Return codes of spikes that are not zero: positive ones move down by one."""
     return to_codes(spikes - (spikes > 0), without_zero(symbols))
 
 
 def to_fired(values, symbols: range):
-    """What `to_values` was given."""
+    """Return what `to_values` was given."""
     fired = to_spikes(values, without_zero(symbols)).astype(spike_dtype(symbols))
     return fired + (fired >= 0).astype(fired.dtype)
 
 
 def without_zero(symbols: range) -> range:
-    """The symbols after silence is taken out: positive ones move down by one."""
+    """Return the symbols without zero: positive ones move down by one."""
     if 0 not in symbols:
-        raise UsageError(f"wire: {symbols} has no 0 that could mean silence: use Packed()")
+        raise UsageError(f"wire: {symbols} has no 0 that could mean no spike: use Packed()")
     return range(symbols.start, symbols.stop - 1)
 
 

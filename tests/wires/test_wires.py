@@ -133,7 +133,7 @@ def test_a_codec_refuses_a_wire_that_can_overflow(wire):
 
 @pytest.mark.parametrize("wire", [Events(1.0), Bitmap()], ids=repr)
 def test_symbols_without_silence(wire):
-    with pytest.raises(UsageError, match="has no 0 that could mean silence"):
+    with pytest.raises(UsageError, match="has no 0 that could mean no spike"):
         pack(wire, jnp.ones(4, jnp.int8), range(1, 3))
 
 
