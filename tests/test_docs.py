@@ -91,6 +91,16 @@ def test_links_of_a_page_lead_somewhere(page):
     assert [target for target in local if not (page.parent / target).exists()] == []
 
 
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: page.stem)
+def test_files_and_commands_named_on_a_page_exist(page):
+    text = page.read_text(encoding="utf-8")
+    files = re.findall(r"`((?:\w+/)+\w+\.py)`", text)
+    files += [
+        name.replace(".", "/") + ".py" for name in re.findall(r"python -m ((?:experiments|benchmarks)\.\w+)", text)
+    ]
+    assert [file for file in files if not any((root / file).exists() for root in (ROOT, ROOT / "snap_jax"))] == []
+
+
 def test_every_page_is_listed_in_the_index():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     assert [page.name for page in PAGES if page.name != "README.md" and f"({page.name})" not in index] == []

@@ -182,7 +182,7 @@ def cuts(model: VisionNetwork, stages: int) -> list[int]:
 
 def _size(block: nnx.Module) -> int:
     flat = nnx.to_flat_state(nnx.state(block))
-    return sum(math.prod(jnp.shape(leaf[...])) for path, leaf in flat if "region" not in path)
+    return sum(math.prod(leaf.shape) for path, leaf in flat if "region" not in path)
 
 
 def balanced(work: Sequence[float], parts: int) -> list[int]:
