@@ -209,7 +209,7 @@ def pipeline_step(coded, numbers):
 
 
 def boundary(features, *, dims=None, numbers=None):
-    """A boundary of `count:3`; with `dims`, an innovation of so many around it, refilled where `numbers` are given."""
+    """A boundary of `count:3`; with `dims`, a learned transform of that rank, refilled where `numbers` are given."""
     if dims is None:
         return snap.Boundary(count_codec(), features)
     transform = snap.LearnedTransform(rank=dims, context_tokens=2, vocabulary=16, hidden=4)
@@ -217,6 +217,8 @@ def boundary(features, *, dims=None, numbers=None):
     if numbers is not None:
         refilled(made.sender, numbers)
         refilled(made.receiver, numbers)
+        basis = made.receiver.links[0].basis.learned  # recorded when the receiver kept its basis transposed
+        basis[...] = numbers(basis.shape[::-1]).T
     return made
 
 
