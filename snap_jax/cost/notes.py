@@ -32,7 +32,7 @@ def notes(parts: Parts, system: System, compute: Compute | None, least_share: Nu
     """Yield the notes of a report, one sentence each; the arguments are those of `Report`."""
     yield from missing_energy(parts, compute)
     yield from missing_latency(parts, compute)
-    if outside := {part.transfer for part in parts if not part.in_bandwidth_regime}:
+    if outside := {part.index for part in parts if not part.in_bandwidth_regime}:
         yield (
             f"{len(outside)} of {len({part.index for part in parts})} transfers outside the bandwidth regime "
             "(latency above 10 % of the bytes' time, or unknown): alpha-beta may be several times off there"
