@@ -52,8 +52,8 @@ def dense(config: Settings) -> Settings:
 
 
 def plain(config: Settings) -> Settings:
-    """Return the settings without anything that only a boundary has."""
-    config = as_dense(config)
+    """Return the settings without what only a boundary has, and with one microbatch: a folder has one meaning."""
+    config = dataclasses.replace(as_dense(config), microbatches=1)
     return dataclasses.replace(config, context_tokens=0) if isinstance(config, LanguageConfig) else config
 
 

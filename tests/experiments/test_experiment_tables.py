@@ -5,7 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import ablations, gap_to_dense, gradient_bits, pareto, pareto_plot, scaling, side_info_savings, sweep
+from experiments import (
+    ablations,
+    gap_to_dense,
+    gradient_bits,
+    paper_claims,
+    pareto,
+    pareto_plot,
+    scaling,
+    side_info_savings,
+    sweep,
+)
 from experiments.markdown import percent
 from experiments.settings import DIGITS, TEXT, bottlenecks, dense, distilled, folder, quick, spikes, start
 from tests.support.experiment_lines import line, written
@@ -20,6 +30,7 @@ def test_every_run_of_a_seed_starts_from_the_same_dense_run():
     assert (again.init_from, again.teacher) == (str(folder(start(again))), str(folder(dense(again))))
     assert again.seed == start(again).seed == 3
     assert again.init_from != ours.init_from
+    assert start(spikes(paper_claims.BASES["digits"], 1.0)) == start(spikes(DIGITS, 1.0))  # one folder, one run
 
 
 def test_a_bottleneck_has_the_bits_of_the_budget():
