@@ -4,7 +4,7 @@ NEWEST ?= python3.13
 PY := .venv/bin/python
 # Bytecode is compiled when a module is imported: most modules never are.
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
-PYTEST := -m pytest --numprocesses 2 --dist worksteal
+PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test test-newest lint bench clean
 
