@@ -44,8 +44,8 @@ def psum(
       axis_name: mesh axis, or a tuple of them.
       axis_index_groups: only `None` can be coded.
       codec: as in `all_gather`; its threshold must be the same on all devices, or the sum is NaN.
-      sum_codec: codes the sums again for the second shot, each 1/n of the flattened sum by itself: fewer bytes, lossy;
-        its gradient is straight-through.
+      sum_codec: codes the sums again for the second shot, each 1/n of the flattened sum by itself: fewer bytes, lossy.
+        Its gradient is straight-through: `x` gets that of the exact sum, its own threshold none.
       return_sent: whether to return `(result, Sent)`, for a single array; of the first shot.
 
     Raises:
