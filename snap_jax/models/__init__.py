@@ -1,1 +1,1 @@
-"""Models, readable top to bottom, and how they are divided over dies."""
+"""Models, readable top to bottom, and how they are divided into the stages of a pipeline."""

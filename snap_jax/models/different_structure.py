@@ -115,8 +115,13 @@ class DifferentStructure(Stages):
         """Each by itself, the last not."""
         return [slice(i, i + 1) for i in range(self.count - 1)]
 
+    @property
+    def gradient_sizes(self):
+        """One number per parameter, of which a vector holds several."""
+        return self.mean_size
+
     def mean_size(self, u: Float[Array, "*one longest"], axis_name: AxisName) -> Float[Array, " longest"]:
-        """For each number the mean size of the parameter it belongs to, over all devices; one scalar each crosses.
+        """Return for each number the mean size of its parameter, over all devices; one scalar per parameter is sent.
 
         `u` is `[1, longest]` as it lies in `stages`, or `[1, 1, longest]` as in `shares`.
         """

@@ -15,8 +15,8 @@ from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
 from snap_jax.boundary.boundary import Boundary
-from snap_jax.collectives.scale_exchange import AxisName
 from snap_jax.models.base import Network
+from snap_jax.parallel.error_feedback import Sizes
 from snap_jax.parallel.pipeline import Inspect, report_nothing
 from snap_jax.parallel.stage_work import StageWork
 
@@ -77,9 +77,10 @@ class Stages(abc.ABC):
     def alike(self) -> list[slice]:
         """Return the stages whose boundaries must send the same channels on the same wire."""
 
+    @property
     @abc.abstractmethod
-    def mean_size(self, u: Float[Array, "..."], axis_name: AxisName) -> Float[Array, "..."]:
-        """Return what a threshold of `error_feedback` counts in, for an array of a gradient inside `shard_map`."""
+    def gradient_sizes(self) -> Sizes | None:
+        """What a threshold of `error_feedback` is relative to; None for the mean size of each array."""
 
 
 def hand_receivers_on(boundaries: Sequence[Boundary], places: int) -> list[Boundary]:

@@ -1,1 +1,1 @@
-"""What devices share: the batch, the layers, or each layer."""
+"""How devices share a batch, the layers, and each layer."""

@@ -1,11 +1,10 @@
-"""Data parallelism: every replica has its own gradient, and their mean crosses as spikes.
+"""Data parallelism: every replica has its own gradient, and their mean is computed from spikes.
 
-Law: the dense mean of the gradients of equal shares of a batch is the gradient of the whole batch. Coded, nothing is
-lost: the sum of all updates is that of all gradients but for the last residuals (`residuals`).
+Invariant: the mean of the gradients of equal parts of a batch is the gradient of the whole batch. Sent as spikes, no
+gradient is lost: the sum of all updates is the sum of all mean gradients, except for the last residuals.
 
-A step computes one gradient a replica, stacked along a new first axis that lies on the mesh axis `data`;
-`compressed_mean` is
-the optax transformation that makes one of them, with residuals as its state.
+A step computes one gradient per replica, stacked along a new first axis that lies on the mesh axis `data`.
+`compressed_mean` is the optax transformation that makes one gradient of them; its state are the residuals.
 """
 
 import dataclasses
@@ -28,15 +27,15 @@ SCOPE = "gradients"  # of `jax.named_scope`, around what averages them
 def compressed_mean(
     mesh: Mesh, codec: Codec, specs: Callable[[PyTree], PyTree], *, sizes: Sizes | None = None
 ) -> optax.GradientTransformation:
-    """The mean over replicas of gradients that each has for itself, sent as spikes, with error feedback.
+    """Average the gradients of all replicas, sent as spikes with error feedback.
 
-    Outside of `shard_map`, unlike `error_feedback`: chain it before any optimizer. Membranes start empty.
+    Use it outside of `shard_map`, unlike `error_feedback`, in a chain before any optimizer. Residuals start at zero.
 
     Args:
       mesh: with the axis `data`.
-      codec: `Ternary` or `Count`; its threshold counts in mean sizes of each parameter's gradient.
-      specs: parameters -> how each lies on the mesh, a `PartitionSpec` without `data`.
-      sizes: what the threshold counts in instead, where one array holds several parameters.
+      codec: `Ternary` or `Count`; its threshold is relative to the mean size of each parameter's gradient.
+      specs: parameters -> a `PartitionSpec` for each, without `data`.
+      sizes: what the threshold is relative to instead, where one array holds several parameters.
 
     Raises:
       UsageError: if spikes of the codec do not add up.
@@ -62,10 +61,10 @@ def compressed_mean(
 
 
 def codec_for(link: Codec | None) -> Codec | None:
-    """How gradients are averaged where `link` is what crosses elsewhere; `None`, floats, if its spikes do not add up.
+    """Return the codec that averages gradients in a run whose links use `link`; None if its spikes do not add up.
 
-    The same spikes on the same wire; their threshold counts in mean sizes, and is the best for a Gaussian, 1.53 for
-    `Ternary` and 0.82 for `Count(3)` (Max 1960: 1.224 and 0.651 standard deviations).
+    It sends the same spikes on the same wire. Its threshold is relative to the mean size, and is the best for a
+    Gaussian: 1.53 for `Ternary` and 0.82 for `Count(3)` (Max 1960: 1.224 and 0.651 standard deviations).
 
     >>> from snap_jax.encodings import Int, Ternary
     >>> codec = codec_for(Codec(Ternary(threshold=0.1)))
@@ -90,7 +89,7 @@ def _best_step(limit: int) -> float:
 
 
 def rows(specs: PyTree) -> PyTree:
-    """How one row a replica of each parameter lies on the mesh.
+    """Return how one row per replica of each parameter lies on the mesh.
 
     >>> rows({"kernel": PartitionSpec(None, "tensor")})
     {'kernel': P('data', None, 'tensor')}

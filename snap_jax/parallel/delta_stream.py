@@ -1,9 +1,9 @@
 """A closed-loop link: only the change since the last message is sent.
 
-Invariant: `received == collective(sent)` at every step, bit for bit where data only moves: the sender knows what the
-receivers hold, `sent_t = sent_{t-1} + quantize(x_t - sent_{t-1})`. So errors never add up.
+Invariant: `received == collective(sent)` at every step, bit for bit where data only moves. The sender knows what the
+receivers hold, `sent_t = sent_{t-1} + quantize(x_t - sent_{t-1})`, so errors never add up.
 
-State is explicit: pytrees that vary over the mesh axis, to be carried through `lax.scan` and written to checkpoints.
+State is explicit: pytrees that vary over the mesh axis, which `lax.scan` carries and checkpoints hold.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from snap_jax._compat import as_varying, pytree, varying_axes
 from snap_jax.codecs.codec import Codec
@@ -38,31 +38,29 @@ class DeltaState:
 
     @classmethod
     def init(cls, collective: Collective, like: PyTree) -> "DeltaState":
-        """The stream before anything was sent: zeros on both ends; `like` has the shapes and types of the tensor."""
-        return cls(_silence(like), _silence(jax.eval_shape(lambda x: collective(x, codec=None), like)))
+        """Return the state before anything was sent, zeros; `like` has the shapes and types of the tensor."""
+        return cls(_zeros(like), _zeros(jax.eval_shape(lambda x: collective(x, codec=None), like)))
 
 
 def send(collective: Collective[T], stream: DeltaState, x: T, *, codec: Codec | None) -> tuple[T, DeltaState]:
-    """One tick of a stream: spikes of what receivers do not know yet cross, and are added to what they know.
+    """Send one step: spikes of what the receivers do not know yet are sent, and added to what they know.
 
     `d = x - sent`, `sent' = sent + quantize(d)`, `received' = received + collective(d, codec=codec)`; returns
-    `received'` and the next stream. While no spike saturates, `|x - sent'|` is at most half a threshold (dead zone
-    0.5),
-    whatever came before (O'Connor and Welling 2017, arXiv:1611.02024).
+    `received'` and the next state. While no spike saturates, `|x - sent'|` is at most half a threshold (dead
+    zone 0.5), whatever came before (O'Connor and Welling 2017, arXiv:1611.02024).
 
     `codec=None` sends a key frame: `x` itself, as `lax` would; both ends start from there. A NaN or an infinity comes
-    out as NaN at every receiver, at this tick and at all later ones, until a key frame or a new `DeltaState.init`,
-    on all
-    devices at the same tick. Where tensors are summed (`psum`), the law holds to float rounding, once a tick.
+    out as NaN at every receiver, at this step and all later ones, until a key frame or a new `DeltaState.init` on all
+    devices at the same step. Where tensors are summed (`psum`), the invariant holds to float rounding, once per step.
 
     Args:
-      collective: e.g. `functools.partial(snap.ppermute, axis_name="die", perm=perm)`.
-      stream: as `DeltaState.init` or the tick before gave it.
+      collective: e.g. `functools.partial(snap.ppermute, axis_name="stage", perm=perm)`.
+      stream: the state that `DeltaState.init` or the last step returned.
       x: pytree of float arrays, on each device its own.
-      codec: how to send the difference; may change from tick to tick.
+      codec: how to send the difference; may change from step to step.
 
     Returns:
-      What `collective(x)` would be but for the error of one tick, in the dtypes of `x`; and the next stream.
+      What `collective(x)` would be, except for the error of one step, in the dtypes of `x`; and the next state.
 
     >>> from snap_jax.encodings import Ternary
     >>> here = lambda x, codec: codec.quantize(x) if codec else x  # one device talks to itself
@@ -83,14 +81,10 @@ def send(collective: Collective[T], stream: DeltaState, x: T, *, codec: Codec | 
     return jax.tree.map(lambda h, x: saturate(h, x.dtype), received, x), DeltaState(sent, received)
 
 
-def _silence(like: PyTree) -> PyTree:
-    return jax.tree.map(lambda a: _silent(a, ()), like)
+def _zeros(like: PyTree) -> PyTree:
+    """Zeros of these shapes, f32, varying over the same mesh axes."""
+    return jax.tree.map(lambda a: as_varying(jnp.zeros(a.shape, jnp.float32), tuple(sorted(varying_axes(a)))), like)
 
 
 def _wide(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda a: a.astype(jnp.float32), tree)
-
-
-def _silent(like: Array | jax.ShapeDtypeStruct, axes: tuple[str, ...]) -> Array:
-    """Zeros of its shape, f32, varying over the same mesh axes and those given."""
-    return as_varying(jnp.zeros(like.shape, jnp.float32), (*axes, *sorted(varying_axes(like) - set(axes))))

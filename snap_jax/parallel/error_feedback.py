@@ -1,9 +1,9 @@
-"""Error feedback: what a gradient's spikes left over is kept, and sent with the next gradient.
+"""Error feedback: the part of a gradient that its spikes did not express is kept, and added to the next gradient.
 
-Invariant: what was sent in all is the sum of all gradients but for the last residual,
+Invariant: the sum of all updates is the sum of all mean gradients, except for the last residual,
 `sum_t sent_t = mean over devices of (sum_t g_t - residual_T)`.
 
-State is explicit: pytrees that vary over the mesh axis, to be carried through `lax.scan` and written to checkpoints.
+State is explicit: pytrees that vary over the mesh axis, which `lax.scan` carries and checkpoints hold.
 """
 
 import dataclasses
@@ -25,15 +25,15 @@ from snap_jax.encodings import saturate
 from snap_jax.errors import UsageError
 
 Sizes = Callable[[Array, AxisName], Array]
-"""`u` and mesh axes -> what a threshold counts in: a scalar, or one number for each place of the last axis."""
+"""`u` and mesh axes -> what a threshold is relative to: a scalar, or one number for each place of the last axis."""
 
 
 class ErrorFeedbackState(NamedTuple):
     """The state of `error_feedback`.
 
     Attributes:
-      residual: for each parameter what this device has not sent yet, f32, with a new first axis for the device: inside
-        `shard_map` of size 1, outside, with `ErrorFeedbackState(P(axis))` as spec, one row a device.
+      residual: for each parameter what this device has not sent yet, f32, with a new first axis for the device. Inside
+        `shard_map` its size is 1; outside, with `ErrorFeedbackState(P(axis))` as spec, it is one row per device.
     """
 
     residual: PyTree
@@ -42,22 +42,22 @@ class ErrorFeedbackState(NamedTuple):
 def error_feedback(
     codec: Codec | str, axis_name: AxisName, *, relative: bool = True, sizes: Sizes | None = None
 ) -> optax.GradientTransformation:
-    """The mean of gradients over a mesh axis, sent as spikes; each device's residual keeps what its spikes left over.
+    """Average gradients over a mesh axis, sent as spikes; a residual on each device keeps what its spikes left over.
 
     `u = g + residual`, `update = pmean(quantize(u))`, `residual' = u - quantize(u)` (Seide et al. 2014; Karimireddy et
     al. 2019, arXiv:1901.09847). A gradient that is NaN or infinite on any device gives NaN on all, and leaves all
-    residuals of this parameter as they were: `optax.apply_if_finite` behind it skips that step alike everywhere.
+    residuals of this parameter as they were: `optax.apply_if_finite` after it skips that step on all devices.
 
     `init` and `update` belong inside `shard_map`; gradients must still vary over the axis, so take them with respect to
-    `lax.pcast(params, axis_name, to="varying")`, or JAX has summed them before.
+    `lax.pcast(params, axis_name, to="varying")`; JAX sums others before.
 
     Args:
       codec: how to send them, e.g. `"ternary"`; its spikes must add up (`encoding.summable`).
       axis_name: mesh axis, or a tuple of them.
-      relative: the codec's threshold counts in `pmean(mean|u|)` of each parameter (its scale crosses too, 4 bytes each
-        way a parameter), so it need not be tuned. For a Gaussian `u`, the best is 1.53 for `Ternary` and 0.82 for
-        `Count(3)` (Max 1960: 1.224 and 0.651 standard deviations). Without, it is taken as it is.
-      sizes: what it counts in instead, where one array holds several parameters.
+      relative: the codec's threshold is relative to `pmean(mean|u|)` of each parameter, so it needs no tuning; this
+        mean is sent too, 4 bytes per parameter each way. For a Gaussian `u`, the best is 1.53 for `Ternary` and 0.82
+        for `Count(3)` (Max 1960: 1.224 and 0.651 standard deviations). Without it, the threshold is absolute.
+      sizes: what it is relative to instead, where one array holds several parameters.
 
     Raises:
       UsageError: if spikes of the codec do not add up, gradients do not vary over the axis, or there is no such axis.
@@ -71,12 +71,22 @@ def error_feedback(
 
     def init(params: PyTree) -> ErrorFeedbackState:
         _require_axis(axis_name)
-        return ErrorFeedbackState(jax.tree.map(lambda p: _silent(p, axes_of(axis_name))[None], params))
+        return ErrorFeedbackState(jax.tree.map(lambda p: _zeros(p, axes_of(axis_name))[None], params))
 
     def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, ErrorFeedbackState]:
         _require_axis(axis_name)
         jax.tree.map(lambda g: _require_varying(g, axis_name), updates)
-        sums = jax.tree.map(lambda g, residual: g.astype(jnp.float32) + residual[0], updates, state.residual)
+        gradients, structure = jax.tree.flatten(updates)
+        residuals, pairs = structure.flatten_up_to(state.residual), [(g, g) for g in gradients]
+        for places in _varying_alike(gradients):
+            means, kept = message([gradients[i] for i in places], [residuals[i] for i in places])
+            for i, mean, rest in zip(places, means, kept, strict=True):
+                pairs[i] = mean, rest
+        means, kept = ([pair[side] for pair in pairs] for side in (0, 1))
+        return structure.unflatten(means), ErrorFeedbackState(structure.unflatten(kept))
+
+    def message(updates: list[Array], residuals: list[Array]) -> tuple[list[Array], list[Array]]:
+        sums = jax.tree.map(lambda g, residual: g.astype(jnp.float32) + residual[0], updates, residuals)
         codecs = jax.tree.map(lambda _: summed, sums)
         if relative:
             codecs = jax.tree.map(lambda size: _in_sizes(summed, size), _all_sizes(sums, axis_name, sizes))
@@ -85,10 +95,18 @@ def error_feedback(
         def keep(u: Array, mean: Array, codec: Codec, residual: Array) -> Array:
             return jnp.where(jnp.isfinite(mean).all(), u - codec.quantize(u), residual[0])[None]
 
-        kept = jax.tree.map(keep, sums, means, codecs, state.residual)
-        return jax.tree.map(lambda mean, g: saturate(mean, g.dtype), means, updates), ErrorFeedbackState(kept)
+        kept = jax.tree.map(keep, sums, means, codecs, residuals)
+        return jax.tree.map(lambda mean, g: saturate(mean, g.dtype), means, updates), kept
 
     return optax.GradientTransformation(init, update)
+
+
+def _varying_alike(arrays: list[Array]) -> list[list[int]]:
+    """The places of arrays that vary over the same mesh axes: these travel in one message."""
+    found: dict[frozenset[str], list[int]] = {}
+    for place, array in enumerate(arrays):
+        found.setdefault(varying_axes(array), []).append(place)
+    return list(found.values())
 
 
 def _all_sizes(tree: PyTree, axis_name: AxisName, sizes: Sizes | None) -> PyTree:
@@ -100,8 +118,8 @@ def mean_size(tree: PyTree, axis_name: AxisName) -> PyTree:
     leaves, structure = jax.tree.flatten(tree)
     if not leaves:
         return tree
-    here = jnp.stack([jnp.abs(u).sum() / max(u.size, 1) for u in leaves])
-    return jax.tree.unflatten(structure, list(lax.pmean(here, axis_name)))
+    here = [jnp.abs(u).sum() / max(u.size, 1) for u in leaves]
+    return jax.tree.unflatten(structure, lax.pmean(here, axis_name))
 
 
 def _summable(codec: Codec | None) -> Codec:
@@ -131,14 +149,6 @@ def _require_varying(gradient: Array, axis_name: AxisName) -> None:
         )
 
 
-def _silence(like: PyTree) -> PyTree:
-    return jax.tree.map(lambda a: _silent(a, ()), like)
-
-
-def _silent(like: Array | jax.ShapeDtypeStruct, axes: tuple[str, ...]) -> Array:
+def _zeros(like: Array | jax.ShapeDtypeStruct, axes: tuple[str, ...]) -> Array:
     """Zeros of its shape, f32, varying over the same mesh axes and those given."""
     return as_varying(jnp.zeros(like.shape, jnp.float32), (*axes, *sorted(varying_axes(like) - set(axes))))
-
-
-def _wide(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda a: a.astype(jnp.float32), tree)

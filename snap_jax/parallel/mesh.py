@@ -1,6 +1,6 @@
-"""Meshes, and emulated devices to put them on.
+"""Meshes, the names of their axes, and emulated devices.
 
-Law 6: the device count does not matter; 1, 2, 4 or 8 emulated devices give the same numbers.
+Invariant: 1, 2, 4 or 8 emulated devices give the same numbers.
 """
 
 from collections.abc import Mapping
@@ -17,27 +17,27 @@ _MOST_EMULATED = 64
 
 
 def emulate_devices(count: int) -> None:
-    """Makes the CPU appear as at least `count` devices; only before JAX runs its first computation.
+    """Make the CPU appear as at least `count` devices; only before JAX runs its first computation.
 
-    Where an accelerator backend is installed nothing is emulated: its own devices count.
+    Where an accelerator backend is installed nothing is emulated: JAX uses the accelerator's devices.
 
     Raises:
       UsageError: if `count` is out of range, or JAX has already started with fewer devices.
     """
     if not 1 <= count <= _MOST_EMULATED:
-        raise UsageError(f"emulate_devices: {count} devices cannot be emulated: use 1 to {_MOST_EMULATED} chips")
+        raise UsageError(f"emulate_devices: {count} devices cannot be emulated: use 1 to {_MOST_EMULATED}")
     try:
         jax.config.update("jax_num_cpu_devices", max(count, jax.config.jax_num_cpu_devices))  # pyright: ignore[reportAttributeAccessIssue]
     except RuntimeError as error:  # the backend runs already
         if len(jax.devices()) < count:
             raise UsageError(
                 f"emulate_devices: JAX runs with {len(jax.devices())} devices, {count} were asked for: "
-                "call emulate_devices before the first computation, or use fewer chips"
+                "call emulate_devices before the first computation, or use fewer devices"
             ) from error
 
 
 def auto_mesh(axes: Mapping[str, int]) -> Mesh:
-    """A mesh of the first devices, its axes typed `Auto` so that plain arrays enter `shard_map`.
+    """Return a mesh of the first devices, its axes typed `Auto` so that plain arrays enter `shard_map`.
 
     >>> dict(auto_mesh({"stage": 1}).shape)
     {'stage': 1}

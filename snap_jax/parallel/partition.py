@@ -5,7 +5,7 @@ feature goes with it. Parameters that say nothing are whole on every device.
 
 >>> from flax import nnx
 >>> layer = nnx.Linear(8, 4, use_bias=False, kernel_metadata=split_along(1), rngs=nnx.Rngs(0))
->>> specs(nnx.state(layer))["kernel"][...]
+>>> specs(nnx.state(layer))["kernel"].get_value()
 P(None, 'tensor')
 """
 

@@ -103,11 +103,12 @@ class Schedule(abc.ABC):
         """The share of its ticks in which a stage has nothing to do.
 
         >>> from snap_jax.parallel.gpipe import GPipe
-        >>> GPipe(microbatches=4, stages=2).idle_share
+        >>> GPipe(microbatches=4, stages=2).idle_share  # 2 of 10 stage-ticks
         0.2
         """
         tables = list(self.tables.values())
-        return 1 - sum(float(table.sum()) for table in tables) / (self.slots * self.ticks * self.stages)
+        whole = self.slots * self.ticks * self.stages
+        return (whole - sum(int(table.sum()) for table in tables)) / whole
 
     def exists(self, microbatch: Any) -> Any:
         """Tell whether there is a microbatch of this number."""

@@ -1,6 +1,6 @@
-"""Batches: what a model is asked, and how well it answered.
+"""Batches of inputs and labels, and how well a model predicts the labels.
 
-Law: scores of rows add up to those of the batch, so neither microbatches nor replicas change them.
+Invariant: scores of rows add up to those of the batch, so neither microbatches nor replicas change them.
 """
 
 from typing import NamedTuple
@@ -13,12 +13,11 @@ from jaxtyping import Array, Float
 
 
 class Distilled(NamedTuple):
-    """Labels, and what a teacher makes of them.
+    """Labels, and the targets that a teacher sets.
 
     Attributes:
       classes: the labels themselves, `[micro, batch, ...]`.
-      teacher_logits: what the softmax of logits is to be, `[die, micro, batch, ..., classes]`; that of the last die
-      counts.
+      teacher_logits: the target probabilities, `[stage, micro, batch, ..., classes]`; those of the last stage count.
     """
 
     classes: Array
@@ -26,11 +25,11 @@ class Distilled(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Inputs, and what is asked of them.
+    """Inputs and their labels.
 
     Attributes:
       inputs: what the model enters, `[micro, batch, ...]`.
-      labels: classes its logits are to name, `[micro, batch, ...]`; of a batch to learn from, perhaps `Distilled`.
+      labels: classes, `[micro, batch, ...]`; of a batch to learn from, perhaps `Distilled`.
     """
 
     inputs: Array | np.ndarray
@@ -38,16 +37,16 @@ class Batch(NamedTuple):
 
     @property
     def classes(self) -> Array | np.ndarray:
-        """The labels, whoever teaches."""
+        """Return the labels, with or without a teacher."""
         return self.labels.classes if isinstance(self.labels, Distilled) else self.labels
 
 
 class Scores(NamedTuple):
-    """How each row did.
+    """How well each row was predicted.
 
     Attributes:
       nats: cross-entropy, summed over its labels.
-      correct: how many of its labels were named.
+      correct: how many of its labels were predicted.
     """
 
     nats: Float[Array, "micro batch"]
@@ -55,7 +54,7 @@ class Scores(NamedTuple):
 
 
 def nats(logits: Array, labels: Array) -> Float[Array, ""]:
-    """Cross-entropy, summed over all labels.
+    """Return the cross-entropy, summed over all labels.
 
     >>> round(float(nats(jnp.zeros((3, 2)), jnp.array([0, 1, 1]))), 4)  # 3 log 2
     2.0794
@@ -64,7 +63,7 @@ def nats(logits: Array, labels: Array) -> Float[Array, ""]:
 
 
 def losses(logits: Array, labels: Array | Distilled) -> tuple[Float[Array, ""], ...]:
-    """Summed over all labels: the cross-entropy; and behind it, where there is a teacher, that with what it wants.
+    """Return the cross-entropy, summed over all labels; and where there is a teacher, that with its targets.
 
     >>> labels = Distilled(jnp.array([0]), jnp.array([[0.5, 0.5]]))
     >>> [round(float(nats), 4) for nats in losses(jnp.zeros((1, 2)), labels)]
@@ -76,16 +75,16 @@ def losses(logits: Array, labels: Array | Distilled) -> tuple[Float[Array, ""], 
 
 
 def teacher_logits(logits: Array, labels: Array, weight: float) -> Float[Array, "*batch classes"]:
-    """`(1 - weight) onehot(label) + weight softmax(logits)`, for logits of a teacher.
+    """Return `(1 - weight) onehot(label) + weight softmax(logits)`, for logits of a teacher.
 
-    >>> wanted(jnp.zeros((1, 2)), jnp.array([1]), 0.5).tolist()
+    >>> teacher_logits(jnp.zeros((1, 2)), jnp.array([1]), 0.5).tolist()
     [[0.25, 0.75]]
     """
     return (1 - weight) * jax.nn.one_hot(labels, logits.shape[-1]) + weight * jax.nn.softmax(logits)
 
 
 def scores(logits: Array, labels: Array) -> Scores:
-    """Of each row of a microbatch.
+    """Return the scores of each row of a microbatch.
 
     >>> found = scores(jnp.array([[[0.0, 1.0], [0.0, 1.0]]]), jnp.array([[1, 0]]))
     >>> found.correct.tolist()

@@ -71,7 +71,7 @@ class Task:
         """
         if self.data_codec is None or not self._has_data:
             return optimizer
-        average = compressed_mean(self.mesh, self.data_codec, self.specs, sizes=self.stages.mean_size)
+        average = compressed_mean(self.mesh, self.data_codec, self.specs, sizes=self.stages.gradient_sizes)
         return optax.chain(average, optimizer)
 
     def loss(self, params: PyTree, batch: Batch) -> Float[Array, ""]:
