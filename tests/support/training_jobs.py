@@ -1,4 +1,4 @@
-"""What tests of training share: a job that compiles in no time, a parabola a die; a text; runs nobody trained."""
+"""What tests of training share: a job that compiles in no time, a parabola a stage; a text; runs nobody trained."""
 
 import time
 from pathlib import Path

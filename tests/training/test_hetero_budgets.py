@@ -32,7 +32,7 @@ CHIPS, WIDTHS = 3, (8, 16)  # features of what crosses
 
 
 def divide(codec=CODEC, penalty=None):
-    """Three dies that send 4, 3, 4 numbers for each vector, and pictures of 8 x 8."""
+    """Three stages that send 4, 3, 4 numbers for each vector, and images of 8 x 8."""
     rank = {8: 4, 16: 3, 24: 4}
     transform = lambda features: LearnedTransform(rank[features])
     return assemble.build(
@@ -40,15 +40,15 @@ def divide(codec=CODEC, penalty=None):
     )
 
 
-def test_a_pipeline_of_innovations_computes_what_one_chip_computes():
-    """Value and gradient, both ends of every boundary too; the receiving end lives on the next die."""
+def test_a_pipeline_of_transforms_computes_what_one_chip_computes():
+    """Value and gradient, both ends of every boundary too; the receiving end lives on the next stage."""
     task, params = divide(penalty=Penalty(0.3))
     batch = pictures(size=8)
     (loss, seen), gradient = jax.jit(task.penalized_loss_and_gradient)(params, batch, jnp.zeros(CHIPS))
     assert seen.firing_rate.min() == seen.firing_rate[-1] == 0 < seen.firing_rate[:-1].min()
     model, boundaries = task.stages.join(assemble.on_host(params))
 
-    def on_one_chip(model, boundaries):
+    def on_one_device(model, boundaries):
         own = pressed = 0.0
         for inputs, labels in zip(*batch, strict=True):
             x = model.enter(inputs)
@@ -61,7 +61,7 @@ def test_a_pipeline_of_innovations_computes_what_one_chip_computes():
             own += nats(model.leave(x), labels) / batch.labels.size
         return own + pressed, own
 
-    both = jax.jit(jax.value_and_grad(on_one_chip, argnums=(0, 1), has_aux=True))
+    both = jax.jit(jax.value_and_grad(on_one_device, argnums=(0, 1), has_aux=True))
     (_, own), (by_model, by_boundary) = both(model, nnx.List(boundaries))
     assert float(loss) == pytest.approx(float(own), rel=1e-5)
     ours_model, ours = task.stages.join(assemble.on_host(gradient))
@@ -73,7 +73,7 @@ def test_a_pipeline_of_innovations_computes_what_one_chip_computes():
 
 
 def test_every_hop_has_its_own_dims():
-    """2 microbatches on 3 dies, 4 ticks of 2 images: 4 x 4 places of 4 numbers, 2 x 2 of 3, 4 bits each; a header."""
+    """2 microbatches on 3 stages, 4 ticks of 2 images: 4 x 4 places of 4 numbers, 2 x 2 of 3, 4 bits each; a header."""
     task, params = divide()
     traffic = compiled_traffic(jax.jit(task.evaluate).lower(params, pictures(size=8)).compile(), task.mesh)
     rows = result_json.wire_section(traffic, task.mesh.shape, 1)["by_boundary"]
@@ -82,7 +82,7 @@ def test_every_hop_has_its_own_dims():
     assert [row["forward_bytes"] for row in rows] == expected
 
 
-def test_spikes_of_every_die_have_their_own_shape_and_are_those_of_one_chip():
+def test_spikes_of_every_stage_have_their_own_shape_and_are_those_of_one_device():
     task, params = divide()
     batch = pictures(micro=1, size=8)
     spikes = jax.jit(task.spikes)(params, batch)
@@ -139,7 +139,7 @@ def test_thresholds_follow_what_each_boundary_took_of_its_own_stream(job):
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    """Two dies and two blocks that differ, from weights as they are made: 6 of 8 numbers, one bit an element."""
+    """Two stages and two blocks that differ, from weights as they are made: 6 of 8 numbers, one bit an element."""
     out, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     write_idx(out, "train", rng, 60)
     write_idx(out, "t10k", rng, 3)

@@ -1,4 +1,4 @@
-"""Weights moved to another number of chips: the same model, and thresholds where they still belong."""
+"""Weights moved to another number of devices: the same model, and thresholds where they still belong."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ def compiled_fast():
 def config(tmp_path_factory):
     return LanguageConfig(
         data=write_text(tmp_path_factory.mktemp("data")),
-        link="fp32", layers=4, devices=4, width=8, heads=2, seq_len=8, batch=2, microbatches=2,
+        model="transformer", link="fp32", layers=4, devices=4, width=8, heads=2, seq_len=8, batch=2, microbatches=2,
         heldout_bytes=256,
     )  # fmt: skip
 
@@ -42,7 +42,7 @@ def saved(config, out, finished=True):
     for i, boundary in enumerate(boundaries):
         if boundary.codec is not None:
             boundary.log_threshold = Threshold(jnp.full(config.width, np.log(i + 2.0)))
-    _, params = split(model, boundaries)  # as a run keeps it: all dies hold the same copies of the two ends
+    _, params = split(model, boundaries)  # as a run keeps it: all stages hold the same copies of the two ends
     run_dir.claim(out, config, job.fingerprint(), overwrite=False)
     if finished:
         checkpoints.save_weights(out / "checkpoints" / "final", params)
@@ -66,11 +66,11 @@ def spiking(config, tmp_path_factory):
     return str(out)
 
 
-def test_dense_evaluation_does_not_depend_on_the_chips(config, dense):
-    """Restored on 4, 2 and 1 chips; and it is not what fresh parameters give."""
+def test_dense_evaluation_does_not_depend_on_the_devices(config, dense):
+    """Restored on 4, 2 and 1 devices; and it is not what fresh parameters give."""
     measured = []
-    for chips in (4, 2, 1):
-        job = training.prepare(dataclasses.replace(config, devices=chips, init_from=dense))
+    for devices in (4, 2, 1):
+        job = training.prepare(dataclasses.replace(config, devices=devices, init_from=dense))
         measured.append(training.evaluate(job, job.params, job.heldout[:8])[0])
     np.testing.assert_allclose(measured, measured[0], rtol=1e-6)
     fresh = training.prepare(dataclasses.replace(config, devices=1)).params
@@ -91,15 +91,15 @@ def thresholds(config, **changes):
 
 
 @pytest.mark.parametrize(
-    ("chips", "expected"),
+    ("devices", "expected"),
     [
         (4, [2, 3, 4, 5]),  # behind layers 1, 2, 3, 4
         (2, [3, 5]),  # behind layers 2 and 4
         (1, [5]),  # behind layer 4
     ],
 )
-def test_a_boundary_keeps_its_threshold_behind_the_same_layer(config, spiking, chips, expected):
-    assert thresholds(config, link="count:2", devices=chips, init_from=spiking) == pytest.approx(expected)
+def test_a_boundary_keeps_its_threshold_behind_the_same_layer(config, spiking, devices, expected):
+    assert thresholds(config, link="count:2", devices=devices, init_from=spiking) == pytest.approx(expected)
 
 
 def test_other_boundaries_start_fresh(config, spiking, dense, tmp_path):

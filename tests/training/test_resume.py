@@ -22,7 +22,7 @@ from tests.support.training_jobs import write_text
 def config(tmp_path_factory):
     return LanguageConfig(
         data=write_text(tmp_path_factory.mktemp("data")),
-        link="count:2", layers=2, devices=2, width=8, heads=2, seq_len=8, batch=2, microbatches=2,
+        model="transformer", link="count:2", layers=2, devices=2, width=8, heads=2, seq_len=8, batch=2, microbatches=2,
         steps=40, ema=0.9, accumulate=2, heldout_bytes=256,
     )  # fmt: skip
 
@@ -143,5 +143,5 @@ def test_the_command_line_says_how_to_go_on(monkeypatch, capsys, number, code, t
 
 def test_how_to_resume_is_the_command_line(config):
     line = run_dir.how_to_resume(dataclasses.replace(config, data="a text"), Path("my runs"))
-    assert line.startswith("snap-jax train language --data 'a text' --link count:2 --devices 2")
+    assert line.startswith("snap-jax train language --model transformer --data 'a text' --link count:2 --devices 2")
     assert line.endswith("--out 'my runs' --resume")

@@ -1,4 +1,4 @@
-"""Vectors that cross sorted by their tokens, from the command line: over chips as on one, and all that reads spikes."""
+"""Vectors sent sorted by their tokens: many devices give what one gives; pruning, resuming and handing on work."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ from tests.support.training_jobs import save_untrained, write_text
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """Two segments on two dies, from weights as they are made."""
+    """Two token groups on two stages, from weights as they are made."""
     out = tmp_path_factory.mktemp("runs")
     dense = LanguageConfig(
         data=write_text(out), mode="dense", model="transformer", layers=2, devices=2, width=8, heads=2, seq_len=8,
@@ -48,7 +48,7 @@ def job(config):
     return training.prepare(config)
 
 
-def test_over_chips_they_are_what_they_are_on_one(job):
+def test_over_devices_they_are_what_they_are_on_one(job):
     assert job.params["boundary"]["log_threshold"].shape == (2, 12)  # stage, channels of both groups
     batch = job.batch(0)
     loss = float(jax.jit(job.task.loss)(job.params, batch))
@@ -61,7 +61,7 @@ def test_over_chips_they_are_what_they_are_on_one(job):
     assert loss == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_a_budget_moves_the_thresholds_of_a_die_not_of_a_segment(job):
+def test_a_budget_moves_the_thresholds_of_a_stage_not_of_a_group(job):
     """Two of each, so that one taken for the other would not fail by itself."""
     raised = job.task.stages.raise_thresholds(job.params, jnp.array([0.5, 0.0]))
     moved = raised["boundary"]["log_threshold"][...] - job.params["boundary"]["log_threshold"][...]
@@ -121,6 +121,15 @@ def test_resumed_under_a_budget_it_is_the_same_program(config, job, tmp_path):
     again, _ = lifecycle.take_up(config, tmp_path / "run", record, lambda _: None, lambda _: None)
     assert again.job.task == job.task
     assert len(job.origin) == 64
+
+
+def test_a_rank_alone_is_a_bottleneck_of_fixed_size(config):
+    """Any link around a basis of 4 of 8 numbers, calibrated, with nothing added to the loss."""
+    fixed = dataclasses.replace(config, link="int4", budget=None, rank=4, context_tokens=0, token_groups=1)
+    job = training.prepare(fixed)
+    assert job.shares == (0.5, 0.5)
+    assert job.task.penalty is None
+    assert job.params["boundary"]["log_threshold"].shape == (2, 4)
 
 
 @pytest.mark.parametrize(

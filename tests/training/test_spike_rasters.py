@@ -1,4 +1,4 @@
-"""The spikes that a run on pictures keeps for its report are those that one chip computes."""
+"""The spikes that a run on images keeps for its report are those that one device computes."""
 
 import dataclasses
 
@@ -24,20 +24,20 @@ def conclusion(config, out):
 
 
 @pytest.mark.parametrize(("mode", "ticks"), [("hybrid", None), ("spiking", 3)])
-def test_spikes_of_one_picture_over_chips_are_those_of_one_chip(tmp_path, mode, ticks):
-    """Two replicas of two dies: what leaves the first die is what stands behind block one; ticks on their own axis."""
+def test_spikes_of_one_image_over_devices_are_those_of_one_device(tmp_path, mode, ticks):
+    """Two replicas of two stages: the first stage sends what follows block one; time steps have their own axis."""
     link = "count:3" if mode == "hybrid" else "ternary+bitplanes"
     config = dataclasses.replace(TINY, mode=mode, time_steps=ticks, link=link, heldout_images=3)
     job, seen = conclusion(config, tmp_path)
     assert sends_spikes(job.task, seen)
     with np.load(tmp_path / "spikes.npz") as kept:
         image, label, spikes = kept["image"], kept["label"], kept["spikes"]
-    pictures = image_loader.load("digits")
-    place = round((len(pictures.heldout_images) - 1) / 2)  # the second of three, evenly spread
-    np.testing.assert_array_equal(image, pictures.heldout_images[place])
-    assert label == pictures.heldout_labels[place]
-    model, boundary = vision.network(pictures, config), Boundary(as_codec(link), 8)
-    pixels = jnp.asarray(image_loader.normalise(pictures, image[None]))
+    images = image_loader.load("digits")
+    place = round((len(images.heldout_images) - 1) / 2)  # the second of three, evenly spread
+    np.testing.assert_array_equal(image, images.heldout_images[place])
+    assert label == images.heldout_labels[place]
+    model, boundary = vision.network(images, config), Boundary(as_codec(link), 8)
+    pixels = jnp.asarray(image_loader.normalise(images, image[None]))
     stream = model.blocks[0](model.enter(pixels))
     expected = np.asarray(boundary.codec.spikes(stream)).reshape(1, ticks if mode == "spiking" else 1, 8, 8, 8)
     assert (spikes != 0).any()

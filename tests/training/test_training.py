@@ -26,7 +26,16 @@ def data(tmp_path_factory):
 
 def tiny(data, **changes):
     small = LanguageConfig(
-        data=str(data), link="count:2", layers=4, width=16, heads=2, seq_len=32, batch=4, microbatches=2, steps=30
+        data=str(data),
+        model="transformer",
+        link="count:2",
+        layers=4,
+        width=16,
+        heads=2,
+        seq_len=32,
+        batch=4,
+        microbatches=2,
+        steps=30,
     )
     return dataclasses.replace(small, **changes)
 
@@ -52,7 +61,7 @@ def test_it_learns_and_says_so_as_it_goes(run):
 
 
 def test_wire_bytes_are_those_of_the_program_and_of_the_codec(run, data):
-    """4 dies, 2 microbatches of 2 windows of 32 bytes, 16 channels: 5 ticks, 3 links, 5 levels in 3 bits."""
+    """4 stages, 2 microbatches of 2 windows of 32 bytes, 16 channels: 5 ticks, 3 links, 5 levels in 3 bits."""
     out, result, _ = run
     wire = result["wire"]
     elements = 3 * 5 * 2 * 32 * 16
@@ -95,7 +104,9 @@ def test_prices_baselines_versions_and_command_are_there(run, data):
     heldout = text_loader.load(str(data)).heldout
     assert result["baselines"]["gzip_bits_per_byte"] == text_loader.gzip_bits(heldout)
     assert result["versions"]["jax"]
-    assert result["command"].startswith(f"snap-jax train language --data {data} --link count:2 --width 16")
+    assert result["command"].startswith(
+        f"snap-jax train language --model transformer --data {data} --link count:2 --width 16"
+    )
     assert result["seconds"] > 0
 
 

@@ -47,7 +47,7 @@ def same(a, b):
 
 
 def test_accumulated_gradients_are_the_mean_of_the_batches(tmp_path):
-    """Step 1 of 3 batches reads 3, 4, 5. Mean of (w - b)^2 over dies and batches; gradient (w - mean b) a die."""
+    """Step 1 of 3 batches reads 3, 4, 5. Mean of (w - b)^2 over stages and batches; gradient (w - mean b) a stage."""
     config = changed(accumulate=3)
     run, step, state = begun(config, tmp_path)
     assert batches_of(run.job, config, 1).tolist() == [3, 4, 5]

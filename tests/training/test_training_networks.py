@@ -40,16 +40,16 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(config, tmp_path_factory):
-    """Dense, on one chip."""
+    """Dense, on one device."""
     out = tmp_path_factory.mktemp("whole") / "run"
     training.train(config, out)
     return out
 
 
 @pytest.fixture(scope="module")
-def two_dies(config, tmp_path_factory):
+def two_stages(config, tmp_path_factory):
     """With spikes, from the command line, and resumed before the last step."""
-    out = tmp_path_factory.mktemp("dies") / "run"
+    out = tmp_path_factory.mktemp("stages") / "run"
     changed = dataclasses.replace(config, mode="hybrid", devices=2)
     flags = [f"--{n.replace('_', '-')}={v}" for n, v in dataclasses.asdict(changed).items() if v is not None]
     cli.main(["train", "vision", *flags, "--out", str(out)])
@@ -66,33 +66,33 @@ def metrics(out):
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_dense_results_do_not_depend_on_the_dies(config, whole, tmp_path):
+def test_dense_results_do_not_depend_on_the_stages(config, whole, tmp_path):
     training.train(dataclasses.replace(config, devices=4, layout="data:2+pipeline"), tmp_path / "run")
     for name in ("loss_bits", "heldout_bits", "gradient_norm"):
         assert metrics(tmp_path / "run")[-1][name] == pytest.approx(metrics(whole)[-1][name], rel=2e-4), name
 
 
-def test_a_run_on_two_dies_says_what_crossed(two_dies):
+def test_a_run_on_two_stages_says_what_crossed(two_stages):
     """Behind the first block of 8 channels 4 x 4 places of 2 images; 2 microbatches, so 3 ticks."""
-    wire, size = json.loads((two_dies / "result.json").read_text())["wire"], 2 * 4 * 4 * 8
+    wire, size = json.loads((two_stages / "result.json").read_text())["wire"], 2 * 4 * 4 * 8
     [boundary] = wire["by_boundary"]
     assert boundary["path"] == "stage 0 to stage 1"
     assert boundary["forward_bytes"] == wire["forward_bytes_per_step"] == 3 * (size * 3 // 8 + 1) + 4 * 8
     assert boundary["backward_bytes"] == 3 * (size * 2 + 1)
     assert wire["max_bits_per_element"] == pytest.approx(8 * boundary["forward_bytes"] / (3 * size))
     assert 0 < boundary["firing_rate"] < 1
-    assert len(metrics(two_dies)[-1]["threshold_mean"]) == 1
-    page = (two_dies / "report.html").read_text()
+    assert len(metrics(two_stages)[-1]["threshold_mean"]) == 1
+    page = (two_stages / "report.html").read_text()
     assert "stage 0 to stage 1" in page
     assert "at boundary 1 for a held-out picture" in page
-    with np.load(two_dies / "spikes.npz") as kept:
+    with np.load(two_stages / "spikes.npz") as kept:
         assert kept["spikes_1"].shape == (1, 4, 4, 8)
 
 
-def test_two_dies_of_two_chips_say_what_crosses_and_hand_their_weights_on(config, tmp_path):
+def test_two_stages_of_two_chips_say_what_crosses_and_hand_their_weights_on(config, tmp_path):
     """Behind the first block 32 channels at 4 x 4 places of 2 images, behind the second 64 at 2 x 2; 2 microbatches.
 
-    What goes on crosses in 3 ticks from two chips, a sum in 2: halves as spikes of 3 bits, then the sum of 4 bits.
+    What goes on crosses in 3 ticks from two devices, a sum in 2: halves as spikes of 3 bits, then the sum of 4 bits.
     """
     wide = dataclasses.replace(config, mode="hybrid", width=32, devices=4, layout="pipeline:2+tensor")
     job = training.prepare(wide)
@@ -124,9 +124,9 @@ def joined(job, params=None):
     return {"model": nnx.state(model), "boundaries": [nnx.state(boundary) for boundary in boundaries]}
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not(two_dies, tmp_path):
-    out, final = tmp_path / "run", weights(two_dies)
-    shutil.copytree(two_dies, out)
+def test_a_stopped_run_goes_on_as_if_it_had_not(two_stages, tmp_path):
+    out, final = tmp_path / "run", weights(two_stages)
+    shutil.copytree(two_stages, out)
     shutil.rmtree(out / "checkpoints" / "final")
     (out / "result.json").unlink()
     shutil.rmtree(out / "checkpoints" / "3")
@@ -134,7 +134,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(two_dies, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, weights(out), final)
 
 
-def test_weights_move_between_one_chip_and_dies(config, whole, two_dies):
+def test_weights_move_between_one_chip_and_dies(config, whole, two_stages):
     def start(source, **changes):
         job = training.prepare(dataclasses.replace(config, init_from=str(source), **changes))
         return job.task.stages.join(jax.tree.map(np.asarray, job.params))
@@ -142,14 +142,14 @@ def test_weights_move_between_one_chip_and_dies(config, whole, two_dies):
     here, _ = start(whole)
     there, fresh = start(whole, devices=2, mode="hybrid")
     jax.tree.map(np.testing.assert_array_equal, nnx.state(there), nnx.state(here))
-    back, [learned, _] = start(two_dies, devices=2, mode="hybrid")
-    alone, _ = start(two_dies)
+    back, [learned, _] = start(two_stages, devices=2, mode="hybrid")
+    alone, _ = start(two_stages)
     jax.tree.map(np.testing.assert_array_equal, nnx.state(back), nnx.state(alone))
     assert np.abs(learned.log_threshold[...] - fresh[0].log_threshold[...]).min() > 0  # it moved, and is kept
 
 
 @pytest.mark.parametrize(
-    ("model", "mode", "layout", "chips"),
+    ("model", "mode", "layout", "devices"),
     [
         ("resnet18", "spiking", "pipeline", 2),
         ("resnet18", "hybrid", "data:2+pipeline", 4),
@@ -158,9 +158,9 @@ def test_weights_move_between_one_chip_and_dies(config, whole, two_dies):
         ("efficientnet-b0", "spiking", "data:2+pipeline:2+tensor", 8),
     ],
 )
-def test_every_mode_traces_in_every_layout(config, model, mode, layout, chips):
+def test_every_mode_traces_in_every_layout(config, model, mode, layout, devices):
     """A step, forward and back; what would run, without waiting for it to be compiled."""
-    job = training.prepare(dataclasses.replace(config, model=model, mode=mode, layout=layout, devices=chips))
+    job = training.prepare(dataclasses.replace(config, model=model, mode=mode, layout=layout, devices=devices))
     (loss, _), gradient = jax.eval_shape(job.loss_and_gradient, job.params, job.batch(0), job.extra())
     assert loss.shape == ()
     rows = 2 if "data" in layout else 1

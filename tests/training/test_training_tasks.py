@@ -1,4 +1,4 @@
-"""Every task, mode and layout through the one training entry: dense results do not depend on the chips, others run."""
+"""Every task, mode and layout through one entry: dense results do not depend on the devices, others run."""
 
 import dataclasses
 import json
@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+import snap_jax as snap
 from snap_jax import cli, training
 from snap_jax.errors import UsageError
 from snap_jax.training import run_dir
@@ -41,7 +42,7 @@ def last_line(out):
 
 @pytest.fixture(scope="module")
 def whole(tiny, tmp_path_factory):
-    """Dense, on one chip."""
+    """Dense, on one device."""
     out = tmp_path_factory.mktemp("whole")
     for task, config in tiny.items():
         trained(config, out / task, mode="dense")
@@ -49,34 +50,34 @@ def whole(tiny, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("task", "layout", "chips"),
+    ("task", "layout", "devices"),
     [("vision", "data:2+tensor", 4), ("language", PRODUCT, 8), ("vision", "data", 2), ("language", "data", 2)],
 )
-def test_dense_results_do_not_depend_on_the_layout(tiny, whole, tmp_path, task, layout, chips):
-    result = trained(tiny[task], tmp_path / "run", mode="dense", layout=layout, devices=chips)
+def test_dense_results_do_not_depend_on_the_layout(tiny, whole, tmp_path, task, layout, devices):
+    result = trained(tiny[task], tmp_path / "run", mode="dense", layout=layout, devices=devices)
     expected, found = last_line(whole / task), last_line(tmp_path / "run")
     for name in ("loss_bits", "heldout_bits", "gradient_norm"):
         assert found[name] == pytest.approx(expected[name], rel=2e-4), name
-    one_chip = run_dir.finished(whole / task)
-    assert one_chip is not None
-    assert (one_chip["wire"]["forward_bytes_per_step"], one_chip["cost"]) == (0, {})  # one chip moves nothing
-    assert result["quality"]["value"] == pytest.approx(one_chip["quality"]["value"], rel=2e-4)
+    one_device = run_dir.finished(whole / task)
+    assert one_device is not None
+    assert (one_device["wire"]["forward_bytes_per_step"], one_device["cost"]) == (0, {})  # one device moves nothing
+    assert result["quality"]["value"] == pytest.approx(one_device["quality"]["value"], rel=2e-4)
     wire, alone = result["wire"], training.prepare(dataclasses.replace(tiny[task], mode="dense"))
     parameters = sum(a.size for a in jax.tree.leaves(alone.params))
     if layout == "data":  # nothing crosses forward; to average takes 2 (n - 1) times the 4 bytes of each parameter
         assert (wire["forward_bytes_per_step"], wire["bits_per_element"]) == (0, 0)
-        assert wire["backward_bytes_per_step"] == 4 * parameters * 2 * (chips - 1)
+        assert wire["backward_bytes_per_step"] == 4 * parameters * 2 * (devices - 1)
     else:
         assert wire["bits_per_element"] == pytest.approx(32)  # whatever crosses forward is a float
     assert set(result["cost"]) == {"UCIe standard package", "PCIe 5 x16", "400G Ethernet"}
 
 
 def test_spikes_cross_every_axis_of_a_product(tiny, whole, tmp_path):
-    """Two dies, two chips to a layer, two replicas; started from dense weights. A pipeline of 2 microbatches has 3
-    ticks, in 2 of which a die has something to sum.
+    """Two stages, two devices to a layer, two replicas; started from dense weights. A pipeline of 2 microbatches has 3
+    ticks, in 2 of which a stage has something to sum.
 
     Count(3) has 7 levels, 3 bits; a sum of two has 13, 4 bits. One image a replica and microbatch is 4 * 4 * 32
-    numbers, a half goes to each chip of a region. Beside them thresholds cross a boundary once, a header each payload.
+    numbers, half for each device of a region. Besides, thresholds cross a boundary once, and each payload has a header.
     """
     config = dataclasses.replace(tiny["vision"], layout=PRODUCT, devices=8, init_from=str(whole / "vision"))
     result = training.train(config, tmp_path / "run")
@@ -97,16 +98,16 @@ def test_spikes_cross_every_axis_of_a_product(tiny, whole, tmp_path):
     parameters = sum(a.size for a in jax.tree.leaves(training.prepare(config).params))
     assert (
         gradients < 8 * parameters
-    )  # four chips hold each of them: at 32 bits the parameters of one are four times that
+    )  # four devices hold each of them: at 32 bits the parameters of one are four times that
     assert 0 < wire["firing_rate"] < 1
     assert last_line(tmp_path / "run")["loss_bits"] < last_line(whole / "vision")["loss_bits"] + 1
 
 
-@pytest.mark.parametrize(("mode", "layout", "chips"), [("spiking", "tensor", 2), ("hybrid", "data", 2)])
+@pytest.mark.parametrize(("mode", "layout", "devices"), [("spiking", "tensor", 2), ("hybrid", "data", 2)])
 @pytest.mark.parametrize("task", ["language", "vision"])
-def test_every_mode_traces_in_every_layout(tiny, task, mode, layout, chips):
+def test_every_mode_traces_in_every_layout(tiny, task, mode, layout, devices):
     """A step, forward and back; what would run, without waiting for it to be compiled."""
-    job = training.prepare(dataclasses.replace(tiny[task], mode=mode, layout=layout, devices=chips))
+    job = training.prepare(dataclasses.replace(tiny[task], mode=mode, layout=layout, devices=devices))
     (loss, _), gradient = jax.eval_shape(job.loss_and_gradient, job.params, job.batch(0), job.extra())
     assert loss.shape == ()
     rows = 2 if layout == "data" else 1  # spikes of replicas are averaged by the optimizer
@@ -114,7 +115,7 @@ def test_every_mode_traces_in_every_layout(tiny, task, mode, layout, chips):
     assert sizes(gradient) == rows * sizes(job.params)
 
 
-def test_a_spiking_model_learns_pictures_from_the_command_line(tiny, tmp_path, capsys):
+def test_a_spiking_model_learns_images_from_the_command_line(tiny, tmp_path, capsys):
     """With a page that shows it, and a report beside a run on text."""
     data, out = tiny["vision"].data, tmp_path / "run"
     sizes = f"--layers 2 --devices 2 --width 16 --batch 12 --microbatches 2 --steps 40 --learning-rate 0.02 --out {out}"
@@ -129,6 +130,20 @@ def test_a_spiking_model_learns_pictures_from_the_command_line(tiny, tmp_path, c
     assert "accuracy percent" in capsys.readouterr().out
     assert "% accuracy" in (out / "report.html").read_text()
     assert {"heldout_bits", "heldout_accuracy_percent", "threshold_mean"} <= last_line(out).keys()
+
+
+def test_an_experiment_trains_any_links_without_a_directory(tiny):
+    """11 levels take 4 bits; 3 ticks of 2 images of 4 x 4 x 32 numbers; a header each, and a threshold a channel."""
+    config = dataclasses.replace(tiny["vision"], devices=2, noise=0.5)
+    codec = snap.Codec(snap.Count(5, 0.5))
+    found = training.measure(config, lambda *given: dataclasses.replace(training.links_of(*given), codec=codec))
+    assert found.result["wire"]["forward_bytes_per_step"] == 3 * (2 * 4 * 4 * 32 * 4 // 8 + 1) + 4 * 32
+    assert found.result["wire"]["bits_per_element"] <= found.result["wire"]["max_bits_per_element"]
+    assert found.result["quality"]["n"] == 8 * 20  # each held-out image under eight draws of noise
+    assert [line["step"] for line in found.log] == [3]
+    first, again, clean = (job.batch(1).inputs for job in (found.job, found.job, training.prepare(tiny["vision"])))
+    np.testing.assert_array_equal(first, again)
+    assert 0.4 < float(np.std(np.asarray(first - clean))) < 0.6
 
 
 def test_what_a_run_is_comes_back_from_its_record(tmp_path):
@@ -192,7 +207,7 @@ def test_a_contradiction_is_one_line(arguments, message, capsys, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_of_another_task_or_other_pictures(tiny, whole, tmp_path):
+def test_weights_of_another_task_or_other_images(tiny, whole, tmp_path):
     start = lambda **changes: training.prepare(dataclasses.replace(tiny["vision"], **changes))
     with pytest.raises(UsageError, match="that is a run of `train language`: start from a run of `train vision`"):
         start(init_from=str(whole / "language"))
