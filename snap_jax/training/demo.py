@@ -19,7 +19,7 @@ from snap_jax.traffic import Traffic
 from snap_jax.training.config import LanguageConfig
 from snap_jax.training.result_json import as_sent
 
-STEPS, SEEDS = 120, (0, 1)
+STEPS, SEEDS = 100, (0, 1)
 LINKS = {  # what crosses forward and backward
     "fp32": "fp32",
     "bf16": "bf16",
@@ -106,8 +106,8 @@ def config_of(link: str, grad_link: str, data: str, steps: int, seed: int) -> La
     'int8:absmax'
     """
     return LanguageConfig(
-        data=data, link=link, grad_link=grad_link, steps=steps, seed=seed, width=64, heldout_bytes=2**15,
-        save_every=steps,
+        data=data, link=link, grad_link=grad_link, steps=steps, seed=seed, width=64, microbatches=4,
+        heldout_bytes=2**15, save_every=steps,
     )  # fmt: skip
 
 
