@@ -54,7 +54,7 @@ def test_a_row_of_a_batch_and_its_copies_are_one(tmp_path):
 
 
 @pytest.mark.parametrize("changes", [{"mode": "dense"}, {"layout": "data"}])
-def test_no_spikes_are_kept_where_none_cross_from_die_to_die(tmp_path, changes):
+def test_no_spikes_are_kept_where_none_cross_between_stages(tmp_path, changes):
     job, seen = conclusion(dataclasses.replace(TINY, heldout_images=1, **changes), tmp_path)
     assert not sends_spikes(job.task, seen)
     assert list(tmp_path.iterdir()) == []

@@ -134,7 +134,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(two_stages, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, weights(out), final)
 
 
-def test_weights_move_between_one_chip_and_dies(config, whole, two_stages):
+def test_weights_move_between_one_device_and_stages(config, whole, two_stages):
     def start(source, **changes):
         job = training.prepare(dataclasses.replace(config, init_from=str(source), **changes))
         return job.task.stages.join(jax.tree.map(np.asarray, job.params))

@@ -176,13 +176,13 @@ def test_what_a_run_is_comes_back_from_its_record(tmp_path):
         ),
         ("vision --time-steps 8", "--time-steps 8 with --mode hybrid: only neurons have them: use --mode spiking"),
         ("vision --layout rows", "layout 'rows': 'rows': use data, pipeline, tensor"),
-        ("language --layout data:3", "3 chips named, 4 are there"),
+        ("language --layout data:3", "3 devices named, 4 are there"),
         (
             "language --layout data --batch 6 --microbatches 2",
             "data: 4 replicas do not divide --batch 6: use --batch 8",
         ),
         ("language --layout tensor --devices 8", "--layout tensor: 8 devices do not divide --heads 4: use --heads 8"),
-        ("vision --layout tensor", "4 chips do not divide the 2 groups of .*: use a width of 64, or fewer chips"),
+        ("vision --layout tensor", "4 devices do not divide the 2 groups of .*: use a width of 64, or fewer devices"),
         ("vision --budget 1", "give its --out as --init-from"),
         (
             "vision --budget 1 --init-from x --mode dense",
