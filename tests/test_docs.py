@@ -42,8 +42,8 @@ ALLOWED = re.compile(r"dies?-to-dies?|Die-to-Die", flags=re.I)
 
 
 def private_words(text):
-    """Every private word of a text, with its line and what to write instead."""
-    lines = enumerate(ALLOWED.sub("", text).splitlines(), 1)
+    """Every private word of a text but for its `code`, with its line and what to write instead."""
+    lines = enumerate(ALLOWED.sub("", re.sub(r"`[^`\n]*`", "", text)).splitlines(), 1)
     found = [(number, re.search(word, line), fix) for number, line in lines for word, fix in PRIVATE.items()]
     return [f"line {number}: {match[0]!r}: write {fix}" for number, match, fix in found if match]
 
