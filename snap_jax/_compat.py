@@ -14,7 +14,7 @@ def pytree(cls: T, data: tuple[str, ...] | None = None) -> T:
     """Decorator: a dataclass whose fields `data` are leaves and whose others are static.
 
     Without `data`, static is what a field's metadata say, as for `jax.tree_util.register_dataclass`, which breaks the
-    law that trees of two classes are never of one structure: with jaxlib 0.10.2 and 0.12.0 it compares what is static
+    rule that trees of two classes are never of one structure: with jaxlib 0.10.2 and 0.12.0 it compares what is static
     and not the classes, so that `jit` may run the program that was compiled for another encoding.
     """
     fields = dataclasses.fields(cls)

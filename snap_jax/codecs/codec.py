@@ -35,7 +35,7 @@ class Codec:
 
     >>> from snap_jax.encodings import Ternary
     >>> codec = Codec(Ternary(threshold=1.0))
-    >>> codec.payload_bytes((1000,))  # 2 bits a spike and the header
+    >>> codec.payload_bytes((1000,))  # 2 bits per spike and the header
     251
     >>> x = jnp.array([0.2, -3.0, 0.7])
     >>> codec.decode(codec.encode(x), shape=x.shape, dtype=x.dtype).tolist()

@@ -143,7 +143,7 @@ def unit_normal_threshold(limit: int) -> float:
 
 
 def _count(kind: str, argument: str) -> Count | None:
-    """Spike counts, with or without a dead zone behind their limit."""
+    """Spike counts, with or without a dead zone after their limit."""
     limit, dead, zone = argument.partition(":dead")
     dead_zone = zone if dead else "0.5"
     if not (limit.isdigit() and 1 <= int(limit) <= 127 and dead_zone.replace(".", "", 1).isdigit()):

@@ -1,7 +1,7 @@
 """Who knows which threshold.
 
 Invariant: a receiver decodes with the learnable arrays of the sender. Those that are the same on all devices are known
-everywhere and cost nothing. Those that vary over the axis travel behind the payload, 4 bytes per number. Where spikes
+everywhere and cost nothing. Those that vary over the axis travel after the payload, 4 bytes per number. Where spikes
 of several devices are added, they must agree, or the sum is NaN.
 
 What varies is read from the types of `shard_map`. Where these do not tell (`check_vma=False`, `vmap(axis_name=)`),

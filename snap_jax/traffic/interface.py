@@ -1,7 +1,7 @@
 """What crossed in fact: the counters that the kernel keeps of each network interface.
 
 This checks invariant 4 for programs of several processes. On `lo` every byte counts as sent and as received. Other
-programs on the machine count, too: measure on a quiet interface or on one of your own.
+programs on the machine count, too: measure on an idle interface or on one of your own.
 """
 
 import dataclasses

@@ -102,7 +102,7 @@ def _part(item: str, mesh: Mapping[str, int]) -> tuple[str, int, int]:
 
 
 def _gathered(ids: np.ndarray, mesh: Mapping[str, int], wanted: list[tuple[str, int, int]]) -> np.ndarray:
-    """Return one row per group: split every axis at the borders of its parts, move the parts wanted to the end."""
+    """Return one row per group: split every axis at the borders of its parts, move the requested parts to the end."""
     borders = {
         name: sorted({1, size, *(b for n, before, s in wanted if n == name for b in (before, before * s))})
         for name, size in mesh.items()

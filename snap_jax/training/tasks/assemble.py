@@ -87,7 +87,7 @@ def with_learned_book(task: Task, params: PyTree, inputs: Array) -> Task:
 
 
 def _streams(model: Network, stages: int, inputs: Array) -> list[Array]:
-    """Return the stream behind each stage."""
+    """Return the stream after each stage."""
     x, ends, streams = model.enter(inputs), cuts(model, stages), []
     for place, block in enumerate(model.blocks):
         x = block(x)
