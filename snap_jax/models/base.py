@@ -1,6 +1,6 @@
-"""Networks: an entrance, blocks in a row that add to a stream, and an exit; what all models here are.
+"""Networks: an entrance, blocks that each change a stream, and an exit. All models here are networks.
 
-Law: `network(x) == leave(body(enter(x)))`, so a model can be cut between any two blocks.
+Invariant: `network(x) == leave(body(enter(x)))`, so a model can be cut between any two blocks.
 """
 
 import abc
@@ -14,7 +14,7 @@ from snap_jax.models.neurons import Activation, average, repeat
 
 
 class Network(nnx.Module):
-    """The whole model, or with `blocks` the part of it that one die holds; `leave = head(f(norm_out(x)))`."""
+    """The whole model, or with fewer `blocks` the part on one device; `leave = head(f(norm_out(x)))`."""
 
     blocks: nnx.List
     norm_out: Any
@@ -22,24 +22,24 @@ class Network(nnx.Module):
 
     @abc.abstractmethod
     def enter(self, inputs: Array) -> Array:
-        """Inputs -> stream."""
+        """Return the stream from the inputs."""
 
     @abc.abstractmethod
     def width(self, place: int) -> int:
-        """Channels of the stream behind so many blocks, one or more."""
+        """Return the channels of the stream after so many blocks, one or more."""
 
     def body(self, x: Array) -> Array:
-        """The stream through all blocks held here."""
+        """Return the stream after all blocks held here."""
         for block in self.blocks:
             x = block(x)
         return x
 
     @abc.abstractmethod
     def leave(self, x: Array) -> Array:
-        """Stream -> logits."""
+        """Return logits from the stream."""
 
     def __call__(self, inputs: Array) -> Array:
-        """Logits, on one chip."""
+        """Return logits, on one device."""
         return self.leave(self.body(self.enter(inputs)))
 
 
@@ -50,20 +50,20 @@ class LanguageNetwork(Network):
     norm_in: Any
 
     def enter(self, inputs: Int[Array, "batch time"]) -> Float[Array, "batch time width"]:
-        """Tokens -> stream."""
+        """Return the stream from tokens."""
         return self.norm_in(self.embed(inputs))
 
     def width(self, place: int) -> int:
-        """Channels of the stream, the same behind every block."""
+        """Return the channels of the stream, the same after every block."""
         return self.embed.features
 
     def leave(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time vocabulary"]:
-        """Stream -> logits."""
+        """Return logits from the stream."""
         return self.head(self.norm_out(x))
 
 
 class VisionNetwork(Network):
-    """Images in, logits of the class out, averaged over places and ticks; the stream is `[ticks * batch, h, w, c]`."""
+    """Images in, class logits out, averaged over places and time steps; the stream is `[ticks * batch, h, w, c]`."""
 
     ticks: int
     channels: int
@@ -71,7 +71,7 @@ class VisionNetwork(Network):
     stem: Any
 
     def enter(self, inputs: Float[Array, "batch height width channels"]) -> Float[Array, "ticks_batch h w features"]:
-        """Images -> stream; with ticks, the same current at each.
+        """Return the stream from images; with time steps, the same input current at each.
 
         Raises:
           UsageError: if the images do not have the channels of the config.
@@ -84,9 +84,9 @@ class VisionNetwork(Network):
         return repeat(self.stem(inputs), self.ticks)
 
     def width(self, place: int) -> int:
-        """Channels of the stream behind so many blocks, one or more."""
+        """Return the channels of the stream after so many blocks, one or more."""
         return self.blocks[place - 1].region.features
 
     def leave(self, x: Float[Array, "ticks_batch h w features"]) -> Float[Array, "batch classes"]:
-        """Stream -> logits."""
+        """Return logits from the stream."""
         return self.head(average(self.act(self.norm_out(x)).mean((1, 2)), self.ticks))

@@ -1,6 +1,6 @@
 """What the convolutional models have in common: a convolution and a norm.
 
-Law: nothing here lets one image of a batch see another; convolutions and their gradients are those of `lax`.
+Invariant: no image of a batch depends on another; convolutions and their gradients are those of `lax`.
 """
 
 import functools
@@ -21,7 +21,7 @@ from snap_jax.parallel.partition import split_along
 
 Padding = str | Sequence[tuple[int, int]]
 INPUTS, OUTPUTS = 2, 3  # dimensions of a kernel `[h, w, in, out]`
-_GROUP = 16  # channels a group: the best fixed size in Table 3 of Wu & He 2018
+_GROUP = 16  # channels per group: the best fixed size in Table 3 of Wu & He 2018
 
 
 def conv(
@@ -67,12 +67,12 @@ def convolve(images: Array, kernel: Array, strides: Sequence[int], padding: Padd
 
 
 def convolve_channels(images: Array, kernel: Array, strides: Sequence[int], padding: Padding, **as_above: Any) -> Array:
-    """The same of each channel by itself, `y[o, c] = sum_k x[s o + k - p, c] w[k, c]`; the kernel is `[h, w, 1, c]`.
+    """Convolve each channel by itself, `y[o, c] = sum_k x[s o + k - p, c] w[k, c]`; the kernel is `[h, w, 1, c]`.
 
     Written as the sum that it is: `lax.conv_general_dilated` of as many groups as channels has no fast form on XLA:CPU,
     and its gradient took hundred times as long, for an image of 8 x 8 x 192 in a loop.
     """
-    del as_above  # no dilation, a group a channel, the axes above
+    del as_above  # no dilation, one group per channel, the axes above
     padded = jnp.pad(images, ((0, 0), *_pads(images, kernel, strides, padding), (0, 0)))
     (height, width), (down, right) = kernel.shape[:2], strides
     rows, columns = padded.shape[1] - height + 1, padded.shape[2] - width + 1
@@ -125,15 +125,15 @@ _convolve.defvjp(_forward, _backward)
 
 
 def norm(width: int, *, rngs: nnx.Rngs, scale: float = 1.0, parts: int = 1, split: bool = False) -> nnx.GroupNorm:
-    """Group normalisation (Wu & He 2018) in groups of 16 channels, or of 8 where 16 does not divide them.
+    """Return group normalization (Wu & He 2018) in groups of 16 channels, or of 8 where 16 does not divide them.
 
-    Not batch normalisation: its statistics would depend on how a batch is cut into microbatches and over chips, and
-    its running averages would be one more state to keep alike on all of them.
+    Not batch normalization: its statistics would depend on how a batch is divided into microbatches and over devices,
+    and its running averages would be one more state to keep equal on all of them.
 
     Args:
       width: channels, a multiple of 8.
       rngs: unused by constants, asked for by `nnx`.
-      scale: where the learnable scale starts; 0 silences a branch until it has learned something.
+      scale: where the learnable scale starts; 0 turns a branch off until it has learned something.
       parts: that channels may be divided into without cutting a group: then groups are the largest of at most 16 that
         divide a part, since in the same table any size from 2 on is within half a point of the best.
       split: whether devices of the axis `tensor` divide the channels.

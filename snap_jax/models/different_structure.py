@@ -172,7 +172,7 @@ def split(
 def cuts(model: VisionNetwork, stages: int) -> list[int]:
     """Return how many blocks are in front of each boundary: the stage with the most work has as little as possible.
 
-    The work of a block is taken to be its parameters times the places of the stream behind it. Parameters of regions do
+    The work of a block is taken to be its parameters times the places of the stream after it. Parameters of regions do
     not count, so the cuts do not depend on how a block is divided.
 
     Raises:

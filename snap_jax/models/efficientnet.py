@@ -2,10 +2,10 @@
 
 Each block: `x + project(gate * act(depthwise(act(expand(x)))))`, with a norm after each convolution; no shortcut where
 the shape changes. Without the paper's dropout and stochastic depth, which only regularise.
-Law: the parameters of B0 to B4 are as many as the published ones.
+Invariant: B0 to B4 have as many parameters as the published ones.
 
-Over chips (`tensor_parallel`) each has some of the channels between the first and the last convolution of a block; what
-they squeeze out of theirs is summed for the gate, what they project, for the stream.
+Divided over devices (`tensor_parallel`), each has some of the channels between the first and the last convolution of a
+block. What they squeeze out of theirs is summed for the gate, what they project is summed for the stream.
 
 With `ticks`, neurons fire in place of SiLU. The stream stays real (its bottlenecks are linear), so what reads spikes is
 the depthwise convolution and, scaled by the gate, the projection; the gate itself is a rate and stays dense.
@@ -26,7 +26,7 @@ from snap_jax.models.neurons import fired
 from snap_jax.parallel.partition import split_along
 from snap_jax.parallel.tensor_parallel import Region, WholeRegion
 
-_PARTS = 8  # chips that may divide the channels inside a block: their norms have so many groups, or a multiple
+_PARTS = 8  # devices that may divide the channels inside a block: their norms have so many groups, or a multiple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +84,13 @@ class EfficientNetConfig:
 
     Attributes:
       stages: kinds of blocks, in order. One stage of stride 1 as wide as the stem makes a stream of one shape, so that
-        all dies of a pipeline run the same stage.
+        all stages of a pipeline are alike.
       stem: channels of the first convolution, a multiple of 8.
       stem_stride: its stride; 1 for images of 8 to 32 pixels.
       features: what the head reads, a multiple of 8.
       classes: of the head.
       channels: of an image.
-      ticks: how long spiking neurons run; 0 for SiLU.
+      ticks: time steps of spiking neurons; 0 for SiLU.
 
     Raises:
       UsageError: a number that makes no network.
@@ -146,7 +146,7 @@ def scaled(width: int, factor: float) -> int:
 
 
 class ConvNorm(nnx.Module):
-    """A convolution and the norm behind it."""
+    """A convolution and the norm after it."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class ConvNorm(nnx.Module):
         self.norm = norm(outputs, scale=scale, parts=parts, split=split == OUTPUTS, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch h2 w2 outputs"]:
-        """`norm(conv(x))`."""
+        """Return `norm(conv(x))`."""
         return self.norm(self.conv(x))
 
 
@@ -180,7 +180,7 @@ class Gate(nnx.Module):
         self.region: Region = WholeRegion(squeezed)
 
     def __call__(self, x: Float[Array, "batch h w width"]) -> Float[Array, "batch h w width"]:
-        """`x`, each channel as open as the image as a whole asks for."""
+        """Return `x`, each channel scaled by its gate."""
         squeezed = self.region.leave(self.down(x.mean((1, 2))))
         inside = self.region.enter(jax.nn.silu(squeezed + self.bias[...].astype(squeezed.dtype)))
         gate = jax.nn.sigmoid(self.up(inside))
@@ -203,7 +203,7 @@ class Block(nnx.Module):
         self.project = ConvNorm(hidden, stage.width, 1, rngs, scale=0.0 if self.shortcut else 1.0, split=INPUTS)
 
     def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch h2 w2 outputs"]:
-        """The stream after this block."""
+        """Return the stream after this block."""
         inside = self.region.enter(x)
         hidden = self.act(self.expand(inside)) if self.expand else self.region.share(inside)
         gated = self.gate(self.act(self.depthwise(hidden)))
@@ -212,7 +212,7 @@ class Block(nnx.Module):
 
 
 class EfficientNet(VisionNetwork):
-    """The whole model, or with `blocks` the part of it that one die holds.
+    """The whole model, or with fewer `blocks` the part on one device.
 
     >>> stage = StageSpec(3, 4, 16, 1, 2)
     >>> config = EfficientNetConfig((stage,), stem=16, stem_stride=1, features=32, classes=10, channels=1)
@@ -230,7 +230,7 @@ class EfficientNet(VisionNetwork):
         self.head = nnx.Linear(config.features, config.classes, rngs=rngs)
 
     def enter(self, inputs: Float[Array, "batch height width channels"]) -> Float[Array, "ticks_batch h w features"]:
-        """Images -> stream, through the activation that an MS-ResNet leaves to its blocks."""
+        """Return the stream from images, after the activation that an MS-ResNet leaves to its blocks."""
         return self.act(super().enter(inputs))
 
 

@@ -1,12 +1,12 @@
-"""Neurons: activations that are spikes, for models that spike inside the chip too.
+"""Activations that are spikes, for models that spike inside a device too.
 
-Law: without leak, `TickNeurons` under constant current fire as often as `encodings.Rate` says in closed form, from an
-empty membrane; and `RateNeurons` compute what their `Rate` quantises.
+Invariant: without leak, `TickNeurons` under constant current fire as often as `encodings.Rate` computes in closed form,
+from an empty membrane; and `RateNeurons` compute what their `Rate` quantizes.
 
-All are leaky integrate-and-fire: `V <- leak V + x`; at `V >= threshold` a spike, and `V <- V - threshold`. The spikes
-of each tick of `TickNeurons` go on, so the model behind them runs for as many: ticks are folded into the batch,
-`[ticks * batch, ...]`, tick by tick, so that a convolution, a norm or a boundary need not know of them. Of
-`RateNeurons` the firing rate over all ticks goes on, at once. A model without ticks has dense functions in their place.
+All are leaky integrate-and-fire: `V <- leak V + x`; at `V >= threshold` a spike, and `V <- V - threshold`.
+`TickNeurons` return the spikes of each time step (tick), so the model after them runs for as many. Time steps are
+folded into the batch, `[ticks * batch, ...]`, so a convolution, a norm or a boundary need not know of them.
+`RateNeurons` return the firing rate over all time steps at once. A model without time steps has dense functions.
 """
 
 import dataclasses
@@ -25,19 +25,19 @@ from snap_jax.errors import UsageError
 
 Activation = Callable[[Array], Array]
 UNIT_NORMAL_THRESHOLD = 2 * math.sqrt(2 / math.pi)  # twice the mean size of unit normal input
-LEAK = 0.5  # of the membrane is left after a tick: 1 - 1 / tau, tau = 2 as in SpikingJelly (Fang et al. 2023)
+LEAK = 0.5  # of the membrane is left after a time step: 1 - 1 / tau, tau = 2 as in SpikingJelly (Fang et al. 2023)
 
 
 @dataclasses.dataclass(frozen=True)
 class TickNeurons:
-    """The spikes of each tick, 0 or 1, of neurons that all have one fixed threshold.
+    """The spikes of each time step, 0 or 1, of neurons that all have one fixed threshold.
 
     The reset carries no gradient: through it, a surrogate would be counted twice (Zenke & Vogels 2021).
 
     Attributes:
-      ticks: how long they run.
+      ticks: how many time steps they run.
       threshold: the membrane potential that fires, 1 where the input has unit scale; a spike has the value 1.
-      leak: what is left of the membrane after one tick, in (0, 1]; 0.5 is a time constant of 1.4 ticks.
+      leak: what is left of the membrane after one time step, in (0, 1]; 0.5 is a time constant of 1.4 time steps.
       surrogate: the pseudo-derivative of a spike.
 
     Raises:
@@ -60,7 +60,7 @@ class TickNeurons:
             )
 
     def __call__(self, x: Float[Array, "ticks_batch ..."]) -> Float[Array, "ticks_batch ..."]:
-        """Spikes, from a current for each tick, `[ticks * batch, ...]`."""
+        """Return spikes, from a current for each time step, `[ticks * batch, ...]`."""
         return self._fire(unfold(x, self.ticks)).reshape(x.shape)
 
     def _fire(self, current: Float[Array, "ticks batch ..."]) -> Float[Array, "ticks batch ..."]:
@@ -73,13 +73,13 @@ class TickNeurons:
 
 
 class RateNeurons(nnx.Module):
-    """The firing rates over all ticks of neurons under constant current, each channel with a learnable threshold.
+    """The firing rates over all time steps of neurons under constant current, each channel with a learnable threshold.
 
-    `y = threshold * spikes / ticks`. Without `signed`, negative input stays silent.
+    `y = threshold * spikes / ticks`. Without `signed`, negative input fires nothing.
 
     Args:
       features: channels.
-      ticks: how long they run.
+      ticks: how many time steps they run.
       signed: whether negative input fires negative spikes.
 
     >>> y = RateNeurons(3, 4, signed=False)(jnp.array([2.0, 1.2, -2.0]))
@@ -94,12 +94,12 @@ class RateNeurons(nnx.Module):
         self.log_threshold = nnx.Param(start, tensor_split=split)
 
     def __call__(self, x: Float[Array, "... features"]) -> Float[Array, "... features"]:
-        """Firing rates, in thresholds."""
+        """Return firing rates, in thresholds."""
         return self.rate.with_threshold(jnp.exp(self.log_threshold[...])).quantize(x)
 
 
 def fired(ticks: int, dense: Activation = jax.nn.relu) -> Activation:
-    """What a layer hands on tick by tick: spikes, or for a model without ticks `dense` of its input.
+    """Return the activation after a layer: spikes, or for a model without time steps `dense`.
 
     >>> fired(0)(jnp.array([-1.0, 0.5])).tolist()
     [0.0, 0.5]
@@ -108,17 +108,17 @@ def fired(ticks: int, dense: Activation = jax.nn.relu) -> Activation:
 
 
 def feed(features: int, ticks: int) -> Activation:
-    """What stands before the weights of a layer: rates, or for a model without ticks nothing."""
+    """Return what comes before the weights of a layer: rates, or for a model without time steps nothing."""
     return RateNeurons(features, ticks, signed=True) if ticks else identity
 
 
 def hidden(features: int, ticks: int) -> Activation:
-    """What a hidden layer fires: rates of positive spikes, or for a model without ticks a squared ReLU."""
+    """Return the activation of a hidden layer: positive rates, or for a model without time steps a squared ReLU."""
     return RateNeurons(features, ticks, signed=False, split=0) if ticks else squared_relu
 
 
 def identity(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The same."""
+    """Return the same."""
     return x
 
 
@@ -132,7 +132,7 @@ def squared_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def repeat(x: Float[Array, "batch ..."], ticks: int) -> Float[Array, "ticks_batch ..."]:
-    """The same input at every tick: `[ticks * batch, ...]`; without ticks, `x` itself.
+    """Repeat the input at every time step: `[ticks * batch, ...]`; without time steps, return `x` itself.
 
     >>> repeat(jnp.array([1.0, 2.0]), 2).tolist()
     [1.0, 2.0, 1.0, 2.0]
@@ -141,7 +141,7 @@ def repeat(x: Float[Array, "batch ..."], ticks: int) -> Float[Array, "ticks_batc
 
 
 def average(x: Float[Array, "ticks_batch ..."], ticks: int) -> Float[Array, "batch ..."]:
-    """The mean over ticks, `[batch, ...]`; without ticks, `x` itself.
+    """Return the mean over time steps, `[batch, ...]`; without them, `x` itself.
 
     >>> average(jnp.array([1.0, 2.0, 3.0, 6.0]), 2).tolist()
     [2.0, 4.0]
@@ -150,7 +150,7 @@ def average(x: Float[Array, "ticks_batch ..."], ticks: int) -> Float[Array, "bat
 
 
 def unfold(x: Float[Array, "ticks_batch ..."], ticks: int) -> Float[Array, "ticks batch ..."]:
-    """Ticks on an axis of their own.
+    """Return the time steps on an axis of their own.
 
     Raises:
       UsageError: they do not divide the first axis.

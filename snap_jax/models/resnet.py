@@ -1,9 +1,10 @@
-"""MS-ResNet: a residual network whose shortcut carries membranes, never spikes (Hu et al. 2021, arXiv:2112.08954).
+"""MS-ResNet: its shortcuts carry membrane potentials, never spikes (Hu et al. 2021, arXiv:2112.08954).
 
 `x = norm(conv(image))`; each block adds `norm(conv(act(norm(conv(act(x))))))` to the stream; `logits = head(mean(
 act(norm(x))))`. The stream is real-valued, so the identity goes straight through; what reads activations, with `ticks`
 spikes, are all convolutions but the first and, where the shape changes, the one of size 1 in the shortcut.
-Law: an image's logits do not depend on the other images of its batch, so neither microbatches nor chips change them.
+Invariant: an image's logits do not depend on the other images of its batch, so microbatches and replicas do not change
+them.
 """
 
 import dataclasses
@@ -29,8 +30,8 @@ class ResNetConfig:
       channels: of an image.
       stem: `small` is a 3x3 convolution, for images of 8 to 64 pixels; `large` 7x7 by 2 and a 3x3 max-pool by 2.
       downsample: whether each stage after the first halves the image and doubles the width; without, the stream has
-        one shape everywhere, and all dies of a pipeline run the same stage.
-      ticks: how long spiking neurons run; 0 for ReLU.
+        one shape everywhere, and all stages of a pipeline are alike.
+      ticks: time steps of spiking neurons; 0 for ReLU.
 
     Raises:
       UsageError: a number that makes no network.
@@ -70,7 +71,7 @@ def resnet18(
 
 
 class Stem(nnx.Module):
-    """Image -> stream."""
+    """The entrance, from an image to the stream."""
 
     def __init__(self, config: ResNetConfig, rngs: nnx.Rngs):
         self.large = config.stem == "large"
@@ -79,7 +80,7 @@ class Stem(nnx.Module):
         self.norm = norm(config.width, rngs=rngs)
 
     def __call__(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch h w features"]:
-        """The stream the first block reads."""
+        """Return the stream that the first block reads."""
         x = self.norm(self.conv(images))
         return nnx.max_pool(x, (3, 3), (2, 2), "SAME") if self.large else x
 
@@ -98,14 +99,14 @@ class Block(nnx.Module):
             self.conv0, self.norm0 = conv(inputs, outputs, 1, stride=stride, rngs=rngs), norm(outputs, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch h2 w2 outputs"]:
-        """The stream after this block."""
+        """Return the stream after this block."""
         inside = self.act(self.norm_inside(self.conv1(self.region.enter(self.act(x)))))
         branch = self.norm2(self.region.leave(self.conv2(inside)))
         return branch + (self.norm0(self.conv0(x)) if self.project else x)
 
 
 class ResNet(VisionNetwork):
-    """The whole model, or with `blocks` the part of it that one die holds.
+    """The whole model, or with fewer `blocks` the part on one device.
 
     The stream is `[batch, h, w, width]`, with ticks `[ticks * batch, h, w, width]`.
 

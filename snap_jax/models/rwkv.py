@@ -1,7 +1,7 @@
 """RWKV: a recurrent language model (Peng et al. 2023; matrix-valued state as in Eagle, Peng et al. 2024).
 
 `x = ln0(embed(token))`; each block adds a time mix and a channel mix to the stream; `logits = head(ln(x))`.
-Law: the parallel form of the recurrence, `wkv`, equals the recurrence itself, `wkv_recurrent`.
+Invariant: the parallel form of the recurrence, `wkv`, equals the recurrence itself, `wkv_recurrent`.
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ class RWKVConfig:
       width: size of the residual stream.
       heads: of the time mix; the state of each is (width / heads)^2.
       vocabulary: 256 for bytes.
-      chunk: tokens that `wkv` treats at once; must divide the window.
-      ticks: 0 for floats; else what enters time and channel mix, and the hidden layer, are spikes over so many ticks.
+      chunk: tokens that `wkv` computes at once; must divide the sequence length.
+      ticks: 0 for floats; else time steps of the neurons before both mixes and in the hidden layer.
     """
 
     layers: int = 4
@@ -45,7 +45,7 @@ class RWKVConfig:
 
 
 def shift(x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
-    """What came one token before; zeros at the start."""
+    """Return what came one token before; zeros at the start."""
     return jnp.pad(x, ((0, 0), (1, 0), (0, 0)))[:, :-1]
 
 
@@ -57,7 +57,7 @@ def wkv(
     bonus: Float[Array, "heads key"],
     chunk: int,
 ) -> Float[Array, "batch time heads value"]:
-    """The WKV recurrence in parallel: `S_t = diag(w) S_{t-1} + k_t v_t^T`, `y_t = r_t (S_{t-1} + diag(u) k_t v_t^T)`.
+    """Compute the WKV recurrence: `S_t = diag(w) S_{t-1} + k_t v_t^T`, `y_t = r_t (S_{t-1} + diag(u) k_t v_t^T)`.
 
     Within a chunk it is a masked product, between chunks a scan over states. Decays are taken relative to the middle
     of the chunk, so that no factor leaves `[e^{-chunk/2}, e^{chunk/2}]`: exact in f32 for chunks up to 64.
@@ -90,7 +90,7 @@ def wkv(
 
 
 def wkv_recurrent(r: Array, k: Array, v: Array, rate: Array, bonus: Array) -> Array:
-    """The same, token by token: what a serving chip computes, and what `wkv` is tested against."""
+    """Return the same, token by token: what a device computes when it serves, and what `wkv` is tested against."""
 
     def step(state: Array, token: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         r, k, v = token
@@ -127,7 +127,7 @@ class TimeMix(nnx.Module):
         self.region: Region = WholeRegion(width)
 
     def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
-        """What time mixing adds to the stream."""
+        """Return what time mixing adds to the stream."""
         x, mix = self.region.enter((self.feed(x), self.mix[...]))
         before = shift(x) - x
         r, k, v, g = (x + before * m for m in mix)
@@ -156,7 +156,7 @@ class ChannelMix(nnx.Module):
         self.region: Region = WholeRegion(width)
 
     def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
-        """What channel mixing adds to the stream."""
+        """Return what channel mixing adds to the stream."""
         x = self.feed(x)
         before = shift(x) - x
         k, r = (x + before * m for m in self.mix[...])
@@ -173,13 +173,13 @@ class Block(nnx.Module):
         self.channel_mix = ChannelMix(config, depth, rngs)
 
     def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
-        """The stream after this block."""
+        """Return the stream after this block."""
         x = x + self.time_mix(self.norm1(x))
         return x + self.channel_mix(self.norm2(x))
 
 
 class RWKV(LanguageNetwork):
-    """The whole model, or with `blocks` the part of it that one die holds.
+    """The whole model, or with fewer `blocks` the part on one device.
 
     >>> model = RWKV(RWKVConfig(layers=2, width=16, heads=2, chunk=4), rngs=nnx.Rngs(0))
     >>> model(jnp.zeros((1, 8), jnp.int32)).shape

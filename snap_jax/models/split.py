@@ -29,7 +29,7 @@ def split(model: Network, boundaries: Sequence[Boundary]) -> tuple[Stages, PyTre
 
 
 def cuts(model: Network, stages: int) -> list[int]:
-    """Return how many blocks are in front of each boundary, the one behind the last stage included.
+    """Return how many blocks are in front of each boundary, the one after the last stage included.
 
     Raises:
       UsageError: if the stages do not divide the layers, or are more than the blocks.

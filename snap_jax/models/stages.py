@@ -71,7 +71,7 @@ class Stages(abc.ABC):
 
     @abc.abstractmethod
     def thresholds(self, params: PyTree) -> list[float]:
-        """Return the mean threshold of the boundary behind each stage; none where no spikes cross."""
+        """Return the mean threshold of the boundary after each stage; none where no spikes cross."""
 
     @abc.abstractmethod
     def alike(self) -> list[slice]:

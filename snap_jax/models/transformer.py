@@ -1,7 +1,8 @@
 """Transformer: a decoder as in Llama (Touvron et al. 2023), with the squared ReLU of Primer (So et al. 2021).
 
 `x = norm(embed(token))`; each block adds causal attention and an MLP to the stream; `logits = head(norm(x))`.
-Law: no token sees its future, and attention sees distances only: `rotate(q, t) . rotate(k, s)` depends on `t - s`.
+Invariant: no token sees its future, and attention depends on distances only: `rotate(q, t) . rotate(k, s)` depends on
+`t - s`.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ class TransformerConfig:
       heads: of attention; each of even size width / heads.
       vocabulary: 256 for bytes.
       expansion: hidden size of the MLP over the width.
-      ticks: 0 for floats; else what enters attention and MLP, and the hidden layer, are spikes over so many ticks.
+      ticks: 0 for floats; else time steps of the neurons before attention and MLP and in the hidden layer.
     """
 
     layers: int = 4
@@ -47,7 +48,7 @@ class TransformerConfig:
 
 
 def rotate(x: Float[Array, "batch time heads size"], base: float = 10_000.0) -> Float[Array, "batch time heads size"]:
-    """Rotary positions: token t turns the pair `(x_i, x_{i + size/2})` by `t / base^{2i/size}` (Su et al. 2021).
+    """Apply rotary positions: token t turns the pair `(x_i, x_{i + size/2})` by `t / base^{2i/size}` (Su et al. 2021).
 
     >>> y = rotate(jnp.ones((1, 2, 1, 2)))
     >>> [f"{turned:.3f}" for turned in y[0, 1, 0]]  # cos 1 - sin 1, cos 1 + sin 1
@@ -82,7 +83,7 @@ class Attention(nnx.Module):
         self.region: Region = WholeRegion(width)
 
     def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
-        """What attention adds to the stream."""
+        """Return what attention adds to the stream."""
         x = self.region.enter(self.feed(x))
         q, k, v = rotate(self.query(x)), rotate(self.key(x)), self.value(x)
         return self.region.leave(self.output(jax.nn.dot_product_attention(q, k, v, is_causal=True)))
@@ -103,7 +104,7 @@ class MLP(nnx.Module):
         self.region: Region = WholeRegion(width)
 
     def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
-        """What the MLP adds to the stream."""
+        """Return what the MLP adds to the stream."""
         x = self.region.enter(self.feed(x))
         return self.region.leave(self.down(self.hidden(self.up(x))))
 
@@ -117,13 +118,13 @@ class Block(nnx.Module):
         self.mlp = MLP(config, rngs)
 
     def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
-        """The stream after this block."""
+        """Return the stream after this block."""
         x = x + self.attention(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
 
 class Transformer(LanguageNetwork):
-    """The whole model, or with `blocks` the part of it that one die holds.
+    """The whole model, or with fewer `blocks` the part on one device.
 
     >>> model = Transformer(TransformerConfig(layers=2, width=16, heads=2), rngs=nnx.Rngs(0))
     >>> model(jnp.zeros((1, 8), jnp.int32)).shape
@@ -132,7 +133,7 @@ class Transformer(LanguageNetwork):
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
         self.embed = nnx.Embed(config.vocabulary, config.width, rngs=rngs)
-        # The stream starts at unit size, which is what links between dies expect.
+        # The stream starts at unit size, which is what links between stages expect.
         self.norm_in = nnx.RMSNorm(config.width, rngs=rngs)
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
         self.norm_out = nnx.RMSNorm(config.width, rngs=rngs)

@@ -137,7 +137,7 @@ class SameStages(StageWork):
 
 @dataclasses.dataclass(frozen=True)
 class DifferentStages(StageWork):
-    """Two or more stages, each of its own structure, whose stream has another shape behind each of them.
+    """Two or more stages, each of its own structure, whose stream has another shape after each of them.
 
     A message is one array per hop; a hop is a `ppermute` of that one pair. On other devices it moves nothing, though
     they code and decode zeros. A body may hold collectives over axes along which all devices are on one stage.
@@ -201,7 +201,7 @@ class DifferentStages(StageWork):
         return sent, loss + more, (end, notes)
 
     def _through(self, i: int, params: PyTree, microbatch: PyTree, arriving: list[Array]) -> Array:
-        """The stream behind stage i."""
+        """The stream after stage i."""
         start = self.boundaries(params)[i - 1].restore(arriving[i - 1]) if i else self.enter(params, microbatch)
         return self.bodies[i](params, start)
 
