@@ -146,7 +146,7 @@ def test_a_finished_run_is_not_overwritten_by_accident(run, data):
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
     with pytest.raises(UsageError, match=r"the loss is \w+ at step \d+: use a lower --learning-rate"):
-        training.train(tiny(data, learning_rate=1e6, link="fp32", devices=1, layers=1), tmp_path / "nan")
+        training.train(tiny(data, model="rwkv", learning_rate=1e6, link="fp32", devices=1, layers=1), tmp_path / "nan")
     assert not (tmp_path / "nan" / "result.json").exists()
 
 
@@ -158,7 +158,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
         ({"steps": 0}, "--steps 0: use 1 or more"),
         ({"link": "int44"}, "Int: bits=44"),
         ({"seq_len": 100_000}, "seq_len=100000|length=100000"),
-        ({"heads": 3}, "heads=3 does not divide width=16"),
+        ({"model": "rwkv", "heads": 3}, "heads=3 does not divide width=16"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_written(data, tmp_path, changes, message):
