@@ -65,7 +65,6 @@ def test_a_page_uses_words_that_others_know(page):
     assert private_words(page.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.xfail(reason="docstrings are being rewritten folder by folder", strict=False)
 def test_docstrings_use_words_that_others_know():
     found = [
         f"{path.relative_to(ROOT)}: {name}: {word}"
