@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from snap_jax._compat import as_varying
+from snap_jax._compat import as_varying, varying_axes
 from snap_jax.codecs.codec import Codec, check_input
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.collectives.message import Sent
@@ -100,12 +100,15 @@ def coded(
 def messages(codecs: list[Codec | None], arrays: list[Any]) -> list[list[int]]:
     """Return which arrays travel together: those whose codecs differ in learnable arrays only, up to `MOST` elements.
 
+    Arrays that vary over other mesh axes travel apart, or all would come back typed as varying over the axes of all.
+
     A codec whose wire has no room for a tensor that fires everywhere gives every array a payload of its own.
     """
     groups: dict[Any, list[list[int]]] = {}
     for place, codec in enumerate(codecs):
         alone = codec is not None and not codec.wire.holds(1.0)
-        group = groups.setdefault((jax.tree.structure(codec), place if alone else None), [[]])
+        varying = frozenset().union(*map(varying_axes, (arrays[place], *jax.tree.leaves(codec))))
+        group = groups.setdefault((jax.tree.structure(codec), varying, place if alone else None), [[]])
         if sum(np.size(arrays[i]) for i in (*group[-1], place)) > MOST:
             group.append([])
         group[-1].append(place)

@@ -19,8 +19,9 @@ from jaxtyping import Array, PyTree
 from snap_jax._compat import as_varying, varying_axes
 from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.link_spec import as_codec
+from snap_jax.codecs.payload import as_bytes
 from snap_jax.collectives import pmean
-from snap_jax.collectives.scale_exchange import AxisName, axes_of
+from snap_jax.collectives.scale_exchange import AxisName, axes_of, gather_to_all
 from snap_jax.encodings import saturate
 from snap_jax.errors import UsageError
 
@@ -114,12 +115,14 @@ def _all_sizes(tree: PyTree, axis_name: AxisName, sizes: Sizes | None) -> PyTree
 
 
 def mean_size(tree: PyTree, axis_name: AxisName) -> PyTree:
-    """Return the mean of |u| over all devices, for each array u of a pytree; their scalars are sent together."""
+    """Return the mean of |u| over all devices, for each array u of a pytree; sent together, 4 bytes per array."""
     leaves, structure = jax.tree.flatten(tree)
     if not leaves:
         return tree
-    here = [jnp.abs(u).sum() / max(u.size, 1) for u in leaves]
-    return jax.tree.unflatten(structure, lax.pmean(here, axis_name))
+    here = [as_bytes(jnp.abs(u).sum() / max(u.size, 1)) for u in leaves]
+    rows = gather_to_all(jnp.concatenate(here), axis_name)
+    sizes = lax.bitcast_convert_type(rows.reshape(len(rows), len(leaves), 4), jnp.float32).mean(0)
+    return jax.tree.unflatten(structure, list(sizes))
 
 
 def _summable(codec: Codec | None) -> Codec:

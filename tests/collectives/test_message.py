@@ -135,6 +135,20 @@ def test_each_array_of_a_pytree_may_have_its_own_threshold():
     assert count(on_mesh(program), x)["all_gather"] == 3  # a and b together
 
 
+def test_arrays_that_vary_over_other_axes_travel_apart():
+    """The sum over y of what does not vary over x is typed so: else `out_specs` would refuse it."""
+    mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    codec, x = snap.codec("count:3"), sample((2, 2, 5))
+
+    def program(x, z):
+        return snap.psum((x, z), "y", codec=codec)
+
+    run = jax.shard_map(program, mesh=mesh, in_specs=(P("x", "y"), P("y")), out_specs=(P("x"), P()))
+    a, b = jax.jit(run)(x, x[0])
+    np.testing.assert_allclose(a[:, 0], codec.quantize(x).sum(1), atol=1e-6)
+    np.testing.assert_allclose(b[0], codec.quantize(x[0]).sum(0), atol=1e-6)
+
+
 def test_a_wire_with_little_room_sends_every_array_alone():
     """Two arrays that each fire in a tenth of their elements, rounded up, may together fire in more than a tenth."""
     codec, x = snap.codec("topk:0.1"), sample((4, 11))
@@ -146,7 +160,7 @@ def test_a_wire_with_little_room_sends_every_array_alone():
 
 
 def test_the_gradients_of_a_model_are_a_handful_of_collectives():
-    """99 parameters: their sizes in one psum, their spikes in one all_to_all, the sums in one all_gather."""
+    """99 parameters: their sizes in one all_gather, their spikes in one all_to_all, the sums in one all_gather."""
     shapes = [(8, 3), (5,), ()] * 33
     gradients = [sample((4, *shape), seed=i) for i, shape in enumerate(shapes)]
     feedback = snap.error_feedback("ternary", "x")
