@@ -84,7 +84,7 @@ def test_a_run_on_two_stages_says_what_crossed(two_stages):
     assert len(metrics(two_stages)[-1]["threshold_mean"]) == 1
     page = (two_stages / "report.html").read_text()
     assert "stage 0 to stage 1" in page
-    assert "at boundary 1 for a held-out picture" in page
+    assert "at boundary 1 for a held-out image" in page
     with np.load(two_stages / "spikes.npz") as kept:
         assert kept["spikes_1"].shape == (1, 4, 4, 8)
 
