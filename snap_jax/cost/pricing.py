@@ -46,7 +46,7 @@ def cheapest(traffic: Traffic) -> Traffic:
     Raises:
       CostError: a choice whose counted branch is not among the transfers.
 
-    >>> from snap_jax.traffic.transfer import choose
+    >>> from snap_jax.traffic.branch_choice import choose
     >>> long, short = (Traffic((Transfer("psum", ("x",), 2, "uint8", n),)) for n in (80, 10))
     >>> cheapest(choose("layer", [long, short])).sent_bytes
     20

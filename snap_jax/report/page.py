@@ -15,9 +15,10 @@ from snap_jax.report import number_format, svg
 from snap_jax.report.figures import accuracy, bars, bits, firing, thresholds, training
 from snap_jax.report.load_run import read_runs
 from snap_jax.report.rasters import image, image_rasters, text_raster
+from snap_jax.report.reference_run import densest
 from snap_jax.report.rows import Row, rows
 from snap_jax.report.run_data import RunData
-from snap_jax.report.summary import both_ways, command, densest, differing, headline, notes, shared
+from snap_jax.report.summary import both_ways, command, differing, headline, notes, shared
 from snap_jax.report.tradeoff import tradeoff
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

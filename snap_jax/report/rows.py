@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from snap_jax.report import number_format
 from snap_jax.report.number_format import shown
+from snap_jax.report.reference_run import densest
 from snap_jax.report.run_data import Cost, Range, RunData
-from snap_jax.report.summary import densest
 
 _UNPRICED = Cost(None, None, None, None)
 _AT_MOST = "at most, as compiled"

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 
 from snap_jax.report import number_format, svg
+from snap_jax.report.reference_run import CLOSE, CLOSE_POINTS, densest
 from snap_jax.report.run_data import RunData
-from snap_jax.report.summary import CLOSE, CLOSE_POINTS, densest
 from snap_jax.report.svg import Axis, Scale, axis, octaves
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 48.0, 392.0, 36.0, 232.0, 410.0, 274.0

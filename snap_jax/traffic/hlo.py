@@ -14,11 +14,12 @@ from collections.abc import Iterator
 import jax
 
 from snap_jax.errors import UsageError
+from snap_jax.traffic.branch_choice import choose
 from snap_jax.traffic.hlo_text import Array, Instruction, Module, parse_instruction, parse_module
 from snap_jax.traffic.name_stack import direction, each_name, op_scope, op_scopes
 from snap_jax.traffic.replica_groups import axes_of, id_lists, place_along, replica_groups
 from snap_jax.traffic.stage_occupancy import StageSchedule, executions
-from snap_jax.traffic.transfer import Pairs, Traffic, Transfer, choose, join
+from snap_jax.traffic.transfer import Pairs, Traffic, Transfer, join
 
 _OPS = {
     "all-gather": "all_gather",

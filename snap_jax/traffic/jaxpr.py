@@ -16,10 +16,11 @@ from jax.extend import core
 from jax.interpreters import partial_eval
 
 from snap_jax.errors import UsageError
+from snap_jax.traffic.branch_choice import choose
 from snap_jax.traffic.name_stack import scope
 from snap_jax.traffic.primitives import FREE, OPS, At, as_tuple, transfers
 from snap_jax.traffic.stage_occupancy import StageSchedule
-from snap_jax.traffic.transfer import Traffic, choose, join
+from snap_jax.traffic.transfer import Traffic, join
 from snap_jax.traffic.trip_count import open_jaxpr, trip_count
 
 # Primitives that run each jaxpr they hold exactly once.

@@ -21,7 +21,7 @@ def with_measured_sizes(traffic: Traffic, keep: Callable[[Transfer], bool], sent
     Returns:
       Traffic without choices; None if no switch holds such a transfer.
 
-    >>> from snap_jax.traffic.transfer import choose
+    >>> from snap_jax.traffic.branch_choice import choose
     >>> long, short = (Traffic((Transfer("psum", ("x",), 2, "uint8", n),)) for n in (80, 10))
     >>> with_measured_sizes(choose("layer", [long, short]), lambda t: True, 40.0).sent_bytes
     40

@@ -6,7 +6,7 @@ The bytes claimed here are the bytes of the collective in the compiled program (
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 from snap_jax.traffic.text import table
@@ -110,6 +110,7 @@ class Traffic:
     def least_sent_bytes(self) -> int:
         """The same bytes in a run that takes the cheapest branch of every `cond` and `switch`.
 
+        >>> from snap_jax.traffic.branch_choice import choose
         >>> long, short = (Traffic((Transfer("psum", ("x",), 2, "uint8", n),)) for n in (80, 10))
         >>> both = choose("layer", [short, long])
         >>> both.sent_bytes, both.least_sent_bytes
@@ -180,15 +181,6 @@ def join(parts: Iterable[Traffic]) -> Traffic:
     """Return the traffic of programs that run one after the other."""
     listed = list(parts)
     return Traffic(tuple(t for p in listed for t in p), tuple(c for p in listed for c in p.choices))
-
-
-def choose(path: str, branches: Sequence[Traffic]) -> Traffic:
-    """Return the traffic of a `cond` or `switch`: the branch that sends most, and all branches as one `Choice`."""
-    sent = [b.sent_bytes for b in branches]
-    if not any(branches):
-        return Traffic()
-    counted = sent.index(max(sent))
-    return Traffic(branches[counted].transfers, (Choice(path, tuple(branches), counted),))
 
 
 _HEAD = ("op", "over", "operand", "times", "sent bytes", "direction", "path")

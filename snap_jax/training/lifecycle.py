@@ -21,11 +21,12 @@ from snap_jax.training.config import LanguageConfig, Settings, VisionConfig, com
 from snap_jax.training.failures import full_disk_explained
 from snap_jax.training.link_setup import links_of
 from snap_jax.training.loop import fit, fit_saved
+from snap_jax.training.optimizer import optimizer
 from snap_jax.training.parallel_job import MakeLinks, ParallelJob
 from snap_jax.training.result_json import run_sections, wire_section
 from snap_jax.training.run import Progress, Run
 from snap_jax.training.run_dir import environment
-from snap_jax.training.train_step import TrainState, averaged, compile_step, optimizer, start
+from snap_jax.training.train_step import TrainState, averaged, compile_step, start
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""TrainState: all of a run that changes, in one pytree; the step that changes it; and the optimizer.
+"""TrainState: all of a run that changes, in one pytree, and the step that changes it.
 
 The step is a pure function of the state and its batches, so a state that is saved and restored continues as if nothing
 had happened. A step whose loss or gradient is not finite changes nothing but `finite`, and nor do the steps after it.
@@ -13,14 +13,13 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from snap_jax._compat import pytree
 from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.training.config import Settings
 from snap_jax.training.job import Job
-
-_LAST_RATE = 0.05  # of the peak learning rate, at the end
+from snap_jax.training.optimizer import clipped
 
 
 @pytree
@@ -170,36 +169,3 @@ def _loss_and_gradient(
     nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     ((loss, seen), gradient), _ = lax.scan(add, nothing, batches)
     return (loss / count, seen), jax.tree.map(lambda g: g / count, gradient)
-
-
-def optimizer(config: Settings) -> optax.GradientTransformation:
-    """Return AdamW with the schedule of a config, for gradients that are already `clipped`."""
-    return optax.adamw(schedule(config), b2=0.98, weight_decay=0.01)
-
-
-def clipped(gradient: PyTree, norm: Float[Array, ""], limit: float = 1.0) -> PyTree:
-    """Return the gradient clipped to a norm: `g min(1, limit / norm)`.
-
-    As `optax.clip_by_global_norm`, which would sum over all devices once more for a norm that is known.
-
-    >>> clipped({"a": jnp.array([3.0, 4.0])}, jnp.float32(5.0))["a"].round(6).tolist()
-    [0.6000000238418579, 0.800000011920929]
-    """
-    return jax.tree.map(lambda g: jnp.where(norm < limit, g, g / norm.astype(g.dtype) * limit), gradient)
-
-
-def schedule(config: Settings) -> optax.Schedule:
-    """Return a linear warm-up over 5 % of the steps, then `cosine` or `linear` to 5 % of the peak, or `constant`.
-
-    >>> from snap_jax.training.config import LanguageConfig
-    >>> rate = schedule(LanguageConfig(steps=100, learning_rate=1.0, schedule="linear"))
-    >>> [round(float(rate(step)), 3) for step in (0, 1, 5, 100)]
-    [0.0, 0.2, 1.0, 0.05]
-    """
-    peak, warmup = config.learning_rate, max(1, config.steps // 20)
-    end = max(config.steps, warmup + 1)
-    if config.schedule == "cosine":
-        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, end, _LAST_RATE * peak)
-    last = peak if config.schedule == "constant" else _LAST_RATE * peak
-    rise, fall = optax.linear_schedule(0.0, peak, warmup), optax.linear_schedule(peak, last, end - warmup)
-    return optax.join_schedules([rise, fall], [warmup])

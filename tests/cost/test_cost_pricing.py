@@ -24,7 +24,8 @@ from snap_jax.cost import (
     links,
     price,
 )
-from snap_jax.traffic.transfer import Traffic, Transfer, choose, join
+from snap_jax.traffic.branch_choice import choose
+from snap_jax.traffic.transfer import Traffic, Transfer, join
 
 OPS = ("all_gather", "psum", "pmax", "psum_scatter", "all_to_all", "ppermute", "pbroadcast")
 SYSTEM = {"x": (Ring, 4), "y": (Switch, 2)}

@@ -16,8 +16,8 @@ from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.training import checkpoints, run_dir
 from snap_jax.training.config import LanguageConfig
 from snap_jax.training.job import Job
+from snap_jax.training.optimizer import optimizer
 from snap_jax.training.run import Run
-from snap_jax.training.train_step import optimizer
 
 CODEC = Codec(Ternary(threshold=1.0))
 

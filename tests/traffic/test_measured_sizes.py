@@ -5,8 +5,9 @@ import pytest
 from snap_jax.report.load_run import read_runs
 from snap_jax.report.rows import rows
 from snap_jax.traffic import Traffic, Transfer
+from snap_jax.traffic.branch_choice import choose
 from snap_jax.traffic.measured_sizes import with_measured_sizes
-from snap_jax.traffic.transfer import choose, join
+from snap_jax.traffic.transfer import join
 from snap_jax.training.result_json import as_sent, cost_section
 from tests.support.report_runs import SPIKING, make_run
 

@@ -14,10 +14,11 @@ from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.training import checkpoints, lifecycle, run_dir
 from snap_jax.training.config import LanguageConfig, VisionConfig
 from snap_jax.training.distillation import teacher_of
+from snap_jax.training.optimizer import optimizer
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout
 from snap_jax.training.tasks.losses import Distilled, losses, teacher_logits
-from snap_jax.training.train_step import batches_of, compile_step, optimizer, start
+from snap_jax.training.train_step import batches_of, compile_step, start
 from tests.support import small_networks
 from tests.support.training_jobs import save_untrained, write_text
 

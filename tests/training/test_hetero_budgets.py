@@ -19,10 +19,10 @@ from snap_jax.models import resnet
 from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.training import checkpoints, pruning, result_json, run_dir, train_step
 from snap_jax.training.config import VisionConfig
+from snap_jax.training.optimizer import optimizer
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout
 from snap_jax.training.tasks.losses import nats
-from snap_jax.training.train_step import optimizer
 from tests.support import small_networks
 from tests.support.idx_files import write_idx
 from tests.support.small_networks import pictures

@@ -13,7 +13,8 @@ from snap_jax.errors import UsageError
 from snap_jax.models.split import split
 from snap_jax.training import checkpoints, run_dir
 from snap_jax.training.config import LanguageConfig
-from snap_jax.training.train_step import optimizer, start
+from snap_jax.training.optimizer import optimizer
+from snap_jax.training.train_step import start
 from tests.support.training_jobs import write_text
 
 

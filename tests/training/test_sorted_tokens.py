@@ -16,9 +16,10 @@ from snap_jax.training.config import LanguageConfig
 from snap_jax.training.init_from import inherits, weights_of
 from snap_jax.training.language import _write_raster, network
 from snap_jax.training.link_setup import controller_of, links_of
+from snap_jax.training.optimizer import optimizer
 from snap_jax.training.tasks.assemble import on_host
 from snap_jax.training.tasks.losses import Batch
-from snap_jax.training.train_step import optimizer, start
+from snap_jax.training.train_step import start
 from tests.support.training_jobs import save_untrained, write_text
 
 

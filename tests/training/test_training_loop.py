@@ -21,7 +21,8 @@ from snap_jax.training.config import LanguageConfig
 from snap_jax.training.failures import Signals, full_disk_explained
 from snap_jax.training.loop import fit_saved as fit
 from snap_jax.training.metrics import lines
-from snap_jax.training.train_step import averaged, batches_of, compile_step, schedule, start
+from snap_jax.training.optimizer import schedule
+from snap_jax.training.train_step import averaged, batches_of, compile_step, start
 from tests.support.training_jobs import Parabola, run_of
 
 CONFIG = LanguageConfig(steps=40, learning_rate=0.1, layers=2, devices=2)
