@@ -8,6 +8,8 @@ import pytest
 from jax import lax
 
 import snap_jax as snap
+from snap_jax.training.config import LanguageConfig
+from snap_jax.training.link_setup import links_of
 from snap_jax.wires import pack, spike_dtype, unpack
 from tests.extensions.pshuffle import pshuffle
 from tests.extensions.run_length import RunLength
@@ -73,3 +75,10 @@ def test_words_name_what_is_defined_elsewhere():
         snap.codec("tests.extensions.sign.jnp")
     with pytest.raises(snap.UsageError, match=r"link 'no_such.SIGN': No module named .*: use MODULE.NAME"):
         snap.codec("no_such.SIGN")
+
+
+def test_the_command_line_keeps_the_case_of_an_import_path():
+    own = "tests.extensions.sign.Sign+tests.extensions.run_length.RunLength"
+    assert links_of(LanguageConfig(link=own)).codec == snap.Codec(Sign(), RunLength())
+    assert LanguageConfig(link=" Count:3+RANS ").sent_link == "count:3+rans"
+    assert LanguageConfig(link="FP32").backward_link == "fp32"

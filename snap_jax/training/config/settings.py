@@ -21,7 +21,8 @@ class Settings:
       data: The training data.
       link: What devices send in the forward pass, as ENCODING or ENCODING+WIRE. Encodings: fp32, bf16, int8, int4,
         topk:0.1, ternary, count:3, rate:8, latency:8, phase:4. Wires: packed, radix, bitmap, bitplanes, events, ladder,
-        rans. The default is count:3; it is fp32 in mode dense, and count:31+rans under a budget.
+        rans. An encoding or a wire of your own is named by its import path, such as my_package.codes.SIGN. The default
+        is count:3; it is fp32 in mode dense, and count:31+rans under a budget.
       mode: Where the model spikes. `dense` sends floats on all links. `hybrid` sends spikes between devices and
         computes with floats inside. `spiking` also has spiking neurons inside.
       time_steps: How many time steps the neurons of a spiking model run. The default is 4.
@@ -100,7 +101,7 @@ class Settings:
     def sent_link(self) -> str:
         """The link in use: `link`, or the default for this mode and budget."""
         if self.link is not None:
-            return self.link.strip().lower()
+            return _lowered(self.link)
         return "fp32" if self.mode == "dense" else "count:31+rans" if self.budget else "count:3"
 
     @property
@@ -163,6 +164,16 @@ class Settings:
     def evaluate_every(self) -> int:
         """Steps between evaluations: ten per run, at multiples of ten."""
         return max(10, self.steps // 10 // 10 * 10)
+
+
+def _lowered(link: str) -> str:
+    """Return a link spec in lower case, except for the import paths in it.
+
+    >>> _lowered(" Count:3+my_package.wires.RUNS ")
+    'count:3+my_package.wires.RUNS'
+    """
+    words = link.strip().split("+")
+    return "+".join(word if "." in word.partition(":")[0] else word.lower() for word in words)
 
 
 def flag(name: str) -> str:
