@@ -22,8 +22,14 @@ Structure = Any  # of a codec: a PyTreeDef
 class Threshold(nnx.Param):
     """The logarithm of a learned array that stays positive: an optimizer step changes the array by a ratio.
 
-    A type of its own, so that an optimizer can treat it apart, e.g. without weight decay:
-    `nnx.All(nnx.Param, nnx.Not(Threshold))`.
+    Weight decay of an optimizer acts on this logarithm, unless a mask excludes this type:
+
+    >>> from snap_jax.boundary import Boundary
+    >>> params = nnx.state(Boundary("count:3", features=4), nnx.Param)
+    >>> is_param = lambda leaf: isinstance(leaf, nnx.Variable)
+    >>> mask = jax.tree.map(lambda p: not isinstance(p, Threshold), params, is_leaf=is_param)
+    >>> mask["log_threshold"]  # for optax.adamw(1e-3, mask=mask)
+    False
     """
 
 

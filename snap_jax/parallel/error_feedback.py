@@ -55,9 +55,9 @@ def error_feedback(
     Args:
       codec: how to send them, e.g. `"ternary"`; its spikes must add up (`encoding.summable`).
       axis_name: mesh axis, or a tuple of them.
-      relative: the codec's threshold is relative to `pmean(mean|u|)` of each parameter, so it needs no tuning; this
-        mean is sent too, 4 bytes per parameter each way. For a Gaussian `u`, the best is 1.53 for `Ternary` and 0.82
-        for `Count(3)` (Max 1960: 1.224 and 0.651 standard deviations). Without it, the threshold is absolute.
+      relative: the codec's threshold is relative to `pmean(mean|u|)` of each parameter array, so it needs no tuning.
+        Each device sends its mean to all others, 4 bytes per array. For a Gaussian `u`, the best is 1.53 for `Ternary`
+        and 0.82 for `Count(3)` (Max 1960: 1.224 and 0.651 standard deviations). Without it, the threshold is absolute.
       sizes: what it is relative to instead, where one array holds several parameters.
 
     Raises:
