@@ -14,7 +14,7 @@ PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 	$(PY) $(PIP) --constraint constraints.txt --group dev --editable .
 	touch $@
 
-demo: .venv/ready ## train dense, int4 and spike links on real text; one table, one page
+demo: .venv/ready ## train one model over five kinds of links, two seeds each; one table, one page
 	$(PY) -m snap_jax demo
 
 .venv/data: .venv/ready ## what reads the data sets of TFDS; only the tests need it
