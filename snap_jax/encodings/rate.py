@@ -56,19 +56,17 @@ class Rate(Shared):
 
     def encode(self, x):
         """Spikes as floats with the surrogate's gradient; no side arrays."""
-        count = staircase(in_thresholds(x, self._weight()), self.ticks, 1 - self.start, self.signed, self.surrogate)
+        u = in_thresholds(x, self.threshold)
+        drive = jax.lax.optimization_barrier(u) * self.ticks  # else XLA merges both factors in some programs
+        count = staircase(drive, self.ticks, 1 - self.start, self.signed, self.surrogate)
         if self.leak == 1:
             return count, ()
         # The leaky count, with the slope of the leak-free one.
-        return count + jax.lax.stop_gradient(simulate(in_thresholds(x, self.threshold), self) - count), ()
+        return count + jax.lax.stop_gradient(simulate(u, self) - count), ()
 
     def decode(self, values, side=()):
         """`spikes * threshold / ticks`."""
-        return values.astype(jnp.float32) * self._weight()
-
-    def _weight(self):
-        """Return the value of one spike."""
-        return as_f32(self.threshold) * (1 / self.ticks)
+        return values.astype(jnp.float32) * (as_f32(self.threshold) * (1 / self.ticks))
 
 
 def simulate(u: Float[Array, "..."], rate: Rate) -> Float[Array, "..."]:

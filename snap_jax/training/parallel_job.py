@@ -193,9 +193,10 @@ def _calibrated(
 ) -> tuple[Task, PyTree]:
     """Calibrate boundaries on the activations of trained weights; those that the other run had keep what they are.
 
-    Frequency tables are fitted only with a transform: then a resumed run needs the run it started from anyway.
+    Frequency tables are fitted only with a transform: then a resumed run needs the run it started from anyway. A model
+    divided along `tensor` computes its activations on its mesh only, so its thresholds start where the link says.
     """
-    if links.start_bits is None:
+    if links.start_bits is None or config.device_layout.tensor > 1:
         return task, params
     rows = sample()
     if not inherits(Path(config.init_from or ""), links, widths):
