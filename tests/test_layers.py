@@ -119,6 +119,7 @@ def test_imports_run_one_way(source):
     assert source.folder in MAY_IMPORT, f"{source.path}: add {source.folder!r} to MAY_IMPORT in {__file__}"
     own = {name.split(".")[1] for name in source.imports if name.startswith("snap_jax.")} - {source.folder}
     wrong = sorted(own - MAY_IMPORT[source.folder])
+    assert "snap_jax" not in source.imports, f"{source.path}: import from the module that defines a name"
     assert not wrong, (
         f"{source.path} imports {wrong}; {source.folder} may import {sorted(MAY_IMPORT[source.folder])}: "
         "move what both need to the lower folder"

@@ -53,7 +53,7 @@ def all_gather(
             raise UsageError(f"all_gather: to={to!r} cannot be coded: use 'varying' or 'invarying'")
         move = functools.partial(lax.all_gather, axis_name=axis_name, axis_index_groups=axis_index_groups, to=to)
         rows, sent = deliver(codecs, xs, axis_name, move)
-        return tuple(join(parts, axis, tiled) for parts in rows), sent
+        return tuple(join("all_gather", parts, axis, tiled) for parts in rows), sent
 
     def back(cotangents: Arrays, codec: Codec) -> Arrays:
         return psum_scatter(

@@ -69,21 +69,33 @@ def unflatten(parts: jax.Array, shape: Shape) -> jax.Array:
 
 def scatter(name: str, x: jax.Array, dimension: int, group: int, tiled: bool) -> jax.Array:
     """Return the `group` parts of `x` along `dimension`, stacked along dimension 0; one row each without `tiled`."""
-    dimension = dimension % x.ndim if x.ndim else dimension
-    if not x.ndim or x.shape[dimension] % group or (not tiled and x.shape[dimension] != group):
+    dimension = dimension_of(name, dimension, x.ndim)
+    if x.shape[dimension] % group or (not tiled and x.shape[dimension] != group):
         fix = f"a multiple of {group}" if tiled else f"{group}, or tiled=True"
-        raise UsageError(f"{name}: dimension {dimension} of shape {x.shape} cannot be dealt to {group}: use {fix}")
+        raise UsageError(f"{name}: dimension {dimension} of shape {x.shape} cannot be cut into {group}: use {fix}")
     if not tiled:
         return jnp.moveaxis(x, dimension, 0)
     rows = x.reshape(*x.shape[:dimension], group, x.shape[dimension] // group, *x.shape[dimension + 1 :])
     return jnp.moveaxis(rows, dimension, 0)
 
 
-def join(parts: jax.Array, axis: int, tiled: bool) -> jax.Array:
+def dimension_of(name: str, dimension: int, ndim: int) -> int:
+    """Return a dimension counted from 0, where it may be counted from the end.
+
+    Raises:
+      UsageError: if an array of so many dimensions has no such dimension.
+    """
+    if not -ndim <= dimension < ndim:
+        have = f"use {-ndim} to {ndim - 1}" if ndim else "a number has none"
+        raise UsageError(f"{name}: there is no dimension {dimension} in an array of {ndim} dimensions: {have}")
+    return dimension % ndim
+
+
+def join(name: str, parts: jax.Array, axis: int, tiled: bool) -> jax.Array:
     """Return parts stacked along dimension 0 joined along `axis` of each if `tiled`, or stacked there."""
     if not tiled:
-        return jnp.moveaxis(parts, 0, axis)
-    axis %= parts.ndim - 1
+        return jnp.moveaxis(parts, 0, dimension_of(name, axis, parts.ndim))
+    axis = dimension_of(name, axis, parts.ndim - 1)
     moved = jnp.moveaxis(parts, 0, axis)
     joined = moved.shape[axis] * moved.shape[axis + 1]
     return moved.reshape(*moved.shape[:axis], joined, *moved.shape[axis + 2 :])

@@ -101,7 +101,7 @@ def all_to_all(
     def line(codecs: Codecs, xs: Arrays) -> tuple[Arrays, Sent]:
         parts = along("all_to_all", split_axis, axis_name, axis_index_groups, tiled)
         rows, sent = deliver(codecs, xs, axis_name, to_each(axis_name, axis_index_groups), parts=parts)
-        return tuple(join(row, concat_axis, tiled) for row in rows), sent
+        return tuple(join("all_to_all", row, concat_axis, tiled) for row in rows), sent
 
     def back(cotangents: Arrays, codec: Codec) -> Arrays:
         axes, groups = (concat_axis, split_axis), axis_index_groups

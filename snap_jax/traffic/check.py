@@ -21,7 +21,7 @@ class FloatCollectiveError(AssertionError):
 
 
 def assert_no_float_collectives(
-    fn: Callable[..., Any], *args: Any, directions: Sequence[str] = _BOTH, allow: Sequence[str] = ()
+    fn: Callable[..., Any], *args: Any, directions: Sequence[str] = _BOTH, allow: str | Sequence[str] = ()
 ) -> None:
     """Raise unless everything that `fn(*args)` moves between devices is coded.
 
@@ -35,8 +35,8 @@ def assert_no_float_collectives(
       fn: the function that calls `shard_map`, jitted or not, for example a training step.
       *args: its arguments; only shapes and dtypes matter.
       directions: passes to check; `("forward",)` lets the gradients cross as floats.
-      allow: names of ops, such as "psum", and patterns of `jax.named_scope` paths, such as "head/*", that may cross
-        as floats (`fnmatch` syntax).
+      allow: one or several names of ops, such as "psum", and patterns of `jax.named_scope` paths, such as "head/*",
+        that may cross as floats (`fnmatch` syntax).
 
     Raises:
       FloatCollectiveError: a float tensor crosses, or no tensor crosses in these directions.
@@ -51,6 +51,7 @@ def assert_no_float_collectives(
         raise UsageError(
             f"assert_no_float_collectives: directions={directions!r} holds {unknown}: use 'forward' and 'backward'"
         )
+    allow = (allow,) if isinstance(allow, str) else allow
     asked, sent = _tensors(fn, args, directions)
     name = getattr(fn, "__name__", repr(fn))
     if not asked and not sent:

@@ -234,10 +234,16 @@ def test_what_cannot_be_coded_raises():
     for function in (snap.all_gather, snap.psum, snap.pmean, snap.psum_scatter):
         with pytest.raises(snap.UsageError, match=f"{function.__name__}: got dtype int32"):
             compiled(lambda x, f=function: f(x, "x", codec=codec), jnp.zeros((8, 8), jnp.int32))
-    with pytest.raises(snap.UsageError, match="cannot be dealt to 8: use a multiple of 8"):
+    with pytest.raises(snap.UsageError, match="cannot be cut into 8: use a multiple of 8"):
         compiled(lambda x: snap.psum_scatter(x, "x", tiled=True, codec=codec), sample((8, 3)))
-    with pytest.raises(snap.UsageError, match=r"all_to_all: dimension 1 of shape \(1, 3\) cannot be dealt to 8"):
+    with pytest.raises(snap.UsageError, match=r"all_to_all: dimension 1 of shape \(1, 3\) cannot be cut into 8"):
         compiled(lambda x: snap.all_to_all(x, "x", 1, 0, codec=codec), sample((8, 3)))
+    for dimension in (2, 5, -3):  # as lax, which raises for them too
+        scatter = lambda x, d=dimension: snap.psum_scatter(x, "x", scatter_dimension=d, tiled=True, codec=codec)
+        with pytest.raises(snap.UsageError, match=f"psum_scatter: there is no dimension {dimension} in an array of 2"):
+            compiled(scatter, sample((64, 8)))
+        with pytest.raises(snap.UsageError, match=f"all_gather: there is no dimension {dimension}"):
+            compiled(lambda x, d=dimension: snap.all_gather(x, "x", axis=d, tiled=True, codec=codec), sample((8, 8)))
     with pytest.raises(snap.UsageError, match="axis_index_groups cannot be coded"):
         compiled(
             lambda x: snap.psum(x, "x", axis_index_groups=[[0, 1, 2, 3], [4, 5, 6, 7]], codec=codec), sample((8, 3))

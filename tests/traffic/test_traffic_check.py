@@ -115,6 +115,12 @@ def test_only_what_is_allowed_may_cross():
     assert "see below" in failure(jax.grad(loss_with_replicated_parameters), jnp.eye(16), X, allow=("pmax", "ne"))
 
 
+def test_one_pattern_may_be_a_text():
+    """Not a list of letters, among which a star would allow everything."""
+    assert "see below" in failure(jax.grad(loss_with_replicated_parameters), jnp.eye(16), X, allow="head*")
+    assert_no_float_collectives(jax.grad(loss_with_replicated_parameters), jnp.eye(16), X, allow="psum")
+
+
 def test_an_op_without_a_coded_form_is_to_be_allowed():
     f = sharded(lambda v: lax.pmax(v, "x"), out=P())
     assert 'no codec for it: allow=("pmax",)' in failure(f, X)
