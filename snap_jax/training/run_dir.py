@@ -27,6 +27,7 @@ from snap_jax.training.config import LanguageConfig, Settings, command, written_
 from snap_jax.training.config.settings import flag, typed
 
 _FREE = {"save_every"}  # may change in a resumed run: no result depends on it
+_FILES = ("result.json", metrics.NAME, "traffic.json", "spikes.npz", "report.html")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,7 @@ def record(out: Path) -> Record | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"cannot read {path} ({error}): start again with --overwrite") from error
+        raise UsageError(f"cannot read {path} ({error}): choose another --out") from error
 
 
 def write_record(out: Path, what: Record) -> None:
@@ -128,21 +129,39 @@ def claim(out: Path, config: Settings, data: str, overwrite: bool, origin: str =
     """Prepare `out` for a new run.
 
     Raises:
-      UsageError: if it cannot be written, or holds a run and `overwrite` is False.
+      UsageError: if it cannot be written, holds a run and `overwrite` is False, or holds files of these names that no
+        run wrote.
     """
+    _check_ours(out)
     if not overwrite:
         _check_free(out)
     new = Record(written_settings(config), data, environment(), origin=origin)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in ("result.json", "run.json", metrics.NAME, "traffic.json", "spikes.npz", "report.html"):
+        for name in _FILES:
             (out / name).unlink(missing_ok=True)
         if (out / "checkpoints").exists():
             shutil.rmtree(out / "checkpoints")
-        write_record(out, new)
+        write_record(out, new)  # until now the old one says whose files these are, should we be killed
     except OSError as error:
         raise UsageError(f"cannot write to {out} ({error.strerror}): choose another --out") from error
     return new
+
+
+def _check_ours(out: Path) -> None:
+    """Refuse a directory in which we would replace what no run of ours wrote, with or without `--overwrite`."""
+    names = ("run.json", "checkpoints", *_FILES)
+    found = [name for name in names if os.path.lexists(out / name)] + sorted(p.name for p in out.glob(metrics.EVENTS))
+    if not found:
+        return
+    try:
+        ours = record(out) is not None
+    except UsageError:
+        ours = False
+    if not ours:
+        raise UsageError(
+            f"{out} holds {', '.join(found)}, but no run.json of a run that wrote them: choose another --out"
+        )
 
 
 def _check_free(out: Path) -> None:

@@ -125,8 +125,34 @@ def test_a_stopped_run_is_not_lost_by_accident(config, stopped):
 
 def test_a_damaged_record_is_said_to_be(tmp_path):
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(UsageError, match=r"cannot read .*run.json .*: start again with --overwrite"):
+    with pytest.raises(UsageError, match=r"cannot read .*run.json .*: choose another --out"):
         run_dir.record(tmp_path)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    ["checkpoints/mine", "report.html", "metrics.jsonl", "traffic.json", "spikes.npz", "result.json", "run.json",
+     "events.out.tfevents.1"],
+)  # fmt: skip
+def test_files_that_no_run_wrote_are_kept(name, overwrite, tmp_path):
+    kept = tmp_path / name
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text('{"my": "own"}')
+    with pytest.raises(UsageError, match=f"{tmp_path} holds {name.split('/')[0]}, but no run.json .*another --out"):
+        run_dir.claim(tmp_path, LanguageConfig(), "data", overwrite)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
+    assert kept.read_text() == '{"my": "own"}'
+
+
+def test_overwrite_replaces_a_run_and_nothing_beside_it(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    run_dir.claim(tmp_path, LanguageConfig(), "data", overwrite=False)
+    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
+    (tmp_path / "result.json").write_text("{}")
+    run_dir.claim(tmp_path, LanguageConfig(steps=7), "data", overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "run.json"]
+    assert run_dir.record(tmp_path).config["steps"] == 7
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
