@@ -31,7 +31,7 @@ class Codec:
       wire: spikes <-> bytes.
 
     Raises:
-      UsageError: if the wire has too little room for the spikes of the encoding.
+      UsageError: for what is no encoding or no wire; if the wire has too little room for the spikes of the encoding.
 
     >>> from snap_jax.encodings import Ternary
     >>> codec = Codec(Ternary(threshold=1.0))
@@ -46,6 +46,7 @@ class Codec:
     wire: Wire = dataclasses.field(default=Packed(), metadata={"static": True})
 
     def __post_init__(self):
+        check_parts(self.encoding, self.wire)
         if not self.wire.holds(self.encoding.density):
             raise UsageError(
                 f"Codec: {self.wire} cannot hold a tensor that fires more: put it into a ladder, "
@@ -125,6 +126,26 @@ class Codec:
         """Return the payload bytes of this very `x`: of the rung given, or the smallest that holds it."""
         rung = self.draft(self.spikes(x))[0] if rung is None else rung
         return jnp.asarray(self.payload_sizes(x.shape), jnp.int32)[rung]
+
+
+def check_parts(encoding: Any, wire: Any) -> None:
+    """Raise for words, numbers, `None`, classes, and one kind where the other belongs.
+
+    Other objects pass, as JAX makes codecs of placeholders.
+
+    Raises:
+      UsageError: says what to give.
+    """
+    wrong = (str, int, float, type, type(None))
+    if isinstance(encoding, (*wrong, Wire, Codec)):
+        raise UsageError(
+            f"Codec: encoding {encoding!r} is no encoding: give one such as Count(limit=3), or take words with "
+            'snap.codec("count:3")'
+        )
+    if isinstance(wire, (*wrong, Encoding, Codec)):
+        raise UsageError(
+            f'Codec: wire {wire!r} is no wire: give one such as Rans(), or take words with snap.codec(encoding, "rans")'
+        )
 
 
 def check_input(function: str, codec: Codec | None, x: Array) -> None:

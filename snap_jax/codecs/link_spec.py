@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
-from snap_jax.codecs.codec import Codec
+from snap_jax.codecs.codec import Codec, check_parts
 from snap_jax.encodings import Cast, Count, Encoding, Int, Latency, Phase, Rate, Ternary, TopK
 from snap_jax.errors import UsageError
 from snap_jax.wires import Bitmap, Bitplanes, Events, Ladder, Packed, Rans, Wire
@@ -46,7 +46,7 @@ def codec(encoding: str | Encoding, wire: str | Wire | None = None) -> Codec | N
       wire: the same for the wire, if `encoding` does not name it.
 
     Raises:
-      UsageError: for words that are not known; the message lists those that are.
+      UsageError: for words that are not known; the message lists those that are. For what is no encoding or no wire.
 
     >>> codec("fp32") is None
     True
@@ -58,6 +58,7 @@ def codec(encoding: str | Encoding, wire: str | Wire | None = None) -> Codec | N
     0.6
     """
     if not isinstance(encoding, str):
+        check_parts(encoding, Packed())
         return Codec(encoding, _wire(wire, encoding))
     name, plus, behind = encoding.strip().partition("+")
     wire = behind if plus else wire
@@ -69,9 +70,19 @@ def codec(encoding: str | Encoding, wire: str | Wire | None = None) -> Codec | N
     return Codec(found, _wire(wire, found))
 
 
-def as_codec(spec: Codec | str | None) -> Codec | None:
-    """Return a codec as it is, and what words name as `codec` does."""
-    return codec(spec) if isinstance(spec, str) else spec
+def as_codec(spec: Any) -> Codec | None:
+    """Return a codec (or `None`) as it is, and what words name as `codec` does.
+
+    Raises:
+      UsageError: for words that are not known, and for what is no codec.
+    """
+    if isinstance(spec, str):
+        return codec(spec)
+    if isinstance(spec, Encoding):
+        raise UsageError(f"{spec!r} is an encoding, not a codec: wrap it: snap.Codec(encoding)")
+    if isinstance(spec, (int, float, type, Wire)):
+        raise UsageError(f'{spec!r} is no codec: give a snap.Codec, words such as "count:3+rans", or None')
+    return spec
 
 
 def _encoding(name: str, spec: str) -> Encoding:

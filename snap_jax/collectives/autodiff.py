@@ -32,6 +32,7 @@ from snap_jax.codecs.link_spec import as_codec
 from snap_jax.collectives.message import Sent
 from snap_jax.collectives.reverse_only import reverse_only
 from snap_jax.collectives.scale_exchange import AxisName, Codecs, axes_of, stopped, vary
+from snap_jax.encodings import Encoding
 from snap_jax.errors import UsageError
 
 MOST = 2**28  # elements of one message
@@ -75,7 +76,7 @@ def coded(
         differentiation meets a `grad_codec`.
     """
     arrays, structure = jax.tree.flatten(tree)
-    one = codec is None or isinstance(codec, Codec | str)
+    one = codec is None or isinstance(codec, Codec | Encoding | str)  # no encoding will do: `as_codec` says so
     codecs = [as_codec(c) for c in ([codec] * len(arrays) if one else structure.flatten_up_to(codec))]
     grad_codec = as_codec(grad_codec) if back is not None else None
     if return_sent and len(arrays) != 1:

@@ -1,5 +1,8 @@
 """Encodings: value, range, gradients, bad input, against formulas written out here."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -188,6 +191,41 @@ def test_a_spike_has_the_slope_of_its_surrogate(surrogate):
 def test_errors_name_the_value_and_the_fix(make, message):
     with pytest.raises(snap.UsageError, match=message):
         make()
+
+
+def test_the_wrong_kind_of_object_is_told_from_the_right_one():
+    """In a process of its own: here jaxtyping checks every argument first."""
+    wrap, wire, encoding = "wrap it: snap.Codec(encoding)", "no wire: give one such as Rans()", "no encoding: give one"
+    expected = {
+        "snap.all_gather([x, x], 'd', codec=snap.Count(limit=3))": wrap,
+        "snap.all_gather(x, 'd', codec=snap.Count(limit=3))": wrap,
+        "snap.Boundary(snap.Count(limit=3), features=16)": wrap,
+        "snap.Boundary(None, 4, grad_codec=snap.Count(limit=3))": wrap,
+        "snap.Boundary(snap.Rans(), 4)": 'is no codec: give a snap.Codec, words such as "count:3+rans", or None',
+        "snap.Boundary('count:3', 4).set_wire('rans')": wire,
+        "snap.Codec(snap.Count(limit=3), 'rans')": wire,
+        "snap.Codec(snap.Count(limit=3), snap.Count(limit=3))": wire,
+        "snap.codec(snap.Count(limit=3), 3)": wire,
+        "snap.Codec('count:3')": encoding,
+        "snap.Codec(snap.Rans())": encoding,
+        "snap.Codec(snap.Count)": encoding,
+        "snap.codec(None)": encoding,
+        "snap.codec(3)": encoding,
+    }
+    script = f"""
+import jax.numpy as jnp, snap_jax as snap
+x = jnp.ones(3)
+for call in {list(expected)!r}:
+    try:
+        eval(call)
+    except snap.UsageError as error:
+        print(error)
+    else:
+        print("accepted")
+"""
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    for (call, message), line in zip(expected.items(), shown.splitlines(), strict=True):
+        assert message in line, (call, line)
 
 
 def test_a_codec_is_a_pytree_and_equal_ones_share_a_compilation():
