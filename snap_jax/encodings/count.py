@@ -5,6 +5,8 @@ add up. `Count(L, t)` equals `t * clip(round(x / t), -L, L)`: in value it is int
 """
 
 import dataclasses
+import math
+import numbers
 from typing import Any
 
 import jax.numpy as jnp
@@ -24,6 +26,9 @@ class Ternary(Shared):
       dead_zone: input at which it fires, in thresholds; 0.5 rounds to nearest, 1 is integrate-and-fire.
       surrogate: the pseudo-derivative of the spike.
 
+    Raises:
+      UsageError: unless `dead_zone` is above 0.
+
     >>> Ternary(threshold=2.0).quantize(jnp.array([-3.0, 0.9, 1.0])).tolist()
     [-2.0, 0.0, 2.0]
     """
@@ -31,6 +36,9 @@ class Ternary(Shared):
     threshold: Any = 1.0
     dead_zone: float = 0.5
     surrogate: Surrogate = StraightThrough()
+
+    def __post_init__(self):
+        _check_dead_zone(self)
 
     @property
     def symbols(self):
@@ -62,6 +70,9 @@ class Count(Shared):
       dead_zone: input at which the first one fires, in thresholds; 0.5 rounds to nearest.
       surrogate: the pseudo-derivative of each spike.
 
+    Raises:
+      UsageError: unless `limit` is an integer from 1 up and `dead_zone` above 0.
+
     >>> Count(limit=3, threshold=0.5).quantize(jnp.array([-9.0, 0.2, 0.6])).tolist()
     [-1.5, 0.0, 0.5]
     """
@@ -72,8 +83,11 @@ class Count(Shared):
     surrogate: Surrogate = StraightThrough()
 
     def __post_init__(self):
+        if not isinstance(self.limit, numbers.Integral):
+            raise UsageError(f"Count: limit={self.limit!r} is no integer: use a limit of 1 or more")
         if self.limit < 1:
             raise UsageError(f"Count: limit={self.limit} fires never: use a limit of 1 or more")
+        _check_dead_zone(self)
 
     @property
     def symbols(self):
@@ -99,3 +113,10 @@ class Count(Shared):
     def decode(self, values, side=()):
         """`spikes * threshold`."""
         return values.astype(jnp.float32) * jnp.asarray(self.threshold, jnp.float32)
+
+
+def _check_dead_zone(code: Ternary | Count) -> None:
+    if not 0 < code.dead_zone < math.inf:
+        raise UsageError(
+            f"{type(code).__name__}: dead_zone={code.dead_zone}: use a number above 0; 0.5 rounds to nearest"
+        )

@@ -6,6 +6,7 @@ Invariant: `y = s * step`. A step that was taken from the data travels beside th
 
 import dataclasses
 import math
+import numbers
 from typing import Any, ClassVar
 
 import jax
@@ -31,7 +32,7 @@ class Int(Encoding):
         steps are rounded up to bfloat16, so that nothing saturates, and take 2 bytes each.
 
     Raises:
-      UsageError: unless `bits` is 2 to 8 and `block` is one of these.
+      UsageError: unless `bits` is an integer from 2 to 8 and `block` is one of these.
 
     >>> Int(bits=4, threshold=0.5).quantize(jnp.array([0.7, 9.0, -9.0])).tolist()
     [0.5, 3.5, -4.0]
@@ -47,7 +48,7 @@ class Int(Encoding):
     baseline: ClassVar[bool] = True
 
     def __post_init__(self):
-        if not 2 <= self.bits <= 8:
+        if not isinstance(self.bits, numbers.Integral) or not 2 <= self.bits <= 8:
             raise UsageError(f"Int: bits={self.bits}: use 2 to 8, or Cast() for more")
         if self.block is None:
             return

@@ -180,6 +180,10 @@ def test_a_spike_has_the_slope_of_its_surrogate(surrogate):
     ("make", "message"),
     [
         (lambda: snap.Count(0), r"Count: limit=0 fires never: use a limit of 1"),
+        (lambda: snap.Count(3, dead_zone=0.0), r"Count: dead_zone=0.0: use a number above 0"),
+        (lambda: snap.Count(3, dead_zone=float("nan")), r"Count: dead_zone=nan: use a number above 0"),
+        (lambda: snap.codec("count:3:dead0"), r"Count: dead_zone=0.0: use a number above 0"),
+        (lambda: snap.Ternary(dead_zone=-1.0), r"Ternary: dead_zone=-1.0: use a number above 0"),
         (lambda: snap.Rate(0), r"Rate: ticks=0.*use ticks >= 1"),
         (lambda: snap.Rate(2, leak=1.5), r"leak=1.5: use .* leak <= 1"),
         (lambda: snap.Int(1), r"Int: bits=1: use 2 to 8"),
@@ -211,6 +215,8 @@ def test_the_wrong_kind_of_object_is_told_from_the_right_one():
         "snap.Codec(snap.Count)": encoding,
         "snap.codec(None)": encoding,
         "snap.codec(3)": encoding,
+        "snap.Count(limit=3.5)": "Count: limit=3.5 is no integer: use a limit of 1 or more",
+        "snap.Int(bits=4.5)": "Int: bits=4.5: use 2 to 8",
     }
     script = f"""
 import jax.numpy as jnp, snap_jax as snap
