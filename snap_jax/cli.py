@@ -43,6 +43,7 @@ options:
 """
 
 
+_COMMANDS = ("demo", "train", "report", "cost")
 _FLAT = tyro.conf.arg(name="")  # the fields of a dataclass as flags without a prefix
 
 
@@ -84,16 +85,19 @@ def _run(words: list[str]) -> None:
     elif words[0] == "train":
         _call({"language": _language, "vision": _vision}, words[1:], "snap-jax train")
     else:
-        _call({"demo": lambda: demo, "report": lambda: compare, "cost": lambda: price}, words, "snap-jax")
+        _call({"demo": lambda: demo, "report": lambda: compare, "cost": lambda: price}, words, "snap-jax", _COMMANDS)
 
 
-def _call(commands: Mapping[str, Callable[[], Callable]], words: list[str], prog: str) -> None:
-    """Parse the options of one command, and run it."""
+def _call(
+    commands: Mapping[str, Callable[[], Callable]], words: list[str], prog: str, names: Sequence[str] = ()
+) -> None:
+    """Parse the options of one command, and run it; `names` are those there are, if more than `commands`."""
     name, *options = words
     if name not in commands:
-        close = difflib.get_close_matches(name, commands, 1)
+        names = names or list(commands)
+        close = difflib.get_close_matches(name, (*names, "--version", "--help"), 1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        raise UsageError(f"{name!r} is no command of `{prog}`{hint}: use {', '.join(commands)}; or --help")
+        raise UsageError(f"{name!r} is no command of `{prog}`{hint}: use {', '.join(names)}; or --help")
     tyro.cli(commands[name](), prog=f"{prog} {name}", args=options)
 
 
@@ -133,6 +137,8 @@ def demo(out: Path = Path("runs/demo"), data: str = "stdlib", steps: int | None 
     """
     from snap_jax.training import demo as story
 
+    if steps is not None and steps < 1:
+        raise UsageError(f"demo: --steps {steps}: use 1 or more")
     console = Console()
     print(story.INTRODUCTION)
     trained = story.train(

@@ -40,10 +40,15 @@ def failing(arguments, capsys):
     [
         ("--data /no/such/text", "neither a dataset"),
         ("--link spikes", "link 'spikes' is not known"),
+        ("--link snap_jax.Count", "link 'snap_jax.Count': missing .*'limit': use an instance, SIGN = Count"),
         ("--link tenary", r"did you mean ternary\?"),
         ("--link ternary+zip", "wire 'zip' is not known"),
         ("--link fp32+bitplanes", "fp32 has no wire"),
         ("--grad-link nope", "link 'nope' is not known"),
+        ("--learning-rate 0", "--learning-rate 0.0: use a number above 0, such as 0.008"),
+        ("--learning-rate -1", "--learning-rate -1.0: use a number above 0"),
+        ("--learning-rate nan", "--learning-rate nan: use a number above 0"),
+        ("--learning-rate inf", "--learning-rate inf: use a number above 0"),
         ("--devices 3", "--devices 3: 3 pipeline stages do not divide --layers 4"),
         ("--devices 100 --layers 100", "100 devices cannot be emulated"),
         ("--data enwik8", "enwik8"),
@@ -54,6 +59,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_p
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert re.search(message, failing(["train", "language", *arguments.split()], capsys))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("steps", ["0", "-1"])
+def test_a_demo_of_no_steps_is_refused(steps, capsys, tmp_path):
+    message = failing(["demo", "--out", str(tmp_path / "demo"), "--steps", steps], capsys)
+    assert f"demo: --steps {steps}: use 1 or more" in message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -128,12 +140,21 @@ def test_help_of_every_flag_is_a_sentence(task, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("demi", r"'demi' is no command of `snap-jax` \(did you mean demo\?\): use demo, report, cost; or --help"),
+        ("demi", r"'demi' is no command of `snap-jax` \(did you mean demo\?\): use demo, train, report, cost; or"),
+        ("trian", r"'trian' is no command of `snap-jax` \(did you mean train\?\): use demo, train, report, cost"),
+        ("version", r"'version' is no command of `snap-jax` \(did you mean --version\?\)"),
         ("train langage", r"'langage' is no command of `snap-jax train` \(did you mean language\?\)"),
     ],
 )
 def test_an_unknown_command_is_one_line(words, message, capsys):
     assert re.search(message, failing(words.split(), capsys))
+
+
+def test_a_module_that_does_not_import_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "broken_codes.py").write_text("SIGN = 1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=r"link 'broken_codes.SIGN': division by zero: use MODULE.NAME of an import"):
+        as_codec("broken_codes.SIGN")
 
 
 def test_every_link_of_the_help_parses():
@@ -168,6 +189,17 @@ def test_links_that_carry_numbers():
         ("topk:0", r"TopK: fraction=0.0"),
         ("int4:block0", r"Int: block=0"),
         ("int9:absmax", r"Int: bits=9"),
+        ("count:²", r"link 'count:²' is not known"),
+        ("count:3:dead²", r"link 'count:3:dead²' is not known"),
+        ("int²", r"link 'int²' is not known"),
+        ("int4:block²", r"link 'int4:block²' is not known"),
+        ("topk:²", r"link 'topk:²' is not known"),
+        ("rate:²", r"link 'rate:²' is not known"),
+        ("snap_jax.Count", r"link 'snap_jax.Count': missing .*'limit': use an instance, SIGN = Count\("),
+        ("snap_jax.encodings.Encoding", r"link 'snap_jax.encodings.Encoding': .* abstract class .*: use an instance"),
+        ("snap_jax.Rans", r"link 'snap_jax.Rans' is a class: use an instance of Encoding"),
+        ("count:3+snap_jax.wires.Wire", r"link 'snap_jax.wires.Wire': .* abstract class .*: use an instance"),
+        ("tests.support.no_such.SIGN", r"link 'tests.support.no_such.SIGN': .*: use MODULE.NAME of an importable"),
     ],
 )
 def test_links_that_mean_nothing(spec, message):

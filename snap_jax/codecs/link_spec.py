@@ -89,7 +89,7 @@ def _encoding(name: str, spec: str) -> Encoding:
     kind, _, argument = name.lower().partition(":")
     if "." in kind:
         return _defined(name, Encoding)
-    make = _ENCODINGS.get(kind, _integer if kind.startswith("int") and kind[3:].isdigit() else None)
+    make = _ENCODINGS.get(kind, _integer if kind.startswith("int") and kind[3:].isdecimal() else None)
     found = make and make(kind, argument)
     if found is not None:
         return found
@@ -102,11 +102,17 @@ def _defined(path: str, kind: type) -> Any:
     """The object of a module, e.g. `my_package.codes.SIGN`; a class is called."""
     try:
         found = pkgutil.resolve_name(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"link {path!r}: {error}: use MODULE.NAME of an importable module") from error
-    found = found() if isinstance(found, type) else found
+    except Exception as error:  # importing a module runs it
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"link {path!r}: {what}: use MODULE.NAME of an importable module") from error
+    if isinstance(found, type) and issubclass(found, kind):
+        try:
+            found = found()
+        except TypeError as error:  # abstract, or has fields without a default
+            raise UsageError(f"link {path!r}: {error}: use an instance, SIGN = {found.__name__}(...)") from error
     if not isinstance(found, kind):
-        raise UsageError(f"link {path!r} is a {type(found).__name__}: use an instance of {kind.__name__}")
+        what = "class" if isinstance(found, type) else type(found).__name__
+        raise UsageError(f"link {path!r} is a {what}: use an instance of {kind.__name__}")
     return found
 
 
@@ -132,16 +138,16 @@ def _integer(kind: str, scale: str) -> Int | None:
     if scale in ("absmax", "channel"):
         return Int(bits, block=None if scale == "absmax" else scale)
     block = scale.removeprefix("block")
-    return Int(bits, block=int(block)) if scale.startswith("block") and block.isdigit() else None
+    return Int(bits, block=int(block)) if scale.startswith("block") and block.isdecimal() else None
 
 
 def _topk(kind: str, fraction: str) -> TopK | None:
-    return TopK(float(fraction)) if fraction.replace(".", "", 1).isdigit() else None
+    return TopK(float(fraction)) if fraction.replace(".", "", 1).isdecimal() else None
 
 
 def _counted(make: Callable[[int], Encoding], most: int, kind: str, number: str) -> Encoding | None:
     """An encoding with a number from 1 to `most`: spikes or time steps."""
-    return make(int(number)) if number.isdigit() and 1 <= int(number) <= most else None
+    return make(int(number)) if number.isdecimal() and 1 <= int(number) <= most else None
 
 
 def unit_normal_threshold(limit: int) -> float:
@@ -157,7 +163,7 @@ def _count(kind: str, argument: str) -> Count | None:
     """Spike counts, with or without a dead zone after their limit."""
     limit, dead, zone = argument.partition(":dead")
     dead_zone = zone if dead else "0.5"
-    if not (limit.isdigit() and 1 <= int(limit) <= 127 and dead_zone.replace(".", "", 1).isdigit()):
+    if not (limit.isdecimal() and 1 <= int(limit) <= 127 and dead_zone.replace(".", "", 1).isdecimal()):
         return None
     return Count(int(limit), threshold=unit_normal_threshold(int(limit)), dead_zone=float(dead_zone))
 

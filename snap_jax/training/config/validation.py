@@ -22,6 +22,8 @@ def check(config: Settings) -> None:
     """
     at_least(config, 1, ("devices", "layers", "width", "batch", "microbatches", "steps", "accumulate"))
     at_least(config, 1, ("patience", "save_every", "rank", "time_steps"))
+    if not 0 < config.learning_rate < math.inf:
+        raise UsageError(f"{typed(config, ['learning_rate'])}: use a number above 0, such as 0.008")
     if config.ema is not None and not 0 < config.ema < 1:
         raise UsageError(f"{typed(config, ['ema'])}: use a decay between 0 and 1, such as 0.999, or leave it out")
     if config.batch % config.microbatches:
