@@ -3,8 +3,10 @@
 Invariant: `quantize(x) == value(fire(x))` bit for bit, in the dtype of `x`, with a surrogate gradient for `x` and for
 every learnable array. A NaN or an infinity anywhere in `x` makes all of the result NaN.
 
-To add an encoding, write a frozen dataclass with three members: `symbols`, `encode` and `decode`. This is a complete
-one-bit encoding; its spikes add up over devices because the threshold is shared:
+To add an encoding, write a frozen dataclass with `symbols`, `encode` and `decode`. The decorator `@encoding` (or
+`@learnable`) is required: it makes the class a pytree. If `encode` returns side arrays, `side_specs(shape)` must give
+their shapes and dtypes, so that the payload has room for them. This is a complete one-bit encoding; its spikes add up
+over devices because the threshold is shared:
 
     @encoding
     @dataclasses.dataclass(frozen=True)
@@ -43,7 +45,7 @@ from snap_jax.wires.bitstring import any_set
 Threshold = float | Array
 # Fields that hold one are typed Any: JAX puts placeholders there when it takes codecs apart.
 Side = tuple[Array, ...]
-"""Arrays that travel beside the spikes, such as a step taken from the data. Empty if the receiver needs none."""
+"""Arrays that travel with the spikes, such as a step taken from the data. Empty if the receiver needs none."""
 Specs = tuple[jax.ShapeDtypeStruct, ...]
 TINY = float(jnp.finfo(jnp.float32).tiny)  # the smallest normal f32 number
 
@@ -55,7 +57,7 @@ class Spikes:
 
     Attributes:
       values: the spikes, integers of the narrowest dtype that holds every symbol.
-      side: arrays that travel beside them.
+      side: arrays that travel with them.
       finite: whether every element of the input was finite.
     """
 
@@ -106,7 +108,7 @@ class Encoding(abc.ABC):
         return 1.0
 
     def side_specs(self, shape: Shape) -> Specs:
-        """Return shapes and dtypes of the side arrays of a tensor of `shape`."""
+        """Return shapes and dtypes of the side arrays of a tensor of `shape`, as `encode` returns them."""
         return ()
 
     def expand_side(self, side: Side, shape: Shape) -> Side:

@@ -126,12 +126,12 @@ def _write_smallest(spikes, wire: Wire, symbols: range):
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
 def _read(payload, wire: Wire, shape: Shape, symbols: range, rung: int):
-    return wire.read(payload, shape, symbols, rung)
+    return wire.read(payload, shape, symbols, rung).astype(spike_dtype(symbols))
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _read_any(payload, rung, wire: Wire, shape: Shape, symbols: range):
-    return wire.read(payload, shape, symbols, rung)
+    return wire.read(payload, shape, symbols, rung).astype(spike_dtype(symbols))
 
 
 Settings = tuple[tuple[int, ...], ...]

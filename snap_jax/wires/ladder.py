@@ -16,7 +16,7 @@ from jax import lax
 
 from snap_jax.errors import UsageError
 from snap_jax.wires import bitstring
-from snap_jax.wires.base import Sparse, Wire
+from snap_jax.wires.base import Sparse, Wire, spike_dtype
 from snap_jax.wires.bitmap import Bitmap
 from snap_jax.wires.events import Events
 from snap_jax.wires.packed import Packed
@@ -155,7 +155,8 @@ def _read(wires, payload, chosen, shape, symbols):
     size = math.prod(shape)
     if isinstance(wires[0], Sparse):
         return wires[0].read_any(payload, shape, symbols, tuple(wire.setting(size) for wire in wires), chosen)
-    return wires[0].read(payload[: _bytes(wires[0], size, symbols)], shape, symbols, 0)
+    spikes = wires[0].read(payload[: _bytes(wires[0], size, symbols)], shape, symbols, 0)
+    return spikes.astype(spike_dtype(symbols))  # all branches of a switch have one dtype
 
 
 def _bytes(wire: Wire, size: int, symbols: range) -> int:
