@@ -133,7 +133,7 @@ def demo(out: Path = Path("runs/demo"), data: str = "stdlib", steps: int | None 
     Args:
       out: Directory for the runs and report.html. An earlier demo there is replaced.
       data: The training text, as for `train language`.
-      steps: Number of optimizer steps of each run. The default takes under three minutes on two cores.
+      steps: Number of optimizer steps of each run. The default takes about three minutes on two cores.
     """
     from snap_jax.training import demo as story
 

@@ -161,7 +161,7 @@ def test_a_class_name_has_one_meaning():
     assert not twice, f"several classes have one name: {twice}: rename all but one"
 
 
-@pytest.mark.parametrize("folder", ["snap_jax", "experiments", "benchmarks"])
+@pytest.mark.parametrize("folder", ["snap_jax", "experiments", "benchmarks", "tests"])
 def test_files_and_functions_are_short(folder):
     for path in sorted((ROOT / folder).rglob("*.py")):
         place = path.relative_to(ROOT).as_posix()

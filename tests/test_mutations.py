@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LAWS = "tests/collectives/test_collective_laws.py::"
+LAWS = "tests/collectives/test_collective_invariants.py::"
 
 
 class Mutant(NamedTuple):
@@ -33,14 +33,14 @@ MUTANTS = [
         "collectives/permute.py",
         "plain = functools.partial(lax.ppermute, axis_name=axis_name, perm=perm)",
         "plain = lambda x: lax.ppermute(x + 0, axis_name, perm)",
-        LAWS + "test_law_1_without_a_codec_it_is_lax[ppermute]",
+        LAWS + "test_invariant_1_without_a_codec_it_is_lax[ppermute]",
     ),
     Mutant(
         "2 the gradient is that of x instead of that of quantize(x)",
         "collectives/autodiff.py",
         "plain(dqs)",
         "plain(dxs)",
-        LAWS + "test_law_2_a_threshold_typed_varying[all_gather]",
+        LAWS + "test_invariant_2_a_threshold_typed_varying[all_gather]",
     ),
     Mutant(
         "2 a receiver decodes with its own threshold",
@@ -68,7 +68,7 @@ MUTANTS = [
         "codecs/codec.py",
         "return self.payload_sizes(shape)[-1]",
         "return self.payload_sizes(shape)[-1] - 1",
-        LAWS + "test_law_4_a_varying_threshold_adds_four_bytes_a_channel",
+        LAWS + "test_invariant_4_a_varying_threshold_adds_four_bytes_a_channel",
     ),
     Mutant(
         "4 a float32 tensor may cross where a coded one was asked for",
@@ -82,21 +82,21 @@ MUTANTS = [
         "codecs/payload.py",
         "jnp.where(finite, FINITE, NOT_FINITE)",
         "jnp.where(finite, FINITE, FINITE)",
-        LAWS + "test_law_5_along_a_permutation",
+        LAWS + "test_invariant_5_along_a_permutation",
     ),
     Mutant(
         "6 a sum of all devices gets the bits of one",
         "collectives/reduce.py",
         "range(self.count * one[0], self.count * one[-1] + one.step, one.step)",
         "one",
-        LAWS + "test_law_6_device_count_does_not_matter",
+        LAWS + "test_invariant_6_device_count_does_not_matter",
     ),
     Mutant(
         "7 all traffic is called forward",
         "traffic/name_stack.py",
         'return "backward" if "transpose(" in name_stack else "forward"',
         'return "forward"',
-        LAWS + "test_law_7_both_directions_are_counted[ppermute]",
+        LAWS + "test_invariant_7_both_directions_are_counted[ppermute]",
     ),
 ]
 

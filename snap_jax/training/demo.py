@@ -154,8 +154,8 @@ def conclusion(results: Sequence[LinkResult]) -> str:
     between = 100 * 2 * dense.spread / dense.loss
     return textwrap.fill(
         f"Conclusion: {lean.link} trains about as well as float32 (loss {_percent(lean, dense)}; seeds differ by "
-        f"{between:.1f} %) and sends {sum(dense.nbytes) / sum(lean.nbytes):.1f} times fewer bytes: over {slow}, those "
-        f"of a step take {duration(lean.seconds[slow])} instead of {duration(dense.seconds[slow])}.",
+        f"{between:.1f} %) and sends {sum(dense.nbytes) / sum(lean.nbytes):.1f} times fewer bytes. Over {slow}, the "
+        f"bytes of one step take {duration(lean.seconds[slow])} instead of {duration(dense.seconds[slow])}.",
         79,
     )
 

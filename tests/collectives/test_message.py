@@ -1,4 +1,4 @@
-"""One message per codec: spikes are computed once, the arrays of a pytree travel together, and the laws hold anyway."""
+"""One message per codec: spikes are computed once, the arrays of a pytree travel together, and the invariants hold."""
 
 import functools
 
@@ -8,10 +8,12 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
+from jax.extend import core
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
 from snap_jax.encodings import surrogates
+from snap_jax.traffic.trip_count import open_jaxpr
 from tests.support.messages import LADDER, on_mesh, varying
 from tests.support.programs import PAIRS, sample
 
@@ -23,12 +25,11 @@ RANS = snap.Rans(ratio=2.0)
 
 def equations(jaxpr):
     """Every equation of a jaxpr and of those inside; custom rules are not entered, they are for the backward pass."""
-    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-    for equation in jaxpr.eqns:
+    for equation in open_jaxpr(jaxpr).eqns:
         yield equation
         for value in equation.params.values():
             for inner in value if isinstance(value, tuple | list) else (value,):
-                if hasattr(getattr(inner, "jaxpr", inner), "eqns"):
+                if isinstance(inner, core.Jaxpr | core.ClosedJaxpr):
                     yield from equations(inner)
 
 

@@ -27,7 +27,7 @@ def test_psum_of_different_thresholds_is_nan_not_wrong():
     assert np.isnan(jax.jit(run)(sample((8, 5)))).all()
 
 
-def test_law_4_psum_in_two_shots():
+def test_invariant_4_psum_in_two_shots():
     """8 devices, 1000 ternary spikes: parts of 125; 2 bits out, then sums of 17 levels in 5 bits back."""
     codec = snap.Codec(snap.Ternary(0.5))
     program = compiled(lambda x: snap.psum(x, "x", codec=codec), sample((8, 1000)), out_specs=P())
@@ -36,7 +36,7 @@ def test_law_4_psum_in_two_shots():
     assert (second.op, second.bytes) == ("all_gather", -(-125 * 4 // 8) + -(-125 * 1 // 8) + 1)
 
 
-def test_law_4_recode_shrinks_the_second_shot():
+def test_invariant_4_recode_shrinks_the_second_shot():
     codec, sum_codec = snap.Codec(snap.Count(7, 0.2)), snap.Codec(snap.Ternary(0.5))
     program = compiled(lambda x: snap.psum(x, "x", codec=codec, sum_codec=sum_codec), sample((8, 1000)), out_specs=P())
     _, second = compiled_traffic(program)

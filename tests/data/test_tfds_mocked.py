@@ -2,8 +2,8 @@
 
 `tfds.testing.mock_data` puts one folder in place of every other, and `builder_from_directory` takes that one for the
 data set's own: so it is given the data set's folder, not the one that holds them all. Left to itself it serves
-pictures; labels alone it cannot serve without TensorFlow, since whoever passes `decoders` gets records that TensorFlow
-encoded. So records come from its generator through `as_data_source_fn`; one test has it serve pictures by itself.
+images; labels alone it cannot serve without TensorFlow, since whoever passes `decoders` gets records that TensorFlow
+encoded. So records come from its generator through `as_data_source_fn`; one test has it serve images by itself.
 """
 
 import sys
@@ -39,7 +39,7 @@ def records(builder, split, decoders=None):
     return [generator[i] for i in range(COUNT)]
 
 
-def pictures(name, made):
+def images(name, made):
     """As they are loaded: those of ImageNet cut to size."""
     return [middle(one["image"], 16) if name == "imagenet2012" else one["image"] for one in made]
 
@@ -76,17 +76,17 @@ def test_what_is_loaded_is_what_tfds_made_up(tmp_path, name, shape, classes):
     with mocked(folder, as_data_source_fn=source):
         data = image_loader.load(name, data_dir=tmp_path, imagenet_size=16)
         builder = tfds.builder_from_directory(folder)
-        # Pictures are asked for decoded, labels without decoding the pictures beside them.
+        # Pictures are asked for decoded, labels without decoding the images beside them.
         assert asked == [(split, decoded) for split in ("train", HELDOUT[name]) for decoded in (set(), {"image"})]
         for split, pixels, labels in (
             ("train", data.train_images, data.train_labels),
             (HELDOUT[name], data.heldout_images, data.heldout_labels),
         ):
             made = records(builder, split)
-            np.testing.assert_array_equal(pixels[:], np.stack(pictures(name, made)))
+            np.testing.assert_array_equal(pixels[:], np.stack(images(name, made)))
             assert labels[:].tolist() == [int(one["label"]) for one in made]
         pixels, _ = image_loader.batch(data, step=0, seed=0, batch=COUNT)  # an epoch: each once, in some order
-        made = pictures(name, records(builder, "train"))
+        made = images(name, records(builder, "train"))
         assert sorted(map(np.ndarray.tobytes, pixels)) == sorted(map(np.ndarray.tobytes, made))
     assert pixels.shape == (COUNT, *shape)
     assert (data.classes, data.notes[0]) == (
@@ -103,7 +103,7 @@ def test_pictures_are_read_where_tfds_mocks_the_files_below(tmp_path):
         data = image_loader.load("imagenet2012", data_dir=tmp_path, imagenet_size=16)
         features = tfds.builder_from_directory(folder).info.features
         made = tfds.testing.mocking.RandomFakeGenerator(features, COUNT)
-        expected = np.stack(pictures("imagenet2012", [made[i] for i in range(COUNT)]))
+        expected = np.stack(images("imagenet2012", [made[i] for i in range(COUNT)]))
         np.testing.assert_array_equal(data.train_images[:], expected)
         np.testing.assert_array_equal(data.heldout_images[np.array([3, 1])], expected[[3, 1]])
     assert data.train_images.shape == (COUNT, 16, 16, 3)

@@ -103,7 +103,7 @@ SCATTERS = {
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_law_2_parts_of_a_tensor_are_read_with_their_own_steps(name):
+def test_invariant_2_parts_of_a_tensor_are_read_with_their_own_steps(name):
     """psum_scatter along every dimension, and the first shot of a psum, in one program; and the bytes of each part."""
     codec, exact = snap.Codec(CODES[name]), snap.Codec(snap.Cast("float32"))
 

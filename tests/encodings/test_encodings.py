@@ -76,7 +76,7 @@ def test_one_threshold_is_one_spike_however_large_or_small(threshold, size):
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_law_5_one_bad_value_makes_all_of_it_nan(name, bad):
+def test_invariant_5_one_bad_value_makes_all_of_it_nan(name, bad):
     codec, x = snap.Codec(ALL[name]), jnp.ones((3, 4)).at[1, 2].set(bad)
     assert np.isnan(codec.quantize(x)).all()
     assert np.isnan(codec.decode(codec.encode(x), shape=x.shape, dtype=x.dtype)).all()

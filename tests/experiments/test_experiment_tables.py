@@ -86,8 +86,12 @@ def test_tables_of_the_other_experiments():
         for i, (c, bits) in enumerate(zip(scaling.size(TEXT, 32, 3), (1.0, 1.02, 1.01, 1.005), strict=True))
     ]
     assert scaling.tables(TEXT, size).splitlines()[2].endswith("| +1.0 % at 2.00 | +0.5 % at 3.00 | 2.00 |")
-    taught = distilled(spikes(TEXT, 1.0))
-    lines = [line(dense(taught), 1.0, 32.0), line(distilled(dense(taught)), 0.8, 32.0), line(taught, 1.2, 1.0)]
+    ours = distilled(spikes(TEXT, 1.0))
+    lines = [
+        line(dense(ours), 1.0, 32.0),
+        line(distilled(dense(ours)), 0.8, 32.0),
+        line(ours, 1.2, 1.0),
+    ]
     assert gap_to_dense.table(TEXT, lines).endswith("| 1.000 | 1.2000 | 1.0000 | +20.00 % | 0.8000 | +50.00 % |")
     first, second, *_ = ablations.settings(TEXT).values()
     rows = ablations.table(TEXT, [line(first, 1.0, 1.0), line(second, 1.1, 1.0)]).splitlines()

@@ -1,4 +1,4 @@
-"""Networks whose stream changes its shape: over chips in any layout the same, and what crosses are bytes."""
+"""Networks whose stream changes its shape: over devices in any layout the same, and what crosses are bytes."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from snap_jax.training import result_json
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout
 from tests.support import small_networks
-from tests.support.small_networks import pictures
+from tests.support.small_networks import images
 
 
 def divide(name, layout, link="fp32", grad_link="fp32"):
@@ -28,19 +28,19 @@ def divide(name, layout, link="fp32", grad_link="fp32"):
 
 def loss_and_gradient(name, layout):
     task, params = divide(name, layout)
-    loss, gradient = jax.jit(task.loss_and_gradient)(params, pictures())
+    loss, gradient = jax.jit(task.loss_and_gradient)(params, images())
     model, _ = task.stages.join(jax.tree.map(np.asarray, gradient))
     return float(loss), nnx.state(model)
 
 
 def traffic_of(task, function, params):
-    program = jax.jit(function).lower(params, pictures()).compile()
-    return compiled_traffic(program, task.mesh, schedule=task.schedule_of(pictures()))
+    program = jax.jit(function).lower(params, images()).compile()
+    return compiled_traffic(program, task.mesh, schedule=task.schedule_of(images()))
 
 
 @pytest.fixture(scope="module")
 def whole():
-    """On one chip."""
+    """On one device."""
     return {name: loss_and_gradient(name, Layout()) for name in ("resnet", "efficientnet")}
 
 
@@ -55,7 +55,7 @@ def whole():
     ],
     ids=str,
 )
-def test_with_dense_links_chips_compute_what_one_computes(whole, name, layout):
+def test_with_dense_links_devices_compute_what_one_computes(whole, name, layout):
     loss, gradient = loss_and_gradient(name, layout)
     assert loss == pytest.approx(whole[name][0], rel=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), gradient, whole[name][1])
@@ -88,7 +88,7 @@ def test_channels_inside_a_block_are_divided_and_thresholds_are_as_many_as_featu
 
 
 def shots(size):
-    """Of one sum over 2 chips, forward: each sends half as spikes of 3 bits and a header, then half a sum of 4 bits."""
+    """One sum over 2 devices, forward: half as spikes of 3 bits, half as sums of 4 bits, each with a header."""
     return 2 * (-(-size // 2 * 3 // 8) + 1 + -(-size // 2 * 4 // 8) + 1)
 
 
@@ -103,7 +103,7 @@ def test_what_leaves_a_block_divided_over_channels_are_bytes():
 
 
 def test_every_hop_is_a_message_of_its_own_size():
-    """2 microbatches on 4 dies, 5 ticks: behind two blocks of 32 channels 4 x 4 places, behind the third 2 x 2 of 64.
+    """2 microbatches on 4 stages, 5 ticks: behind two blocks of 32 channels 4 x 4 places, behind the third 2 x 2 of 64.
 
     A spike takes 3 bits, a header 1 byte; 4 a threshold go ahead, once. Back, bf16 and a header.
     """
@@ -121,16 +121,17 @@ def test_every_hop_is_a_message_of_its_own_size():
     assert task.stages.thresholds(params) == pytest.approx([unit_normal_threshold(3)] * 4)
 
 
-def test_dies_and_the_chips_of_each_send_bytes_and_each_sum_counts_once_a_microbatch():
-    """2 microbatches of 2 images, 3 ticks. Die 0 leaves two regions of 32 channels at 4 x 4 places, die 1 two of 64 at
-    2 x 2. What goes on to die 1 both its chips send at every tick: 3 bits a spike, a header, 4 bytes a threshold once.
+def test_stages_and_their_devices_send_bytes_and_each_sum_counts_once_per_microbatch():
+    """2 microbatches of 2 images, 3 ticks. Stage 0 has two regions of 32 x 4 x 4, stage 1 two of 64 x 2 x 2.
+
+    Both devices of stage 0 send to stage 1 in every tick: 3 bits per spike, a header, and once 4 bytes per threshold.
     """
     task, params = divide("resnet", Layout(pipeline=2, tensor=2), "count:3", "bf16")
     evaluate = jax.jit(task.evaluate)
-    sent, schedule = traffic_of(task, evaluate, params), task.schedule_of(pictures())
+    sent, schedule = traffic_of(task, evaluate, params), task.schedule_of(images())
     streams, thresholds = [2 * 4 * 4 * 32, 2 * 2 * 2 * 64], 4 * 32
     sums, hops = 2 * sum(2 * shots(size) for size in streams), 2 * (3 * (streams[0] * 3 // 8 + 1) + thresholds)
-    for traffic in (sent, collective_traffic(evaluate, schedule=schedule)(params, pictures())):
+    for traffic in (sent, collective_traffic(evaluate, schedule=schedule)(params, images())):
         crossing = traffic.where(lambda t: "boundary" in t.path)
         assert {t.dtype for t in crossing} == {"uint8"}
         assert {t.groups for t in crossing if "tensor" in t.axes} == {1}
@@ -143,30 +144,30 @@ def test_dies_and_the_chips_of_each_send_bytes_and_each_sum_counts_once_a_microb
 
 @pytest.fixture(scope="module")
 def divided_twice():
-    """The parameters of two dies of two chips each, and the model that they are of."""
+    """The parameters of two stages of two devices each, and the model that they are of."""
     model = tensor_parallel.divide(small_networks.build("efficientnet"), 2, as_codec("count:3"))
     boundaries = [Boundary(as_codec("count:3"), model.width(place)) for place in cuts(model, 2)]
     return model, *split(model, boundaries)
 
 
-def test_what_chips_divide_of_a_stage_is_their_shares_and_joins_to_the_very_model(divided_twice):
+def test_what_devices_divide_of_a_stage_is_their_shares_and_joins_to_the_very_model(divided_twice):
     model, layers, params = divided_twice
     assert {name: p.shape[:-1] for name, p in params.items()} == {"stages": (2,), "shares": (2, 2)}
     joined, _ = layers.join(params)
     jax.tree.map(np.testing.assert_array_equal, nnx.state(joined), nnx.state(model))
-    for die in range(2):
-        for chip in range(2):
-            lying = {"stages": params["stages"][die], "shares": params["shares"][die, chip : chip + 1]}
-            [block] = layers.stages[die].unpack(lying).model.blocks
+    for stage in range(2):
+        for device in range(2):
+            lying = {"stages": params["stages"][stage], "shares": params["shares"][stage, device : device + 1]}
+            [block] = layers.stages[stage].unpack(lying).model.blocks
             for path, own in nnx.to_flat_state(nnx.state(block)):
-                whole = dict(nnx.to_flat_state(nnx.state(model.blocks[die])))[path][...]
+                whole = dict(nnx.to_flat_state(nnx.state(model.blocks[stage])))[path][...]
                 part = [slice(None)] * whole.ndim
                 if (axis := split_of(own)) is not None:
-                    part[axis] = slice(chip * whole.shape[axis] // 2, (chip + 1) * whole.shape[axis] // 2)
+                    part[axis] = slice(device * whole.shape[axis] // 2, (device + 1) * whole.shape[axis] // 2)
                 np.testing.assert_array_equal(own[...], whole[tuple(part)])
 
 
-def test_thresholds_of_boundaries_rise_where_chips_divide_the_rest(divided_twice):
+def test_thresholds_of_boundaries_rise_where_devices_divide_the_rest(divided_twice):
     _, layers, params = divided_twice
     raised = layers.raise_thresholds(params, jnp.log(jnp.array([2.0, 4.0])))
     np.testing.assert_allclose(layers.thresholds(raised), np.array(layers.thresholds(params)) * [2, 4], rtol=1e-6)
@@ -177,7 +178,7 @@ def test_thresholds_of_boundaries_rise_where_chips_divide_the_rest(divided_twice
 def test_replicas_average_each_parameter_in_its_own_size(divided_twice):
     """Several lie in one vector, and their gradients are of any size; what counts is the mean of each over replicas.
 
-    Of what chips divide, the mean of the part of each.
+    Of what devices divide, the mean of the part of each.
     """
     _, layers, params = divided_twice
     mesh, rng = auto_mesh({"data": 2, "stage": 2, "tensor": 2}), np.random.default_rng(0)
@@ -193,10 +194,10 @@ def test_replicas_average_each_parameter_in_its_own_size(divided_twice):
         sent *= scales.reshape(-1, *[1] * params[name].ndim)
         run = jax.shard_map(sizes, mesh=mesh, in_specs=P("data", *spec), out_specs=spec)
         found = np.asarray(jax.jit(run)(sent)).reshape(2, -1, params[name].shape[-1])
-        for die, layer in enumerate(layers.stages):
+        for stage, layer in enumerate(layers.stages):
             ends = np.cumsum(layer.rows.sizes(name))
-            for chip, row in enumerate(found[die]):
-                ours = np.abs(sent[:, die] if name == "stages" else sent[:, die, chip])
+            for device, row in enumerate(found[stage]):
+                ours = np.abs(sent[:, stage] if name == "stages" else sent[:, stage, device])
                 for start, end in zip([0, *ends], ends, strict=False):
                     np.testing.assert_allclose(row[start:end], ours[:, start:end].mean(), rtol=1e-5)
                 np.testing.assert_array_equal(row[ends[-1] :], 0)

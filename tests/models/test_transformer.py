@@ -56,7 +56,7 @@ def test_no_token_sees_its_future(name, ticks):
 
 
 def test_stages_hold_a_transformer():
-    """The law of `stages`: split and joined again, the very parameters."""
+    """Split into stages and joined again, a model has the same parameters."""
     model = build("transformer", layers=2)
     stages, stacked = split(model, [Boundary(None, WIDTH) for _ in range(2)])
     joined, _ = stages.join(stacked)

@@ -100,7 +100,7 @@ def test_a_closed_loop_gains_what_an_open_one_lets_add_up():
 
 
 def test_gradients_are_those_of_the_collective_of_the_quantised_stream():
-    """Law 2: sending is moving what a stream that talks to itself makes of `x`."""
+    """Invariant 2: sending moves what a stream that talks to itself makes of `x`."""
     xs = 0.3 * ar1(3, 4, 5)
 
     def here(x, codec):

@@ -25,7 +25,7 @@ SPECS = error_feedback.ErrorFeedbackState(P("x"))
 
 @pytest.mark.parametrize("relative", [True, False])
 def test_no_gradient_is_lost(relative):
-    """The law, over five steps and two parameters, and `relative` counts in the mean size of `u`."""
+    """The sum of what was sent, over five steps and two parameters; and `relative` counts in the mean size of `u`."""
     grads = {"w": ar1(5, 4, 40), "b": 1e-3 * ar1(5, 4)}
 
     def run(grads):

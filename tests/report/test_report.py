@@ -1,61 +1,22 @@
 """The report: right numbers, nothing from the network, and one line that names the file when a run is broken."""
 
-import base64
 import io
 import json
 import math
 import shlex
-from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.image import imread
 from rich.console import Console
 
-from snap_jax.report import table, write_report
+from snap_jax.report import table
 from snap_jax.report.load_run import read_runs
-from snap_jax.report.rasters import data_uri
 from snap_jax.report.rows import rows
-from tests.support.report_runs import RESULT, SPIKING, logs, make_run, some_spikes, two_runs
+from tests.support.report_pages import page
+from tests.support.report_runs import RESULT, SPIKING, logs, make_run, two_runs
 
 runs = pytest.fixture(two_runs)
-
-VOID = {"meta", "link", "circle", "line", "rect", "polygon", "polyline", "image", "br"}
-
-
-class Page(HTMLParser):
-    """All that a browser would see: attributes, words, cells by line of the table, and tags left open."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.seen, self.open, self.words, self.lines = [], [], [], []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.lines.append([])
-
-    def handle_startendtag(self, tag, attrs):
-        self.seen.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("style", "title"):
-            self.words.append(data)
-        if "tr" in self.open and self.open[-1] in ("td", "th"):
-            self.lines[-1].append(data)
-
-
-def page(runs, tmp_path):
-    write_report(runs, tmp_path / "report.html")
-    return Page((tmp_path / "report.html").read_text(encoding="utf-8"))
 
 
 def printed(runs):
@@ -178,6 +139,8 @@ def coordinates(html):
 
 
 NUMBER = st.one_of(st.none(), st.floats(1e-6, 64), st.sampled_from([math.nan, math.inf, 0.0, 1e-9, 1e9]))
+
+
 VALUE = st.one_of(st.floats(0.01, 100), st.sampled_from([math.nan, math.inf, 0.0]))
 
 
@@ -258,38 +221,6 @@ def test_a_step_logged_twice_counts_as_logged_last(tmp_path):
     html = page([make_run(tmp_path, "run", logs=twice)], tmp_path)
     labels = [attrs.get("aria-label", "") for _, attrs in html.seen]
     assert "Bits per byte over training steps; bf16 ends at 2.500" in labels
-
-
-@settings(deadline=None)
-@given(st.integers(1, 9), st.integers(1, 9), st.data())
-def test_png_keeps_every_pixel(height, width, data):
-    palette = data.draw(st.lists(st.tuples(*[st.integers(0, 255)] * 4), min_size=1, max_size=256))
-    flat = data.draw(st.lists(st.integers(0, len(palette) - 1), min_size=height * width, max_size=height * width))
-    pixels = np.array(flat, np.uint8).reshape(height, width)
-    file = base64.b64decode(data_uri(pixels, palette).removeprefix("data:image/png;base64,"))
-    read = np.round(imread(io.BytesIO(file), format="png") * 255).astype(int)
-    if read.shape[-1] == 3:  # a reader may drop an opacity that is full everywhere
-        read = np.concatenate([read, np.full((height, width, 1), 255)], axis=-1)
-    assert np.array_equal(read, np.array(palette)[pixels])
-
-
-def test_the_raster_shows_each_spike_once(tmp_path):
-    spikes = some_spikes()
-    html = page([make_run(tmp_path, "run", spikes=spikes)], tmp_path)
-    images = [attrs["href"] for tag, attrs in html.seen if tag == "image"]
-    for uri, values in zip(images, spikes["spikes"], strict=True):
-        pixels = imread(io.BytesIO(base64.b64decode(uri.split(",")[1])), format="png")
-        drawn = pixels[:, ::5]  # a column is four pixels and a gap
-        red, blue, opacity = drawn[..., 0], drawn[..., 2], drawn[..., 3]
-        assert np.array_equal((opacity > 0) & (red > blue), values.T > 0)
-        assert np.array_equal((opacity > 0) & (blue > red), values.T < 0)
-        assert not pixels[:, 4::5, 3].any()
-
-
-def test_the_raster_writes_the_text_below(tmp_path):
-    html = page([make_run(tmp_path, "run", spikes=some_spikes())], tmp_path)
-    below = "".join(word for word in html.words if len(word) == 1)
-    assert "def·f(x):⏎⇥return·x▯▯▯" * 2 in below
 
 
 def test_pruned_channels_are_in_the_table(tmp_path):

@@ -1,4 +1,4 @@
-"""Programs that every law is tried on: a collective, its lax namesake, and value and gradient of both on one mesh."""
+"""Programs to test invariants on: a collective, its lax namesake, and value and gradient of both on one mesh."""
 
 import dataclasses
 import functools

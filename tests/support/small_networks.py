@@ -1,4 +1,4 @@
-"""Small networks whose stream changes its shape, none of whose weights is zero, and pictures for them.
+"""Small networks whose stream changes its shape, none of whose weights is zero, and images for them.
 
 `Plain` is for what does not depend on what blocks compute: it compiles in a fraction of the time.
 """
@@ -67,7 +67,7 @@ def build(name):
     return nnx.merge(graph, jax.tree.map_with_path(some, shapes))
 
 
-def pictures(micro=2, batch=2, size=4):
+def images(micro=2, batch=2, size=4):
     """Noise, and labels for it."""
     rng = np.random.default_rng(1)
     pixels = rng.standard_normal((micro, batch, size, size, 1))

@@ -1,4 +1,4 @@
-"""Law: every equation counts once for each time it runs; what only the run decides raises."""
+"""Every equation counts once for each time it runs; what only the run decides raises."""
 
 import jax
 import jax.numpy as jnp

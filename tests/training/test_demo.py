@@ -29,7 +29,7 @@ NEAR = result("int8", (2.50, 2.51), (500_000, 500_000))
             (GOOD, LEAN, NEAR),
             "int3+rans trains about as well as float32 (loss +0.6 %; seeds differ by 0.8 %) and sends 5.7",
         ),
-        ((GOOD, LEAN, NEAR), "over 200 Mb/s, those of a step take 28 ms instead of 160 ms."),
+        ((GOOD, LEAN, NEAR), "Over 200 Mb/s, the bytes of one step take 28 ms instead of 160 ms."),
         ((LEAN, NEAR), "int8 trains about as well as float32 (loss -0.2 %; seeds differ by 0.8 %) and sends 4.0 times"),
         ((LEAN,), "no link is as good as float32 here: ternary+rans comes closest, with a loss +7.8 %."),
     ],

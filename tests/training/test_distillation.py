@@ -65,9 +65,9 @@ def test_in_every_layout_who_is_his_own_teacher_learns_from_the_data_alone(dense
     """What the teacher says is made where it is asked for: the step moves no more, beside it its own hops cross."""
     config = dataclasses.replace(dense, layout="data:2+pipeline:2+tensor:2", devices=8)
     job, found, traffic = step_of(dataclasses.replace(config, distill=WEIGHT))
-    _, (loss, norm), untaught = step_of(config)
+    _, (loss, norm), plain = step_of(config)
     assert found == pytest.approx((loss, (1 - WEIGHT) * norm), rel=1e-3)
-    assert traffic == untaught
+    assert traffic == plain
     # Two batches a step, 4 bytes of each element.
     assert job.teacher_section() == {
         "teacher": {"run": dense.init_from, "bytes_per_step": 2 * 4 * job.crossing_elements}
@@ -102,7 +102,7 @@ def test_resumed_it_is_the_run_as_long_as_its_teacher_is(dense, tmp_path):
 def test_networks_whose_blocks_differ_are_taught_too():
     """By themselves, so only the data's share of the gradient is left."""
     task, params = assemble.build(small_networks.build("plain"), Layout(pipeline=3), None, None)
-    batch = small_networks.pictures(size=8)
+    batch = small_networks.images(size=8)
     said = jax.jit(lambda p, b: task.teacher_logits(p, b, WEIGHT))(params, batch)
     labels = jnp.broadcast_to(jax.nn.one_hot(batch.labels, said.shape[-1]), said.shape)
     gradient = jax.jit(lambda p, b: task.loss_and_gradient(p, b)[1]["stages"])

@@ -25,7 +25,7 @@ from snap_jax.training.tasks.layout import Layout
 from snap_jax.training.tasks.losses import nats
 from tests.support import small_networks
 from tests.support.idx_files import write_idx
-from tests.support.small_networks import pictures
+from tests.support.small_networks import images
 
 CODEC = snap.Codec(snap.Count(7, 0.5))
 CHIPS, WIDTHS = 3, (8, 16)  # features of what crosses
@@ -43,7 +43,7 @@ def divide(codec=CODEC, penalty=None):
 def test_a_pipeline_of_transforms_computes_what_one_chip_computes():
     """Value and gradient, both ends of every boundary too; the receiving end lives on the next stage."""
     task, params = divide(penalty=Penalty(0.3))
-    batch = pictures(size=8)
+    batch = images(size=8)
     (loss, seen), gradient = jax.jit(task.penalized_loss_and_gradient)(params, batch, jnp.zeros(CHIPS))
     assert seen.firing_rate.min() == seen.firing_rate[-1] == 0 < seen.firing_rate[:-1].min()
     model, boundaries = task.stages.join(assemble.on_host(params))
@@ -75,7 +75,7 @@ def test_a_pipeline_of_transforms_computes_what_one_chip_computes():
 def test_every_hop_has_its_own_dims():
     """2 microbatches on 3 stages, 4 ticks of 2 images: 4 x 4 places of 4 numbers, 2 x 2 of 3, 4 bits each; a header."""
     task, params = divide()
-    traffic = compiled_traffic(jax.jit(task.evaluate).lower(params, pictures(size=8)).compile(), task.mesh)
+    traffic = compiled_traffic(jax.jit(task.evaluate).lower(params, images(size=8)).compile(), task.mesh)
     rows = result_json.wire_section(traffic, task.mesh.shape, 1)["by_boundary"]
     sizes, rank = [2 * 4 * 4 * 4, 2 * 2 * 2 * 3], [4, 3]
     expected = [4 * (size * 4 // 8 + 1) + 4 * numbers for size, numbers in zip(sizes, rank, strict=True)]
@@ -84,7 +84,7 @@ def test_every_hop_has_its_own_dims():
 
 def test_spikes_of_every_stage_have_their_own_shape_and_are_those_of_one_device():
     task, params = divide()
-    batch = pictures(micro=1, size=8)
+    batch = images(micro=1, size=8)
     spikes = jax.jit(task.spikes)(params, batch)
     assert [s.shape for s in spikes] == [(2, 4, 4, 4), (2, 2, 2, 3)]
     model, boundaries = task.stages.join(assemble.on_host(params))
@@ -112,7 +112,7 @@ def test_thresholds_rise_where_they_are_told_and_nothing_else_does():
 def test_a_model_without_its_quietest_channels_sends_less_and_says_the_same():
     """Each boundary without its own; 4 ticks, 2 images each."""
     task, params = divide()
-    batch = pictures(size=8)
+    batch = images(size=8)
     spikes = jax.jit(task.spikes)(params, jax.tree.map(lambda a: a[:1], batch))
     rates = [(np.asarray(s) != 0).reshape(-1, s.shape[-1]).mean(0) for s in spikes]
     least = max(float(np.sort(rate)[0]) for rate in rates)

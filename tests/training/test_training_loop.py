@@ -1,50 +1,23 @@
 """The loop on a job of two numbers: what a step does, what is kept, when it stops, what it says when it fails."""
 
 import dataclasses
-import errno
 import json
 import os
 import shutil
-import signal
-import subprocess
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from snap_jax.errors import UsageError
-from snap_jax.training import Stopped, checkpoints
-from snap_jax.training.config import LanguageConfig
-from snap_jax.training.failures import Signals, full_disk_explained
+from snap_jax.training import checkpoints
 from snap_jax.training.loop import fit_saved as fit
 from snap_jax.training.metrics import lines
 from snap_jax.training.optimizer import schedule
-from snap_jax.training.train_step import averaged, batches_of, compile_step, start
-from tests.support.training_jobs import Parabola, run_of
-
-CONFIG = LanguageConfig(steps=40, learning_rate=0.1, layers=2, devices=2)
-
-
-def changed(**changes):
-    return dataclasses.replace(CONFIG, **changes)
-
-
-def begun(config, out, job=None, on_progress=lambda _: None):
-    run = run_of(config, out, job, on_progress)
-    state = start(run.job, config, run.optimizer)
-    return run, compile_step(run.job, config, run.optimizer, state), state
-
-
-def fitted(config, out, job=None, on_progress=lambda _: None):
-    run, step, state = begun(config, out, job, on_progress)
-    return fit(run, step, state, 1.0)
-
-
-def same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
+from snap_jax.training.train_step import averaged, batches_of
+from tests.support.loop_runs import CONFIG, begun, changed, fitted, same
 
 
 def test_accumulated_gradients_are_the_mean_of_the_batches(tmp_path):
@@ -181,68 +154,6 @@ def test_a_checkpoint_of_another_state_is_refused(run_of_40):
         checkpoints.restore(out / "checkpoints" / "40", other)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_after_the_step_and_saves_it(tmp_path, number):
-    before = signal.getsignal(number)
-
-    def kill(progress):
-        if progress.step == 20:
-            os.kill(os.getpid(), number)
-
-    with pytest.raises(Stopped, match=rf"stopped by {number.name} after step 21, which is saved; .* --resume$") as stop:
-        fitted(CONFIG, tmp_path, on_progress=kill)
-    assert stop.value.signal == number
-    assert signal.getsignal(number) == before
-    good, notes = checkpoints.last_good(tmp_path / "checkpoints")
-    assert good is not None
-    assert (good.name, notes) == ("21", [])
-
-
-def test_the_second_signal_acts_as_ever():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets background jobs ignore it
-    try:
-        with Signals() as signals:
-            os.kill(os.getpid(), signal.SIGINT)
-            assert signals.received == signal.SIGINT
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_a_loss_that_is_not_finite_names_step_boundary_and_batch(tmp_path):
-    """(0 - 1e20)^2 is over 3.4e38: batch 0 is 0, batch 1 is too large. Step 2 fails, and only step 10 looks."""
-    with pytest.raises(UsageError) as failed:
-        fitted(CONFIG, tmp_path, Parabola(scale=1e20))
-    message = str(failed.value)
-    assert message.startswith("train: the loss is inf at step 2: use a lower --learning-rate")
-    assert message.endswith("first not finite: what stage 0 sends to stage 1; number 1")
-    assert "\n" not in message
-
-
-def test_of_accumulated_batches_the_bad_one_is_named(tmp_path):
-    with pytest.raises(UsageError, match=r"at step 1: .* stage 0 sends to stage 1; number 1$"):
-        fitted(changed(accumulate=3), tmp_path, Parabola(scale=1e20))
-
-
-def test_a_parameter_that_is_not_finite_is_named(tmp_path):
-    run, step, state = begun(CONFIG, tmp_path)
-    broken = {"w": jax.device_put(jnp.array([1.0, jnp.nan]), state.params["w"].sharding)}
-    with pytest.raises(UsageError, match=r"the loss is nan at step 1: .* a parameter of stage 1, w; number 0"):
-        fit(run, step, dataclasses.replace(state, params=broken), 1.0)
-
-
-def test_a_step_that_fails_changes_nothing_and_none_after_it(tmp_path):
-    _, step, state = begun(CONFIG, tmp_path)
-    before = jax.tree.map(np.array, state)
-    state, measured = step(state, jnp.float32(jnp.inf))
-    assert not np.isfinite(float(measured.loss))
-    state, measured = step(state, jnp.float32(1.0))
-    assert np.isfinite(float(measured.loss))
-    assert not bool(state.finite)
-    same(dataclasses.replace(state, finite=before.finite), before)
-
-
 def events(out):
     """What TensorBoard reads: records of a length (8 bytes), its checksum (4), the event, its checksum (4)."""
     (path,) = out.glob("events.out.tfevents.*")
@@ -270,46 +181,3 @@ def test_metrics_end_at_the_first_line_that_is_not_whole(tmp_path):
     assert [line["step"] for line in lines(path)] == [10, 20]
     path.write_text(whole[0] + "\0\0\0\n" + whole[1])
     assert [line["step"] for line in lines(path)] == [10]
-
-
-def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(ocp.CheckpointManager, "save", full)
-    message = r"^train: cannot write to .*: no space left; all .* still there: free some space, then resume with: X$"
-    with pytest.raises(UsageError, match=message), full_disk_explained(tmp_path, "X"):
-        fitted(CONFIG, tmp_path / "other")
-    with pytest.raises(UsageError, match=message), full_disk_explained(tmp_path, "X"):
-        raise ValueError("RESOURCE_EXHAUSTED: Error writing ... [os_error_code='28']")  # as TensorStore says it
-    with pytest.raises(OSError, match="Permission"), full_disk_explained(tmp_path, "X"):
-        raise OSError(errno.EACCES, "Permission denied")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 4 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    if os.getuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount a small file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_disk_that_is_really_full_loses_nothing(small_disk):
-    """Three checkpoints of a few numbers fit; then something else fills the disk."""
-
-    signed = []
-
-    def fill(progress):
-        if progress.step == 30:
-            signed.append(checkpoints.last_good(small_disk / "run" / "checkpoints")[0])
-            (small_disk / "other").write_bytes(bytes(shutil.disk_usage(small_disk).free))
-
-    with pytest.raises(UsageError, match="no space left"), full_disk_explained(small_disk, "X"):
-        fitted(changed(steps=100), small_disk / "run", on_progress=fill)
-    good, _ = checkpoints.last_good(small_disk / "run" / "checkpoints")
-    assert good is not None
-    assert int(good.name) >= int(signed[0].name) >= 10  # 20 may still have been on its way to the disk at step 30

@@ -97,7 +97,7 @@ def test_lanes_against_python(symbols):
 
 
 @pytest.mark.parametrize("name", ["all_gather", "ppermute", "all_to_all", "psum", "psum_scatter"])
-def test_law_2(name):
+def test_invariant_2(name):
     """Tensors long enough for tables of their own, and of a width that two bytes a word do not divide."""
     x = jnp.asarray(np.random.default_rng(1).normal(size=(2 * 65, 34)), jnp.float32)
     codec_of = lambda threshold: snap.Codec(snap.Count(3, threshold), Rans())

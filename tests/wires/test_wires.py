@@ -1,4 +1,4 @@
-"""Law 3, for every wire: what is packed comes back, and the payload is as long as the wire says."""
+"""Invariant 3, for every wire: what is packed comes back, and the payload is as long as the wire says."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""The laws, one by one; their whole table is in test_law_table.py."""
+"""The invariants, one by one; their whole table is in test_invariant_table.py."""
 
 import functools
 
@@ -35,7 +35,7 @@ DEALT = ("psum_scatter", "all_to_all")  # a payload a part
 
 
 @pytest.mark.parametrize("collective", PAIRS)
-def test_law_2_a_threshold_typed_varying(collective):
+def test_invariant_2_a_threshold_typed_varying(collective):
     codec_of = lambda t: snap.Codec(snap.Count(3, t))
     assert_same(collective, *both(PAIRS[collective], codec_of, sample((64, 16)), PER_CHANNEL, shared=False))
 
@@ -48,7 +48,7 @@ def test_a_receiver_decodes_with_the_threshold_of_the_sender(collective):
 
 @pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (2, 0, 3)])
 @pytest.mark.parametrize("collective", ["all_gather", "ppermute", "psum", "pmean"])
-def test_law_2_odd_shapes(shape, collective):
+def test_invariant_2_odd_shapes(shape, collective):
     codec = snap.Codec(snap.Count(3, 0.5))
 
     def program(x):
@@ -64,7 +64,7 @@ def test_law_2_odd_shapes(shape, collective):
 
 
 @pytest.mark.parametrize("collective", ["all_gather", "all_gather-tiled", "ppermute", "psum"])
-def test_law_2_long_tensors(collective):
+def test_invariant_2_long_tensors(collective):
     """More than 65,536 elements a device, not a multiple of eight."""
     codec_of = lambda t: snap.Codec(snap.Ternary(t))
     result = both(PAIRS[collective], codec_of, sample((8, 35_001)), jnp.float32(0.7), mesh_name="4")
@@ -89,7 +89,7 @@ def every_collective():
 
 @given(hnp.arrays(np.float32, (16, 8), elements=st.floats(width=32)))
 @settings(max_examples=60)
-def test_law_2_whatever_the_values(x):
+def test_invariant_2_whatever_the_values(x):
     """NaN, infinities, denormals, huge ones and both zeros, anywhere."""
     for name, (coded, plain) in every_collective()(x).items():
         if name in MOVES:
@@ -99,7 +99,7 @@ def test_law_2_whatever_the_values(x):
 
 
 @pytest.mark.parametrize("collective", PAIRS)
-def test_law_1_without_a_codec_it_is_lax(collective):
+def test_invariant_1_without_a_codec_it_is_lax(collective):
     pair = PAIRS[collective]
     trace_of = lambda f: str(
         jax.make_jaxpr(jax.shard_map(f, mesh=auto_mesh({"x": 8}), in_specs=P("x"), out_specs=P("x"), check_vma=True))(
@@ -112,7 +112,7 @@ def test_law_1_without_a_codec_it_is_lax(collective):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("collective", PAIRS)
-def test_law_5_bad_input_reaches_every_receiver(collective, bad):
+def test_invariant_5_bad_input_reaches_every_receiver(collective, bad):
     x = np.array(sample((32, 8)))
     x[3 * 8 + 2, 5] = bad  # on device 3 of 4
 
@@ -131,7 +131,7 @@ def test_law_5_bad_input_reaches_every_receiver(collective, bad):
         assert nan.all()
 
 
-def test_law_5_along_a_permutation():
+def test_invariant_5_along_a_permutation():
     x = np.array(sample((4, 8)))
     x[1, 0] = np.inf
 
@@ -145,7 +145,7 @@ def test_law_5_along_a_permutation():
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_law_4_claimed_bytes_are_the_bytes_of_the_compiled_program(encoding):
+def test_invariant_4_claimed_bytes_are_the_bytes_of_the_compiled_program(encoding):
     """8 x 32 elements whole, or 8 parts of 8 x 4."""
     codec = snap.Codec(ENCODINGS[encoding](0.5))
     moves = ("all_gather", "ppermute", *DEALT)
@@ -158,7 +158,7 @@ def test_law_4_claimed_bytes_are_the_bytes_of_the_compiled_program(encoding):
     assert sent == [("all_gather", "uint8", whole), to_all, to_all, ("ppermute", "uint8", whole)]
 
 
-def test_law_4_a_varying_threshold_adds_four_bytes_a_channel():
+def test_invariant_4_a_varying_threshold_adds_four_bytes_a_channel():
     x = sample((64, 24))
     codec_of = lambda: snap.Codec(snap.Ternary(jnp.full(24, 0.5) + lax.axis_index("x")))
     (transfer,) = compiled_traffic(compiled(lambda x: snap.all_gather(x, "x", codec=codec_of()), x))
@@ -203,7 +203,7 @@ def test_pytrees_and_groups():
 
 
 @pytest.mark.parametrize("collective", ["all_gather", "all_gather-tiled", "ppermute", "psum_scatter", "all_to_all"])
-def test_law_7_grad_codec_codes_the_cotangent(collective):
+def test_invariant_7_grad_codec_codes_the_cotangent(collective):
     """With a lossless grad_codec the gradient is that of the dense backward pass; with int8 it is close."""
     codec_of = lambda t: snap.Codec(snap.Count(3, t))
     exact = snap.Codec(snap.Cast("float32"))
@@ -234,7 +234,7 @@ def test_forward_mode_through_a_grad_codec_raises_everywhere(way):
 
 
 @pytest.mark.parametrize("collective", ["all_gather", "ppermute", "psum_scatter", "all_to_all"])
-def test_law_7_both_directions_are_counted(collective):
+def test_invariant_7_both_directions_are_counted(collective):
     codec, x = snap.Codec(snap.Ternary(0.5)), sample((64, 16))
 
     def gradient(x, **keywords):
@@ -276,7 +276,7 @@ def test_scan_remat_vmap_and_jit_keep_the_law():
     np.testing.assert_allclose(b, expected, atol=1e-6)
 
 
-def test_law_6_device_count_does_not_matter():
+def test_invariant_6_device_count_does_not_matter():
     """Eight rows of up to 3 spikes: summed on a device first, or one a device; sums of up to 24 come through."""
     codec, x = snap.Codec(snap.Count(3, 0.3)), 2 * sample((8, 40))
 
