@@ -36,6 +36,7 @@ _SOURCES = {
     "UsageError": "errors:UsageError",
     "all_gather": "collectives:all_gather",
     "all_to_all": "collectives:all_to_all",
+    "assert_no_deadlocks": "traffic.deadlocks:assert_no_deadlocks",
     "assert_no_float_collectives": "traffic.check:assert_no_float_collectives",
     "codec": "codecs.link_spec:codec",
     "collective_traffic": "traffic.jaxpr:collective_traffic",
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from snap_jax.traffic import Traffic as Traffic
     from snap_jax.traffic import Transfer as Transfer
     from snap_jax.traffic.check import assert_no_float_collectives as assert_no_float_collectives
+    from snap_jax.traffic.deadlocks import assert_no_deadlocks as assert_no_deadlocks
     from snap_jax.traffic.hlo import compiled_traffic as compiled_traffic
     from snap_jax.traffic.jaxpr import collective_traffic as collective_traffic
     from snap_jax.wires import Bitmap as Bitmap

@@ -9,6 +9,7 @@ from typing import Any
 from snap_jax.errors import UsageError
 from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.traffic.jaxpr import lowerable, traffic_of
+from snap_jax.traffic.program_text import names_in_cache_key
 from snap_jax.traffic.text import table
 from snap_jax.traffic.transfer import Transfer
 
@@ -75,7 +76,8 @@ def _tensors(
 ) -> tuple[list[Transfer], list[Transfer]]:
     """Return what crosses besides scalars: as the program asks, and as the compiled program sends."""
     traced = lowerable(fn).trace(*args)
-    programs = traffic_of(traced.jaxpr), compiled_traffic(traced.lower().compile())
+    with names_in_cache_key():
+        programs = traffic_of(traced.jaxpr), compiled_traffic(traced.lower().compile())
     asked, sent = ([t for t in p.possible() if t.direction in directions] for p in programs)
     scalars = {(t.op, t.group_size) for t in asked if not t.shape}
     return [t for t in asked if t.shape], [t for t in sent if not _is_scalar(t, scalars)]

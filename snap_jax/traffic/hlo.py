@@ -17,6 +17,7 @@ from snap_jax.errors import UsageError
 from snap_jax.traffic.branch_choice import choose
 from snap_jax.traffic.hlo_text import Array, Instruction, Module, parse_instruction, parse_module
 from snap_jax.traffic.name_stack import direction, each_name, op_scope, op_scopes
+from snap_jax.traffic.program_text import program_text
 from snap_jax.traffic.replica_groups import axes_of, id_lists, place_along, replica_groups
 from snap_jax.traffic.stage_occupancy import StageSchedule, executions
 from snap_jax.traffic.transfer import Pairs, Traffic, Transfer, join
@@ -37,7 +38,7 @@ _WORDS = (*_OPS, "calls=", "to_apply=", "body=", "_computation", "send(", "recv(
 
 
 def compiled_traffic(
-    compiled: jax.stages.Compiled | str,
+    compiled: jax.stages.Compiled | jax.stages.Lowered | str,
     mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh | None = None,
     *,
     schedule: StageSchedule | None = None,
@@ -49,7 +50,8 @@ def compiled_traffic(
 
     Raises:
       UsageError: bytes that only the run decides (a collective in a `while` of unknown trip count, ragged),
-        a mesh of another size than the program, or an unknown form of HLO.
+        a mesh of another size than the program, an unknown form of HLO, what is not compiled, or a program that may
+        come from JAX's persistent compilation cache with the names of another one (a text is taken as it is).
 
     >>> text = '''HloModule m, num_partitions=2
     ... ENTRY %main (p: u8[4]) -> u8[8] {
@@ -59,10 +61,7 @@ def compiled_traffic(
     >>> compiled_traffic(text).sent_bytes
     8
     """
-    text = compiled if isinstance(compiled, str) else compiled.as_text()
-    if text is None:
-        raise UsageError("compiled_traffic: this backend gives no HLO text: use collective_traffic")
-    module = parse_module(text)
+    module = parse_module(program_text(compiled))
     if mesh is not None and mesh.size != module.devices:
         raise UsageError(
             f"compiled_traffic: the mesh has {mesh.size} devices, the program {module.devices}: "
@@ -104,7 +103,7 @@ class _Program:
         return join(called)
 
     def loop(self, i: Instruction, times: int) -> Traffic:
-        rounds = i.trip_count
+        rounds = None if i.wraps else i.trip_count
         [condition], [body] = i.called["condition"], i.called["body"]
         if rounds is None and (self.walk(condition, 1) or self.walk(body, 1)):
             raise UsageError(

@@ -54,6 +54,7 @@ class Instruction:
     opcode: str
     operands: tuple[str, ...]
     attributes: dict[str, str]
+    result: str
 
     @property
     def called(self) -> dict[str, list[str]]:
@@ -73,11 +74,32 @@ class Instruction:
     @property
     def trip_count(self) -> int | None:
         """How often a while loop runs; None if the compiler does not know."""
+        known = self._config.get("known_trip_count")
+        return int(known["n"]) if known else None
+
+    @property
+    def wraps(self) -> bool:
+        """Whether the counter of a loop would pass the largest number of its dtype: XLA's trip count ignores that.
+
+        >>> config = '{"known_induction_variable":{"tuple_index":"0"},"known_init_step":{"init":"0","step":"3"},'
+        >>> line = f'(s8[]) while(%t), backend_config={config}"known_trip_count":{{"n":"43"}}}}'
+        >>> parse_instruction("w", line).wraps  # 43 * 3 is more than 127
+        True
+        """
+        counted = [self._config.get(key) for key in ("known_init_step", "known_induction_variable")]
+        if self.trip_count is None or not all(counted):
+            return False
+        first, index = int(counted[0]["init"]), int(counted[1]["tuple_index"])
+        kind = _bare(split(self.result[1:-1], ",")[index]).partition("[")[0]
+        if kind[0] not in "su" or not kind[1:].isdigit():
+            return False
+        return first + int(counted[0]["step"]) * self.trip_count >= 2 ** (int(kind[1:]) - (kind[0] == "s"))
+
+    @property
+    def _config(self) -> dict[str, Any]:
         config: Any = json.loads(self.attributes.get("backend_config", "{}"))
         # Older compilers write the configuration as a quoted string.
-        config = json.loads(config) if isinstance(config, str) else config
-        known = config.get("known_trip_count")
-        return int(known["n"]) if known else None
+        return json.loads(config) if isinstance(config, str) else config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,12 +149,12 @@ def parse_instruction(name: str, rest: str) -> Instruction:
     >>> parse_instruction("r", "f32[8]{0} all-reduce(%a, %b), channel_id=1, to_apply=%sum").operands
     ('a', 'b')
     """
-    _, call = _type_and_rest(rest)
+    result, call = _type_and_rest(rest)
     opcode, _, _ = call.partition("(")
     operands, *attributes = split(call.removeprefix(opcode), ",")
     pairs = (a.strip().partition("=") for a in attributes)
     named = (_bare(o) for o in split(operands.strip()[1:-1], ","))
-    return Instruction(name, opcode, tuple(n for n in named if n), {key: value for key, _, value in pairs})
+    return Instruction(name, opcode, tuple(n for n in named if n), {key: value for key, _, value in pairs}, result)
 
 
 def parse_array(text: str) -> Array:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 from jax.extend import core
 
 
@@ -11,7 +12,11 @@ def open_jaxpr(jaxpr: Any) -> core.Jaxpr:
 
 
 def trip_count(eqn: core.JaxprEqn) -> int | None:
-    """Return how often `while i < limit: i = i + step` runs, all three literal; None for any other loop."""
+    """Return how often `while i < limit: i = i + step` runs, all three literal integers; None for any other loop.
+
+    None also for a counter that would pass the largest number of its dtype: it wraps around, and the loop goes on. A
+    counter of floats is rounded at every step, so that only the run decides.
+    """
     condition, body = open_jaxpr(eqn.params["cond_jaxpr"]), open_jaxpr(eqn.params["body_jaxpr"])
     skipped = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     before, after = condition.invars[skipped[0] :], body.invars[skipped[1] :]
@@ -31,7 +36,12 @@ def _definition(jaxpr: core.Jaxpr, variable: Any, primitive: str) -> core.JaxprE
     return next(found, None)
 
 
-def _rounds(start: Any, limit: Any, step: Any) -> int | None:
-    if not all(isinstance(v, core.Literal) for v in (start, limit, step)) or step.val <= 0:
+def _rounds(*literals: Any) -> int | None:
+    if not all(isinstance(v, core.Literal) and jnp.issubdtype(v.aval.dtype, jnp.integer) for v in literals):
         return None
-    return max(0, -int(-(limit.val - start.val) // step.val))
+    start, limit, step = (int(v.val) for v in literals)
+    if step <= 0:
+        return None
+    rounds = max(0, -(-(limit - start) // step))
+    largest = jnp.iinfo(literals[0].aval.dtype).max
+    return rounds if start + rounds * step <= largest else None

@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 from snap_jax.errors import UsageError
 from snap_jax.traffic import Traffic
 from snap_jax.traffic.hlo import compiled_traffic
+from snap_jax.traffic.program_text import names_in_cache_key
 from snap_jax.training import checkpoints, language, run_dir, vision
 from snap_jax.training.atomic_io import write_atomically
 from snap_jax.training.config import LanguageConfig, Settings, VisionConfig, command
@@ -186,6 +187,7 @@ def _complete(run: Run, state: TrainState) -> dict:
     return result
 
 
+@names_in_cache_key()
 def _trained(run: Run, state: TrainState, lines: list[dict]) -> tuple[PyTree, Traffic, dict]:
     """The trained parameters, the traffic of a step, and what `result.json` holds."""
     run.on_progress(Progress(int(state.step), run.config.steps))
