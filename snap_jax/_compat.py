@@ -1,7 +1,8 @@
 """What differs between JAX 0.10 and 0.12, and what is amiss in one of them, in one place."""
 
 import dataclasses
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -60,3 +61,11 @@ def tracks_varying(axes: tuple[str, ...]) -> bool:
 def is_mesh_axis(axes: tuple[str, ...]) -> bool:
     """Return whether `axes` are axes of a `shard_map` here, rather than of `vmap(axis_name=)`."""
     return set(axes) <= set(jax.sharding.get_abstract_mesh().manual_axes)
+
+
+def scan_operands(params: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many operands of a `scan` equation are constants of its body, and how many are carried."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()  # 0.12
+    return len(consts), len(carry)

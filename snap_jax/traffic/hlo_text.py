@@ -86,14 +86,14 @@ class Instruction:
         >>> parse_instruction("w", line).wraps  # 43 * 3 is more than 127
         True
         """
-        counted = [self._config.get(key) for key in ("known_init_step", "known_induction_variable")]
-        if self.trip_count is None or not all(counted):
+        numbers, counter = (self._config.get(key) for key in ("known_init_step", "known_induction_variable"))
+        if self.trip_count is None or not numbers or not counter:
             return False
-        first, index = int(counted[0]["init"]), int(counted[1]["tuple_index"])
-        kind = _bare(split(self.result[1:-1], ",")[index]).partition("[")[0]
+        kind = _bare(split(self.result[1:-1], ",")[int(counter["tuple_index"])]).partition("[")[0]
         if kind[0] not in "su" or not kind[1:].isdigit():
             return False
-        return first + int(counted[0]["step"]) * self.trip_count >= 2 ** (int(kind[1:]) - (kind[0] == "s"))
+        last = int(numbers["init"]) + int(numbers["step"]) * self.trip_count
+        return last >= 2 ** (int(kind[1:]) - (kind[0] == "s"))
 
     @property
     def _config(self) -> dict[str, Any]:

@@ -56,5 +56,6 @@ def names_in_cache_key() -> Iterator[None]:
 
 
 def _names_are_its_own() -> bool:
-    cached = jax.config.jax_enable_compilation_cache and jax.config.jax_compilation_cache_dir
-    return not cached or getattr(jax.config, _KEY)
+    names = ("jax_enable_compilation_cache", "jax_compilation_cache_dir", _KEY)
+    enabled, folder, names_in_key = (getattr(jax.config, name) for name in names)
+    return names_in_key or not (enabled and folder)

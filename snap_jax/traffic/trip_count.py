@@ -37,11 +37,14 @@ def _definition(jaxpr: core.Jaxpr, variable: Any, primitive: str) -> core.JaxprE
 
 
 def _rounds(*literals: Any) -> int | None:
-    if not all(isinstance(v, core.Literal) and jnp.issubdtype(v.aval.dtype, jnp.integer) for v in literals):
+    if not all(isinstance(v, core.Literal) for v in literals):
+        return None
+    dtype = literals[0].aval.dtype
+    if not jnp.issubdtype(dtype, jnp.integer):
         return None
     start, limit, step = (int(v.val) for v in literals)
     if step <= 0:
         return None
     rounds = max(0, -(-(limit - start) // step))
-    largest = jnp.iinfo(literals[0].aval.dtype).max
+    largest = jnp.iinfo(dtype).max
     return rounds if start + rounds * step <= largest else None

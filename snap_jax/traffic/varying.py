@@ -2,7 +2,7 @@
 
 Values differ over an axis when they come from `axis_index`, from a divided input, or from a collective that gives each
 device its own part. What all devices received alike (`psum`, `pmax`, `all_gather`) does not differ over its axes. This
-is read from the equations, not from JAX's types. So it holds with `check_vma=False` too, and it knows that the result of
+is read from the equations, not from JAX's types. So it holds with `check_vma=False` too, and knows that the result of
 an `all_gather` is the same everywhere.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from jax.extend import core
 
+from snap_jax._compat import scan_operands
 from snap_jax.traffic.name_stack import direction, scope
 from snap_jax.traffic.primitives import OPS, as_tuple
 from snap_jax.traffic.transfer import Direction
@@ -144,8 +145,8 @@ class _Walk:
             carry = grown
 
     def scan(self, eqn: core.JaxprEqn, inputs: list[Axes]) -> list[Axes]:
-        first = eqn.params["num_consts"]
-        second = first + eqn.params["num_carry"]
+        first, carried = scan_operands(eqn.params)
+        second = first + carried
         carry = inputs[first:second]
         while True:
             results = self.run(eqn.params["jaxpr"], inputs[:first] + carry + inputs[second:])
