@@ -86,7 +86,7 @@ MUTANTS = [
     ),
     Mutant(
         "6 a sum of all devices gets the bits of one",
-        "collectives/reduce.py",
+        "collectives/sums.py",
         "range(self.count * one[0], self.count * one[-1] + one.step, one.step)",
         "one",
         LAWS + "test_invariant_6_device_count_does_not_matter",

@@ -1,10 +1,8 @@
 """psum and pmean in two shots: spikes are scattered and added as integers, then the sums go to all.
 
-Invariant: nothing is lost in the sum; `ceil(log2(n (levels - 1) + 1))` bits hold every sum of n devices. A sum that is
-too large for its dtype becomes infinite, as in `lax`.
+Invariant: nothing is lost in the sum, see `sums`. A sum that is too large for its dtype becomes infinite, as in `lax`.
 """
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -14,14 +12,12 @@ from jax import lax
 
 from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.link_spec import as_codec
-from snap_jax.codecs.payload import FINITE, judge
 from snap_jax.collectives.autodiff import Arrays, Line, coded
-from snap_jax.collectives.message import Message, Rows, Sent, deliver, fire, per_array
+from snap_jax.collectives.message import Message, Rows, Sent, deliver, fire
 from snap_jax.collectives.parts import Groups, flattened, group_size, to_each, unflatten
 from snap_jax.collectives.scale_exchange import AxisName, Codecs, agree, gather_to_all, part_of, stopped
-from snap_jax.encodings import Encoding, Spikes, learnable
+from snap_jax.collectives.sums import sum_spikes
 from snap_jax.errors import UsageError
-from snap_jax.wires import Packed
 
 
 def psum(
@@ -36,7 +32,9 @@ def psum(
     """Return `lax.psum(codec.quantize(x), axis_name)`, sent as spikes in two shots.
 
     First every device receives its 1/n of everybody's spikes (`all_to_all`) and adds them as integers; then the sums
-    go to all (`all_gather`), packed in just enough bits, `ceil(log2(n (levels - 1) + 1))`. Nothing is lost in the sum.
+    go to all (`all_gather`), on the wire of the codec: in `ceil(log2(n (levels - 1) + 1))` bits with `Packed`, close to
+    their entropy with `Rans`. Nothing is lost in the sum. Over several axes the last is taken as the fastest: the
+    others carry 1/n of the data, n the devices along the last.
     There is no `grad_codec`: the cotangent of a sum is on every device already, nothing travels.
 
     Args:
@@ -100,7 +98,7 @@ def _line(name: str, axis_name: AxisName, groups: Groups, codec: Any, sum_codec:
             raise UsageError(f"{name}: axis_index_groups cannot be coded: split the mesh axis in two instead")
         if recoder is None:
             _require_summable(name, codecs)
-            return _sum_spikes(codecs, xs, axis_name)
+            return sum_spikes(codecs, xs, axis_name)
         return _sum_decoded(codecs, stopped((recoder,))[0], xs, axis_name)
 
     return line
@@ -113,55 +111,6 @@ def _require_summable(name: str, codecs: Codecs) -> None:
                 f"{name}: spikes of {type(codec.encoding).__name__} do not add up, each device has its own scale: "
                 "give sum_codec=, or an encoding with a shared threshold"
             )
-
-
-@learnable("each")
-@dataclasses.dataclass(frozen=True)
-class Sums(Encoding):
-    """The sums of spikes of `count` devices.
-
-    Attributes:
-      each: the encoding of every device; its spikes add up.
-      count: how many devices.
-    """
-
-    each: Any
-    count: int
-
-    @property
-    def symbols(self):
-        """All sums of `count` symbols."""
-        one = self.each.symbols
-        return range(self.count * one[0], self.count * one[-1] + one.step, one.step)
-
-    def encode(self, x):
-        """The spikes of one device."""
-        return self.each.encode(x)
-
-    def decode(self, values, side=()):
-        """The sum of what the spikes stand for."""
-        return self.each.decode(values, side)
-
-
-def _sum_spikes(codecs: Codecs, xs: Arrays, axis_name: AxisName) -> tuple[Arrays, Sent]:
-    """The exact second shot: integer sums in just enough bits, decoded at the very end."""
-    codecs, agreed = agree(codecs, axis_name)
-    first = Message(codecs, tuple(x.shape for x in xs), axis_name, flattened(axis_name), known=True)
-    spikes = fire(codecs, xs)
-    rows, rung = first.send(spikes, to_each(axis_name, None))
-    parts = jax.vmap(lambda row: first.read(row, rung)[1])(rows)
-    sums = tuple(
-        Spikes(part.values.sum(0, dtype=jnp.int32), (), jnp.all(part.header == FINITE) & agreed) for part in parts
-    )
-    adders = tuple(Codec(Sums(c.encoding, lax.axis_size(axis_name)), Packed()) for c in codecs)
-    second = Message(adders, first.part_shapes, axis_name, known=True)
-    rows, none = second.send(sums, functools.partial(gather_to_all, axis_name=axis_name))
-    totals = jax.vmap(lambda row: second.read(row, none)[1])(rows)
-    ys = [
-        judge(c.encoding.decode(unflatten(total.values, x.shape)), total.header.max()).astype(x.dtype)
-        for c, total, x in zip(per_array(codecs, len(xs)), totals, xs, strict=True)
-    ]
-    return tuple(ys), Sent(spikes, rung)
 
 
 def _sum_decoded(codecs: Codecs, recoder: Codec, xs: Arrays, axis_name: AxisName) -> tuple[Arrays, Sent]:

@@ -1,0 +1,133 @@
+"""Exact sums of spikes: scattered and added as integers, axis by axis, then sent to all.
+
+Invariant: every device gets the integer sum of the spikes of all devices. Nothing is lost in it.
+
+Over one mesh axis each device receives its part of everybody's spikes (`all_to_all`), adds them, and sends the sums to
+all (`all_gather`). Over several axes the last counts as the fastest: spikes are scattered over it, their sums over the
+axis before it, and so on, so that a slow axis carries the part of one device only.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from snap_jax.codecs.codec import Codec
+from snap_jax.codecs.payload import FINITE
+from snap_jax.collectives.autodiff import Arrays
+from snap_jax.collectives.message import Message, Sent, fire, per_array
+from snap_jax.collectives.parts import flattened, group_size, to_each, unflatten
+from snap_jax.collectives.scale_exchange import AxisName, Codecs, agree, axes_of, gather_to_all
+from snap_jax.encodings import Encoding, Spikes, learnable
+from snap_jax.errors import UsageError
+from snap_jax.wires import Packed, Shape, Wire, spike_dtype
+from snap_jax.wires.symbols import contiguous
+from snap_jax.wires.wide_symbols import Digits
+
+
+@learnable("each")
+@dataclasses.dataclass(frozen=True)
+class Sums(Encoding):
+    """The sums of spikes of `count` devices.
+
+    Attributes:
+      each: the encoding of every device; its spikes add up.
+      count: how many devices.
+    """
+
+    each: Any
+    count: int
+
+    @property
+    def symbols(self):
+        """All sums of `count` symbols."""
+        one = self.each.symbols
+        return range(self.count * one[0], self.count * one[-1] + one.step, one.step)
+
+    def encode(self, x):
+        """The spikes of one device."""
+        return self.each.encode(x)
+
+    def decode(self, values, side=()):
+        """The sum of what the spikes stand for."""
+        return self.each.decode(values, side)
+
+
+def wire_of_sums(wire: Wire, size: int, symbols: range) -> Wire:
+    """Return what carries `size` sums in `symbols`: `wire`, its digits where it cannot code so many, or `Packed`.
+
+    What is returned never takes more bytes than `Packed`.
+
+    >>> from snap_jax.wires import Bitplanes, Rans
+    >>> [wire_of_sums(Rans(), 4096, range(-n, n + 1)) == Rans() for n in (8, 1024)]
+    [True, False]
+    >>> wire_of_sums(Bitplanes(), 4096, range(-8, 9))
+    Packed(radix=False)
+    """
+    try:
+        sizes = wire.sizes(size, symbols)
+    except UsageError:  # it cannot send so many symbols
+        return Packed()
+    if len(sizes) == 1 < len(Digits(wire).sizes(size, symbols)):
+        return Digits(wire)
+    return wire if wire.holds(1.0) and sizes[-1] <= Packed().sizes(size, symbols)[-1] else Packed()
+
+
+def sum_spikes(codecs: Codecs, xs: Arrays, axis_name: AxisName) -> tuple[Arrays, Sent]:
+    """Return the sums of the quantized arrays, and what was sent first; NaN everywhere if thresholds differ."""
+    codecs, agreed = agree(codecs, axis_name)
+    spikes, axes, count = fire(codecs, xs), axes_of(axis_name), 1
+    parts, shapes, rungs = spikes, [], []
+    for axis in reversed(axes):
+        shapes.insert(0, tuple(s.values.shape for s in parts))
+        parts, rung = _scatter(_adders(codecs, count), parts, axis)
+        rungs.append(rung)
+        count *= group_size(axis, None)
+    parts = tuple(dataclasses.replace(part, finite=part.finite & agreed) for part in parts)
+    for axis, whole in zip(axes, shapes, strict=True):
+        parts = _gather(_adders(codecs, count), parts, axis, whole)
+    ys = [
+        jnp.where(total.finite, c.encoding.decode(total.values), jnp.nan).astype(x.dtype)
+        for c, total, x in zip(per_array(codecs, len(xs)), parts, xs, strict=True)
+    ]
+    return tuple(ys), Sent(spikes, rungs[0])
+
+
+def _adders(codecs: Codecs, count: int) -> Codecs:
+    """Codecs of the sums of `count` devices."""
+    return codecs if count == 1 else tuple(Codec(Sums(c.encoding, count), c.wire) for c in codecs)
+
+
+def _message(codecs: Codecs, shapes: tuple[Shape, ...], axis: str, cut: bool) -> Message:
+    """The message of spikes or sums of these shapes, on a wire that suits their number."""
+    message = Message(codecs, shapes, axis, flattened(axis) if cut else None, known=True)
+    if not isinstance(codecs[0].encoding, Sums):
+        return message
+    size, symbols = sum(map(math.prod, message.part_shapes)), contiguous(codecs[0].encoding.symbols)
+    wire = wire_of_sums(codecs[0].wire, size, symbols)
+    return dataclasses.replace(message, codecs=tuple(Codec(c.encoding, wire) for c in codecs))
+
+
+def _scatter(codecs: Codecs, spikes: tuple[Spikes, ...], axis: str) -> tuple[tuple[Spikes, ...], jax.Array]:
+    """The sums over `axis` of this device's part, and the rung of what was sent."""
+    message = _message(codecs, tuple(s.values.shape for s in spikes), axis, cut=True)
+    rows, rung = message.send(spikes, to_each(axis, None))
+    parts = jax.vmap(lambda row: message.read(row, rung)[1])(rows)
+    dtype = spike_dtype(Sums(codecs[0].encoding, group_size(axis, None)).symbols)
+    return tuple(
+        Spikes(part.values.sum(0, dtype=jnp.int32).astype(dtype), (), jnp.all(part.header == FINITE)) for part in parts
+    ), rung
+
+
+def _gather(codecs: Codecs, sums: tuple[Spikes, ...], axis: str, shapes: tuple[Shape, ...]) -> tuple[Spikes, ...]:
+    """The sums of all devices along `axis`, put back into arrays of `shapes`."""
+    message = _message(codecs, tuple(s.values.shape for s in sums), axis, cut=False)
+    rows, rung = message.send(sums, functools.partial(gather_to_all, axis_name=axis))
+    totals = jax.vmap(lambda row: message.read(row, rung)[1])(rows)
+    return tuple(
+        Spikes(unflatten(total.values, shape), (), jnp.all(total.header == FINITE))
+        for total, shape in zip(totals, shapes, strict=True)
+    )
