@@ -31,7 +31,7 @@ from snap_jax.codecs.codec import Codec, check_input
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.collectives.message import Sent
 from snap_jax.collectives.reverse_only import reverse_only
-from snap_jax.collectives.scale_exchange import AxisName, Codecs, axes_of, stopped, vary
+from snap_jax.collectives.scale_exchange import AxisName, Codecs, axes_of, is_per_axis, stopped, vary
 from snap_jax.encodings import Encoding
 from snap_jax.errors import UsageError
 
@@ -73,8 +73,10 @@ def coded(
 
     Raises:
       UsageError: if an array is not of a float dtype, `return_sent` is asked for several arrays, or forward-mode
-        differentiation meets a `grad_codec`.
+        differentiation meets a `grad_codec`; for a codec per mesh axis.
     """
+    if is_per_axis(codec, axis_name, tree):
+        raise UsageError(f"{name}: a codec per mesh axis, {codec}, is for psum and pmean: call {name} once per axis")
     arrays, structure = jax.tree.flatten(tree)
     one = codec is None or isinstance(codec, Codec | Encoding | str)  # no encoding will do: `as_codec` says so
     codecs = [as_codec(c) for c in ([codec] * len(arrays) if one else structure.flatten_up_to(codec))]
@@ -83,6 +85,11 @@ def coded(
         raise UsageError(f"{name}: return_sent=True needs a single array, got {len(arrays)}: call it for each array")
     if grad_codec is None and not any(codecs):
         return (plain(tree), None) if return_sent else plain(tree)
+
+    if not axes_of(axis_name):  # nothing is sent: what `lax` makes of the quantized arrays
+        quantized = [x if c is None else c.quantize(jnp.asarray(x)) for c, x in zip(codecs, arrays, strict=True)]
+        result = plain(jax.tree.unflatten(structure, quantized))
+        return (result, None) if return_sent else result
 
     results, sent = list(arrays), None
     with jax.named_scope(f"snap.{name}"):

@@ -13,16 +13,26 @@ from jax import lax
 from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.collectives.autodiff import Arrays, Line, coded
+from snap_jax.collectives.hierarchical import psum_over_fast, slow_axes
 from snap_jax.collectives.message import Message, Rows, Sent, deliver, fire
 from snap_jax.collectives.parts import Groups, flattened, group_size, to_each, unflatten
-from snap_jax.collectives.scale_exchange import AxisName, Codecs, agree, gather_to_all, part_of, stopped
+from snap_jax.collectives.scale_exchange import (
+    AxisName,
+    Codecs,
+    agree,
+    axes_of,
+    gather_to_all,
+    is_per_axis,
+    part_of,
+    stopped,
+)
 from snap_jax.collectives.sums import sum_spikes
 from snap_jax.errors import UsageError
 
 
 def psum(
     x: Any,
-    axis_name: AxisName,
+    axis_name: AxisName | list[str],
     *,
     axis_index_groups: Groups = None,
     codec: Any = None,
@@ -39,17 +49,23 @@ def psum(
 
     Args:
       x: pytree of float arrays, on each device its own.
-      axis_name: mesh axis, or a tuple of them.
+      axis_name: mesh axis, or a tuple or list of them.
       axis_index_groups: only `None` can be coded.
-      codec: as in `all_gather`; its threshold must be the same on all devices, or the sum is NaN.
+      codec: as in `all_gather`; its threshold must be the same on all devices, or the sum is NaN. Or a dict from mesh
+        axis to codec, `{"pod": "ternary"}`: then the other axes send floats, and what is quantized is the sum over
+        them, `lax.psum(c.quantize(lax.psum(x, "device")), "pod")`. A dict with the keys of `x` is a pytree of codecs.
       sum_codec: codes the sums again for the second shot, each 1/n of the flattened sum by itself: fewer bytes, lossy.
         Its gradient is straight-through: `x` gets that of the exact sum, its own threshold none.
       return_sent: whether to return `(result, Sent)`, for a single array; of the first shot.
 
     Raises:
       UsageError: if spikes of different devices do not add up (absmax steps, float bits) and there is no `sum_codec`,
-        if an array is not of a float dtype, or if `axis_index_groups` is given.
+        if an array is not of a float dtype, if `axis_index_groups` is given, or if a dict
+        codes axes in different ways.
     """
+    axis_name = axis_name if isinstance(axis_name, str) else tuple(axis_name)
+    if is_per_axis(codec, axis_name, x):
+        return _per_axis("psum", x, axis_name, axis_index_groups, codec, sum_codec, return_sent)
     plain = functools.partial(lax.psum, axis_name=axis_name, axis_index_groups=axis_index_groups)
     line = _line("psum", axis_name, axis_index_groups, codec, sum_codec)
     return coded("psum", x, axis_name, codec, plain=plain, line=line, return_sent=return_sent)
@@ -57,7 +73,7 @@ def psum(
 
 def pmean(
     x: Any,
-    axis_name: AxisName,
+    axis_name: AxisName | list[str],
     *,
     axis_index_groups: Groups = None,
     codec: Any = None,
@@ -68,7 +84,7 @@ def pmean(
 
     Args:
       x: pytree of float arrays, on each device its own.
-      axis_name: mesh axis, or a tuple of them.
+      axis_name: mesh axis, or a tuple or list of them.
       axis_index_groups: only `None` can be coded.
       codec: as in `psum`.
       sum_codec: as in `psum`: codes the sums, before they are divided.
@@ -77,6 +93,10 @@ def pmean(
     Raises:
       UsageError: as `psum`.
     """
+    axis_name = axis_name if isinstance(axis_name, str) else tuple(axis_name)
+    if is_per_axis(codec, axis_name, x):
+        total = _per_axis("pmean", x, axis_name, axis_index_groups, codec, sum_codec, return_sent)
+        return jax.tree.map(lambda y: y / group_size(axis_name, None), total)
     plain = functools.partial(lax.pmean, axis_name=axis_name, axis_index_groups=axis_index_groups)
     total = _line("pmean", axis_name, axis_index_groups, codec, sum_codec)
 
@@ -85,6 +105,24 @@ def pmean(
         return tuple(y / group_size(axis_name, None) for y in ys), sent
 
     return coded("pmean", x, axis_name, codec, plain=plain, line=line, return_sent=return_sent)
+
+
+def _per_axis(
+    name: str, x: Any, axis_name: AxisName, groups: Groups, codec: Any, sum_codec: Any, return_sent: bool
+) -> Any:
+    """The sum with a codec on some axes and floats on the others."""
+    slow, coder = slow_axes(name, codec, axis_name)
+    sum_codec = as_codec(sum_codec)
+    if groups is not None or return_sent:
+        raise UsageError(f"{name}: codec={codec} codes some axes only, without axis_index_groups= or return_sent=")
+    if sum_codec is not None and any(map(jnp.ndim, jax.tree.leaves(sum_codec))):
+        raise UsageError(f"{name}: with a codec per axis the threshold of sum_codec= must be one number")
+    if coder is None:
+        return lax.psum(x, axis_name)
+    if set(slow) == set(axes_of(axis_name)):
+        return psum(x, axis_name, codec=coder, sum_codec=sum_codec)
+    over_slow = lambda parts, codecs: psum(parts, slow, codec=codecs, sum_codec=sum_codec)  # noqa: E731
+    return psum_over_fast(x, slow, coder, axis_name, over_slow)
 
 
 def _line(name: str, axis_name: AxisName, groups: Groups, codec: Any, sum_codec: Codec | str | None) -> Line:

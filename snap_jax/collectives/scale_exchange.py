@@ -9,7 +9,7 @@ every array that is not a constant of the program counts as varying.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,17 @@ def axes_of(axis_name: AxisName) -> tuple[str, ...]:
     (('device',), ('host', 'device'))
     """
     return (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+
+
+def is_per_axis(codec: Any, axis_name: AxisName, x: Any) -> bool:
+    """Return whether `codec` is a dict from mesh axes, rather than one from the keys of `x`.
+
+    >>> is_per_axis({"pod": "ternary"}, ("pod", "device"), 1.0), is_per_axis({"w": "ternary"}, "device", {"w": 1.0})
+    (True, False)
+    """
+    if not isinstance(codec, dict) or (isinstance(x, dict) and x.keys() == codec.keys()):
+        return False
+    return bool(codec) and codec.keys() <= set(axes_of(axis_name))
 
 
 def stopped(codecs: Codecs) -> Codecs:
