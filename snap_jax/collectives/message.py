@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, UInt8
 
 from snap_jax.codecs import payload
@@ -100,8 +101,8 @@ class Message:
         """Return the codecs of the sender, and the spikes, side arrays and headers of one payload."""
         encoding = self.codec.encoding
         sides = [self._side_shape(shape) for shape in self.shapes]
-        end = payload.tail_bytes(encoding, tuple(sides))
-        codecs = self.codecs if self.known else read_scales(self.codecs, row.tail[end:], self.axis_name)
+        sent = row.tail[payload.tail_bytes(encoding, tuple(sides)) :]
+        codecs = self.codecs if self.known else read_scales(self._codecs_of(), sent, self.axis_name, self.codecs)
         joined = self.codec.read(row.body, payload.joined_shape(self.part_shapes), rung)
         arrived = zip(
             payload.split(joined, self.part_shapes), payload.read_tail(encoding, row.tail, tuple(sides)), strict=True
@@ -117,7 +118,7 @@ class Message:
         side = codec.encoding.expand_side(arrived.side, self._side_shape(shape))
         if self.parts is not None:
             cut = self.parts.take(self.parts.mine, shape)
-            codec = part_of(codec, cut)
+            codec = codec if self._cuts_scales else part_of(codec, cut)
             side = side if self._cuts_side(shape) else tuple(map(cut, side))
         return payload.judge(codec.encoding.decode(arrived.values, side), arrived.header)
 
@@ -133,8 +134,32 @@ class Message:
     def _with_scales(self, tail: UInt8[Array, "..."]) -> UInt8[Array, "..."]:
         if self.known:
             return tail
-        sent = scales(self.codecs, self.axis_name)
-        return jnp.concatenate([tail, jnp.broadcast_to(sent, (*tail.shape[:-1], sent.size))], -1)
+        if not self._cuts_scales:
+            sent = scales(self.codecs, self.axis_name)
+            return jnp.concatenate([tail, jnp.broadcast_to(sent, (*tail.shape[:-1], sent.size))], -1)
+        of_part = lambda index: scales(self._codecs_of(index), self.axis_name, self.codecs)  # noqa: E731
+        return jnp.concatenate([tail, jax.vmap(of_part)(jnp.arange(len(tail)))], -1)
+
+    @property
+    def _cuts_scales(self) -> bool:
+        """Whether each payload holds its part of the learnable arrays only: where that is less than all of them."""
+        if self.known or self.parts is None or len(self.codecs) != len(self.shapes):
+            return False
+        sizes = lambda codecs: sum(map(np.size, jax.tree.leaves(codecs)))  # noqa: E731
+        return sizes(jax.eval_shape(self._part_codecs, 0)) < sizes(self.codecs)
+
+    def _codecs_of(self, index: Array | None = None) -> Codecs:
+        """The codecs of what part `index` holds, or that of this device."""
+        assert self.parts is not None or index is None
+        if self.parts is None or not self._cuts_scales:
+            return self.codecs
+        return self._part_codecs(self.parts.mine if index is None else index)
+
+    def _part_codecs(self, index: Array | int) -> Codecs:
+        assert self.parts is not None, "whole arrays have no parts"
+        return tuple(
+            part_of(codec, self.parts.take(index, shape)) for codec, shape in zip(self.codecs, self.shapes, strict=True)
+        )
 
     def _cuts_side(self, shape: Shape) -> bool:
         if self.parts is None or self.parts.dimension is None:

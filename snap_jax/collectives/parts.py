@@ -37,7 +37,20 @@ class Parts(NamedTuple):
 
     def take(self, index: jax.Array | int, shape: Shape) -> Callable[[jax.Array], jax.Array]:
         """Return the function that takes part `index` of what broadcasts against an array of `shape`."""
-        return lambda leaf: self.cut(jnp.broadcast_to(leaf, shape))[index] if jnp.ndim(leaf) else jnp.asarray(leaf)
+
+        def of_leaf(leaf: jax.Array | float) -> jax.Array:
+            if not jnp.ndim(leaf):
+                return jnp.asarray(leaf)
+            return self.cut(jnp.broadcast_to(leaf, self._least_shape(jnp.shape(leaf), shape)))[index]
+
+        return of_leaf
+
+    def _least_shape(self, leaf: Shape, shape: Shape) -> Shape:
+        """The shape to which a leaf must be broadcast to be cut as an array of `shape` is."""
+        if self.dimension is None:
+            return shape
+        wide, cut = (*(1 for _ in shape[len(leaf) :]), *leaf), self.dimension % len(shape)
+        return (*wide[:cut], shape[cut], *wide[cut + 1 :])
 
 
 def along(name: str, dimension: int, axis_name: AxisName, groups: Groups, tiled: bool) -> Parts:

@@ -59,20 +59,22 @@ def _travels(leaf: Array | float, axes: tuple[str, ...]) -> bool:
     return not varying_axes(leaf).isdisjoint(axes) if tracks_varying(axes) else isinstance(leaf, Tracer)
 
 
-def scales(codecs: Codecs, axis_name: AxisName) -> UInt8[Array, " bytes"]:
-    """Return the bytes of all arrays that the receivers do not know."""
-    leaves = [_f32(leaf) for leaf in jax.tree.leaves(codecs) if _travels(leaf, axes_of(axis_name))]
+def scales(codecs: Codecs, axis_name: AxisName, like: Codecs | None = None) -> UInt8[Array, " bytes"]:
+    """Return the bytes of all arrays that the receivers do not know, as the types of the codecs `like` say."""
+    pairs = zip(jax.tree.leaves(codecs), jax.tree.leaves(like or codecs), strict=True)
+    leaves = [_f32(leaf) for leaf, typed in pairs if _travels(typed, axes_of(axis_name))]
     return jnp.concatenate([jnp.zeros(0, jnp.uint8), *map(as_bytes, leaves)])
 
 
-def read_scales(codecs: Codecs, sent: UInt8[Array, " bytes"], axis_name: AxisName) -> Codecs:
+def read_scales(
+    codecs: Codecs, sent: UInt8[Array, " bytes"], axis_name: AxisName, like: Codecs | None = None
+) -> Codecs:
     """Return the codecs of the sender, from what `scales` returned there."""
-    leaves, tree = jax.tree.flatten(codecs)
-    start = 0
-    for i, leaf in enumerate(leaves):
-        if _travels(leaf, axes_of(axis_name)):
-            end = start + 4 * jnp.size(leaf)
-            leaves[i], start = from_bytes(sent[start:end], jnp.shape(leaf)), end
+    (leaves, tree), start = jax.tree.flatten(codecs), 0
+    for i, typed in enumerate(jax.tree.leaves(like or codecs)):
+        if _travels(typed, axes_of(axis_name)):
+            end = start + 4 * jnp.size(leaves[i])
+            leaves[i], start = from_bytes(sent[start:end], jnp.shape(leaves[i])), end
     return jax.tree.unflatten(tree, leaves)
 
 
@@ -91,14 +93,17 @@ def handshake(codec: Codec | None, axis_name: AxisName, perm: Sequence[tuple[int
 def agree(codecs: Codecs, axis_name: AxisName) -> tuple[Codecs, Bool[Array, ""]]:
     """Return the codecs with arrays typed invarying, and whether those that were not are the same on all devices."""
     leaves, tree = jax.tree.flatten(codecs)
-    agreed = jnp.asarray(True)
-    for i, leaf in enumerate(leaves):
-        if _travels(leaf, axes_of(axis_name)):
-            bits = lax.bitcast_convert_type(_f32(leaf), jnp.int32)
-            most, least = lax.pmax(bits, axis_name), lax.pmin(bits, axis_name)
-            leaves[i] = lax.bitcast_convert_type(most, jnp.float32)
-            agreed &= jnp.all(most == least)
-    return jax.tree.unflatten(tree, leaves), agreed
+    places = [i for i, leaf in enumerate(leaves) if _travels(leaf, axes_of(axis_name))]
+    if not places:
+        return codecs, jnp.asarray(True)
+    bits = [lax.bitcast_convert_type(_f32(leaves[i]), jnp.int32) for i in places]
+    here = jnp.concatenate([leaf.reshape(-1) for leaf in bits])
+    most, inverted = jnp.split(lax.pmax(jnp.concatenate([here, ~here]), axis_name), 2)
+    start = 0
+    for place, leaf in zip(places, bits, strict=True):
+        agreed = most[start : start + leaf.size].reshape(leaf.shape)
+        leaves[place], start = lax.bitcast_convert_type(agreed, jnp.float32), start + leaf.size
+    return jax.tree.unflatten(tree, leaves), jnp.all(most == ~inverted)  # the least is what `~` inverts
 
 
 def gather_to_all(x: Array, axis_name: AxisName) -> Array:
