@@ -18,6 +18,7 @@ from snap_jax.encodings import Encoding, Spikes, saturate
 from snap_jax.errors import UsageError
 from snap_jax.wires import Packed, Shape, Wire
 from snap_jax.wires.base import pack, unpack
+from snap_jax.wires.check import checked_sizes, checked_spikes
 from snap_jax.wires.symbols import contiguous, from_contiguous, to_contiguous
 
 
@@ -97,7 +98,7 @@ class Codec:
 
     def sizes(self, size: int) -> tuple[int, ...]:
         """Return the bytes of `size` packed spikes for each rung of the wire, rising."""
-        return self.wire.sizes(size, contiguous(self.encoding.symbols))
+        return checked_sizes(self.wire, size, contiguous(self.encoding.symbols))
 
     def draft(self, values: Integer[Array, "..."]) -> tuple[UInt8[Array, ""], Any]:
         """Return the rung of the smallest size that holds the spikes, and what `write` needs of them."""
@@ -111,7 +112,8 @@ class Codec:
     def read(self, body: UInt8[Array, " most"], shape: Shape, rung: Array) -> Integer[Array, "..."]:
         """Return the spikes that `write` was given."""
         symbols = self.encoding.symbols
-        return from_contiguous(self.wire.read(body, shape, contiguous(symbols), rung), symbols)
+        values = self.wire.read(body, shape, contiguous(symbols), rung)
+        return from_contiguous(checked_spikes(self.wire, values, shape, contiguous(symbols)), symbols)
 
     def payload_sizes(self, shape: Shape) -> tuple[int, ...]:
         """Return the payload bytes of a tensor of this shape for each rung of the wire, rising."""

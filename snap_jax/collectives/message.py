@@ -10,7 +10,6 @@ is one call of `deliver` inside `autodiff.coded`, see there.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,6 +29,7 @@ from snap_jax.encodings import Spikes
 from snap_jax.encodings.base import in_range
 from snap_jax.errors import UsageError
 from snap_jax.wires import Shape
+from snap_jax.wires.check import checked_payload
 
 Move = Callable[[Array], Array]
 """A collective of one array of bytes."""
@@ -92,8 +92,9 @@ class Message:
         each = jax.vmap if self.parts else _once
         spikes = tuple(map(self._scatter, spikes, self.shapes))
         least, drafts = each(self.codec.draft)(each(payload.join)(tuple(s.values for s in spikes)))
-        rung = agreed_rung(jnp.max(least), self.sizes, self.axis_name)
-        body = each(functools.partial(self.codec.write, rung=rung))(drafts)
+        # A wire that has no size for its spikes names one past the last; they do not fit, and become NaN.
+        rung = jnp.minimum(agreed_rung(jnp.max(least), self.sizes, self.axis_name), len(self.sizes) - 1)
+        body = each(lambda draft: checked_payload(self.codec.wire, self.codec.write(draft, rung), self.sizes))(drafts)
         tail = each(payload.tail)(spikes, least <= rung)
         return Rows(*ship(body, self._with_scales(tail), self.sizes, rung, move)), rung
 

@@ -72,7 +72,7 @@ class Wire(abc.ABC):
 
         Override both where `rung` and `write` share work.
         """
-        return self.rung(spikes, symbols), spikes
+        return jnp.asarray(self.rung(spikes, symbols)).astype(jnp.uint8), spikes
 
     def write_draft(self, draft: Any, symbols: range, rung: Rung) -> UInt8[Array, " most"]:
         """Return what `write` returns, given a `draft`."""
@@ -93,6 +93,8 @@ def pack(wire: Wire, spikes: Integer[Array, "..."], symbols: range) -> UInt8[Arr
     if len(sizes) == 1 or isinstance(spikes, Tracer):
         return _write(spikes, wire, symbols, len(sizes) - 1)
     rung, payload = _write_smallest(spikes, wire, symbols)
+    if int(rung) >= len(sizes):
+        raise UsageError(f"pack: {wire} says that none of its {len(sizes)} sizes holds these spikes")
     return payload[: sizes[int(rung)]]
 
 

@@ -47,10 +47,10 @@ def to_fired(values, symbols: range):
 
 
 def without_zero(symbols: range) -> range:
-    """Return the symbols without zero: positive ones move down by one."""
+    """Return the symbols without zero: positive ones move down by one; of zero alone, which never fires, itself."""
     if 0 not in symbols:
         raise UsageError(f"wire: {symbols} has no 0 that could mean no spike: use Packed()")
-    return range(symbols.start, symbols.stop - 1)
+    return range(symbols.start, max(symbols.stop - 1, symbols.start + 1))
 
 
 def contiguous(symbols: range) -> range:
