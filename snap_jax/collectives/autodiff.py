@@ -42,6 +42,7 @@ Arrays = tuple[jax.Array, ...]
 Plain = Callable[[Any], Any]
 Line = Callable[[Codecs, Arrays], tuple[Arrays, Sent]]
 Back = Callable[[Arrays, Codec], Arrays]
+Finish = Callable[[Arrays, Sent], Arrays]
 
 
 def coded(
@@ -55,6 +56,7 @@ def coded(
     back: Back | None = None,
     grad_codec: Codec | str | None = None,
     return_sent: bool = False,
+    finish: Finish | None = None,
 ) -> Any:
     """Return `plain` of the quantized arrays of `tree`, sent by `line`: one message for arrays that share a codec.
 
@@ -70,6 +72,7 @@ def coded(
       back: the collective that sends cotangents back, given a codec; `None` if they do not travel.
       grad_codec: for `back`; `None` sends cotangents as they are.
       return_sent: whether to return `(result, Sent)`, for a single array; `Sent` is `None` where nothing was coded.
+      finish: what adds gradients of its own to the results of a message, given what was sent.
 
     Raises:
       UsageError: if an array is not of a float dtype, `return_sent` is asked for several arrays, or forward-mode
@@ -86,9 +89,8 @@ def coded(
     if grad_codec is None and not any(codecs):
         return (plain(tree), None) if return_sent else plain(tree)
 
-    if not axes_of(axis_name):  # nothing is sent: what `lax` makes of the quantized arrays
-        quantized = [x if c is None else c.quantize(jnp.asarray(x)) for c, x in zip(codecs, arrays, strict=True)]
-        result = plain(jax.tree.unflatten(structure, quantized))
+    if not axes_of(axis_name):  # nothing is sent
+        result = plain(jax.tree.unflatten(structure, _quantize(tuple(codecs), tuple(map(jnp.asarray, arrays)))))
         return (result, None) if return_sent else result
 
     results, sent = list(arrays), None
@@ -99,6 +101,7 @@ def coded(
             if group[0] is not None or grad_codec is not None:
                 xs = tuple(_checked(name, codecs[i], arrays[i], axis_name) for i in places)
             ys, sent = _send(name, group, xs, axis_name, plain, line, back, grad_codec)
+            ys = ys if finish is None or sent is None else finish(ys, sent)
             for place, y in zip(places, ys, strict=True):
                 results[place] = y
     result = jax.tree.unflatten(structure, results)

@@ -41,10 +41,12 @@ class Sent(NamedTuple):
     Attributes:
       spikes: the `Spikes` of the array; a tuple of them inside a collective, one per array.
       rung: index of the size that all devices agreed on, in `codec.payload_sizes(shape)`.
+      sums: inside a sum that is coded again, this device's part of the sum of each array.
     """
 
     spikes: Any
     rung: Array
+    sums: Any = ()
 
 
 class Rows(NamedTuple):

@@ -14,16 +14,14 @@ from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.collectives.autodiff import Arrays, Line, coded
 from snap_jax.collectives.hierarchical import psum_over_fast, slow_axes
-from snap_jax.collectives.message import Message, Rows, Sent, deliver, fire
-from snap_jax.collectives.parts import Groups, flattened, group_size, to_each, unflatten
+from snap_jax.collectives.message import Sent
+from snap_jax.collectives.parts import Groups, group_size
+from snap_jax.collectives.recode import sum_codec_gradient, sum_decoded
 from snap_jax.collectives.scale_exchange import (
     AxisName,
     Codecs,
-    agree,
     axes_of,
-    gather_to_all,
     is_per_axis,
-    part_of,
     stopped,
 )
 from snap_jax.collectives.sums import sum_spikes
@@ -55,20 +53,22 @@ def psum(
         axis to codec, `{"pod": "ternary"}`: then the other axes send floats, and what is quantized is the sum over
         them, `lax.psum(c.quantize(lax.psum(x, "device")), "pod")`. A dict with the keys of `x` is a pytree of codecs.
       sum_codec: codes the sums again for the second shot, each 1/n of the flattened sum by itself: fewer bytes, lossy.
-        Its gradient is straight-through: `x` gets that of the exact sum, its own threshold none.
+        Its gradient is straight-through: `x` gets that of the exact sum. Its own threshold gets that of
+        `sum_codec.quantize` of the sum.
       return_sent: whether to return `(result, Sent)`, for a single array; of the first shot.
 
     Raises:
       UsageError: if spikes of different devices do not add up (absmax steps, float bits) and there is no `sum_codec`,
         if an array is not of a float dtype, if `axis_index_groups` is given, or if a dict
-        codes axes in different ways.
+        names different codecs.
     """
     axis_name = axis_name if isinstance(axis_name, str) else tuple(axis_name)
     if is_per_axis(codec, axis_name, x):
         return _per_axis("psum", x, axis_name, axis_index_groups, codec, sum_codec, return_sent)
     plain = functools.partial(lax.psum, axis_name=axis_name, axis_index_groups=axis_index_groups)
     line = _line("psum", axis_name, axis_index_groups, codec, sum_codec)
-    return coded("psum", x, axis_name, codec, plain=plain, line=line, return_sent=return_sent)
+    finish = sum_codec_gradient(as_codec(sum_codec), axis_name)
+    return coded("psum", x, axis_name, codec, plain=plain, line=line, return_sent=return_sent, finish=finish)
 
 
 def pmean(
@@ -104,7 +104,8 @@ def pmean(
         ys, sent = total(codecs, xs)
         return tuple(y / group_size(axis_name, None) for y in ys), sent
 
-    return coded("pmean", x, axis_name, codec, plain=plain, line=line, return_sent=return_sent)
+    finish = sum_codec_gradient(as_codec(sum_codec), axis_name, mean=True)
+    return coded("pmean", x, axis_name, codec, plain=plain, line=line, return_sent=return_sent, finish=finish)
 
 
 def _per_axis(
@@ -137,7 +138,7 @@ def _line(name: str, axis_name: AxisName, groups: Groups, codec: Any, sum_codec:
         if recoder is None:
             _require_summable(name, codecs)
             return sum_spikes(codecs, xs, axis_name)
-        return _sum_decoded(codecs, stopped((recoder,))[0], xs, axis_name)
+        return sum_decoded(codecs, stopped((recoder,))[0], xs, axis_name)
 
     return line
 
@@ -149,23 +150,3 @@ def _require_summable(name: str, codecs: Codecs) -> None:
                 f"{name}: spikes of {type(codec.encoding).__name__} do not add up, each device has its own scale: "
                 "give sum_codec=, or an encoding with a shared threshold"
             )
-
-
-def _sum_decoded(codecs: Codecs, recoder: Codec, xs: Arrays, axis_name: AxisName) -> tuple[Arrays, Sent]:
-    """The lossy second shot: sums of decoded spikes, coded again; NaN everywhere if the recoders disagree."""
-    (recoder,), agreed = agree((recoder,), axis_name)
-    parts = flattened(axis_name)
-    rows, sent = deliver(codecs, xs, axis_name, to_each(axis_name, None), parts=parts)
-    sums = tuple(jnp.where(agreed, row.sum(0).astype(x.dtype), jnp.nan) for row, x in zip(rows, xs, strict=True))
-
-    def recoders(index: jax.Array) -> Codecs:
-        return tuple(part_of(recoder, parts.take(index, x.shape)) for x in xs)
-
-    second = Message(recoders(parts.mine), tuple(s.shape for s in sums), axis_name, known=True)
-    rows, rung = second.send(fire(second.codecs, sums), functools.partial(gather_to_all, axis_name=axis_name))
-
-    def value(index: jax.Array, row: Rows) -> Arrays:
-        return second.value(recoders(index), second.read(row, rung)[1])
-
-    totals = jax.vmap(value)(jnp.arange(lax.axis_size(axis_name)), rows)
-    return tuple(unflatten(total, x.shape) for total, x in zip(totals, xs, strict=True)), sent
