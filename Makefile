@@ -23,7 +23,7 @@ demo: .venv/ready ## train one model over five kinds of links, two seeds each; o
 
 test: .venv/data lint ## lint, then every test; those of optimized programs in a session of their own
 	$(PY) $(PYTEST) -m "not optimized" --durations 20 --durations-min 5
-	$(PY) $(PYTEST) -m optimized
+	$(PY) $(PYTEST) -m optimized --jaxtyping-packages= $$(grep -rl --include '*.py' mark.optimized tests)
 
 .venv-newest/ready: pyproject.toml
 	$(NEWEST) -m venv .venv-newest

@@ -10,7 +10,7 @@ os.environ.update(
     {
         "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).with_name(".cache") / "programs"),
         "JAX_COMPILATION_CACHE_INCLUDE_METADATA_IN_KEY": "true",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
     }
     | os.environ

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-MOST_BYTES = 10**9
+MOST_BYTES = 2 * 10**9
 STATM = Path("/proc/self/statm")  # Linux: pages that the process has in memory, second
 
 
