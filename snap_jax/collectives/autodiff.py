@@ -86,12 +86,10 @@ def coded(
     grad_codec = as_codec(grad_codec) if back is not None else None
     if return_sent and len(arrays) != 1:
         raise UsageError(f"{name}: return_sent=True needs a single array, got {len(arrays)}: call it for each array")
-    if grad_codec is None and not any(codecs):
+    if not axes_of(axis_name):
+        tree = jax.tree.unflatten(structure, _quantize(tuple(codecs), tuple(map(jnp.asarray, arrays))))
+    if not axes_of(axis_name) or (grad_codec is None and not any(codecs)):  # nothing is sent, or nothing coded
         return (plain(tree), None) if return_sent else plain(tree)
-
-    if not axes_of(axis_name):  # nothing is sent
-        result = plain(jax.tree.unflatten(structure, _quantize(tuple(codecs), tuple(map(jnp.asarray, arrays)))))
-        return (result, None) if return_sent else result
 
     results, sent = list(arrays), None
     with jax.named_scope(f"snap.{name}"):
