@@ -10,12 +10,12 @@ from snap_jax import training
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.models.base import Network
 from snap_jax.models.neurons import RateNeurons, TickNeurons
-from snap_jax.training.tasks.assemble import on_host
+from snap_jax.training.tasks.assemble import on_one_device
 
 
 def joined(trained: training.Trained) -> tuple[Network, list[Boundary]]:
     """Return the model and the boundary after each block; what the last boundary would send is not used."""
-    return trained.job.task.stages.join(on_host(trained.params))
+    return trained.job.task.stages.join(on_one_device(trained.params))
 
 
 def run(model: Network, boundaries: Sequence[Boundary], inputs: Array) -> tuple[Array, list[Array]]:

@@ -1,4 +1,4 @@
-"""What differs between JAX 0.10 and 0.12, and what is amiss in one of them, in one place."""
+"""What differs between JAX 0.10 and 0.12, what is amiss in one of them, and what has no public name, in one place."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -69,3 +69,14 @@ def scan_operands(params: Mapping[str, Any]) -> tuple[int, int]:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = params["ft_in"].unpack()  # 0.12
     return len(consts), len(carry)
+
+
+def coordinator() -> Any:
+    """Return the state of `jax.distributed`: `client`, `num_processes`, `process_id`.
+
+    The client passes small messages between processes (`key_value_set`, `blocking_key_value_get`). It has no public
+    name in JAX 0.10 to 0.12; Orbax takes it from here, too.
+    """
+    from jax._src import distributed
+
+    return distributed.global_state

@@ -1,4 +1,4 @@
-"""The command line: `snap-jax demo | train language | train vision | report | cost`.
+"""The command line: `snap-jax demo | train language | train vision | launch | report | cost`.
 
 A user's mistake is one line on stderr that names the fix, and exit code 2; nothing half-written is left.
 Each command imports what it needs when it runs, so `--help` and `--version` answer at once.
@@ -34,6 +34,7 @@ commands:
   demo             Train one language model with five kinds of links and compare them.
   train language   Train an RWKV or a transformer to predict text byte by byte.
   train vision     Train an MS-ResNet or an EfficientNet to classify images.
+  launch           Run a command in several processes that train together.
   report           Compare finished runs in one table and one HTML page.
   cost             Price the traffic of a run in joules and seconds on a system.
 
@@ -43,7 +44,7 @@ options:
 """
 
 
-_COMMANDS = ("demo", "train", "report", "cost")
+_COMMANDS = ("demo", "train", "launch", "report", "cost")
 _FLAT = tyro.conf.arg(name="")  # the fields of a dataclass as flags without a prefix
 
 
@@ -84,8 +85,38 @@ def _run(words: list[str]) -> None:
         print("usage: snap-jax train language | vision [OPTIONS]\n\nTry `snap-jax train language --help`.")
     elif words[0] == "train":
         _call({"language": _language, "vision": _vision}, words[1:], "snap-jax train")
+    elif words[0] == "launch":
+        _launch(words[1:])
     else:
         _call({"demo": lambda: demo, "report": lambda: compare, "cost": lambda: price}, words, "snap-jax", _COMMANDS)
+
+
+def _launch(words: list[str]) -> None:
+    """Split the options from the command after `--`, and run it."""
+    at = words.index("--") if "--" in words else len(words)
+    options, command = words[:at], words[at + 1 :]
+
+    def launch(
+        n: Annotated[int, tyro.conf.arg(aliases=("-n",))],
+        devices_per_process: int | None = None,
+        coordinator: str | None = None,
+    ) -> None:
+        """Run a command in several processes on this machine: snap-jax launch -n 2 -- COMMAND [ARGUMENTS].
+
+        All end together: when one fails, with its exit code. Every line starts with the number of the process.
+
+        Args:
+          n: Number of processes.
+          devices_per_process: CPU devices that each process emulates. The default leaves it to the command.
+          coordinator: HOST:PORT where process 0 listens. The default is a free port of the loopback interface.
+        """
+        from snap_jax.parallel.launch import launch as run
+
+        code = run(command, n, devices_per_process=devices_per_process, coordinator=coordinator)
+        if code:
+            sys.exit(code)
+
+    tyro.cli(launch, prog="snap-jax launch", args=options)
 
 
 def _call(
@@ -176,14 +207,19 @@ def price(
 
 
 def _train_and_show(config: "Settings", directory: Directory) -> None:
+    from snap_jax.parallel import processes
+
     console = Console()
     _train(config, directory, console)
-    _show([directory.out], directory.out / "report.html", console)
+    if processes.is_first():
+        _show([directory.out], directory.out / "report.html", console)
 
 
 def _train(config: "Settings", directory: Directory, console: Console) -> None:
     from snap_jax import training
+    from snap_jax.parallel import processes
 
+    processes.join()
     for verbose in ("absl", "asyncio"):  # Orbax fills pages with an error that we report in one line
         logging.getLogger(verbose).setLevel(logging.CRITICAL)
     columns = (
@@ -197,7 +233,7 @@ def _train(config: "Settings", directory: Directory, console: Console) -> None:
     def note(text: str) -> None:
         console.print(f"snap-jax: {text}", highlight=False, markup=False, soft_wrap=True)
 
-    with Bar(*columns, console=console) as bar:
+    with Bar(*columns, console=console, disable=not processes.is_first()) as bar:
         task = bar.add_task(f"{config.sent_link:>8}", total=config.steps, numbers="compiling", visible=False)
 
         def show(progress: "Progress") -> None:

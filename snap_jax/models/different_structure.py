@@ -30,6 +30,7 @@ from snap_jax.models.stages import Stage, Stages, hand_receivers_on, own_of, par
 from snap_jax.parallel.mesh import STAGE, TENSOR
 from snap_jax.parallel.partition import split_of, variables
 from snap_jax.parallel.pipeline import DifferentStages, report_nothing
+from snap_jax.parallel.processes import on_host
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +108,7 @@ class DifferentStructure(Stages):
 
     def thresholds(self, params):
         """The means over channels."""
-        boundaries = [stage.boundary for stage in self._unpacked(jax.tree.map(np.asarray, params))]
+        boundaries = [stage.boundary for stage in self._unpacked(on_host(params))]
         codecs = [boundary.codec for boundary in boundaries if boundary.codec is not None]
         return [float(c.encoding.threshold.mean()) for c in codecs if c.encoding.threshold is not None]
 

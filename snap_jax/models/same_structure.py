@@ -20,6 +20,7 @@ from snap_jax.models.stages import Stage, Stages, hand_receivers_on, own_of, par
 from snap_jax.parallel.mesh import STAGE
 from snap_jax.parallel.partition import specs
 from snap_jax.parallel.pipeline import SameStages, report_nothing
+from snap_jax.parallel.processes import on_host
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ class SameStructure(Stages):
     def thresholds(self, params):
         """The means over channels."""
         flat = dict(nnx.to_flat_state(params))
-        logs = [np.asarray(flat[path][...]).reshape(self.count, -1) for path in _thresholds(flat)]
+        logs = [on_host(flat[path][...]).reshape(self.count, -1) for path in _thresholds(flat)]
         return np.exp(np.concatenate(logs, 1)).mean(-1).tolist() if logs else []
 
     def alike(self):

@@ -9,6 +9,7 @@ import jax
 from jax.sharding import AxisType, Mesh
 
 from snap_jax.errors import UsageError
+from snap_jax.parallel import processes
 
 # The mesh axes of a layout: replicas that share a batch, stages of a pipeline, devices that share each layer.
 DATA, STAGE, TENSOR = "data", "stage", "tensor"
@@ -43,7 +44,7 @@ def auto_mesh(axes: Mapping[str, int]) -> Mesh:
     {'stage': 1}
 
     Raises:
-      UsageError: if there are not enough devices.
+      UsageError: if there are not enough devices; if they do not cover all processes.
     """
     need = 1
     for size in axes.values():
@@ -54,5 +55,6 @@ def auto_mesh(axes: Mapping[str, int]) -> Mesh:
             f"auto_mesh: {dict(axes)} needs {need} devices, {len(devices)} are there: "
             f"call snap_jax.emulate_devices({need})"
         )
+    processes.require_all_devices(need)
     kinds = (AxisType.Auto,) * len(axes)
     return jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=kinds, devices=devices[:need])

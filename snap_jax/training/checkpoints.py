@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from snap_jax.errors import UsageError
+from snap_jax.parallel.processes import is_first, on_first
 from snap_jax.training.atomic_io import write_atomically
 from snap_jax.training.train_step import TrainState
 
@@ -48,7 +49,7 @@ class Checkpoints:
           OSError: if the disk is full.
         """
         self.wait()
-        self._check_room(state)
+        on_first(lambda: self._check_room(state))
         self._manager.save(step, args=ocp.args.StandardSave(state))  # pyright: ignore[reportCallIssue]
         self._unsigned[step] = {"seconds": seconds}
         self.latest = step
@@ -67,7 +68,7 @@ class Checkpoints:
     def wait(self) -> None:
         """Wait for what is being written, and write its manifest."""
         self._manager.wait_until_finished()
-        for step, facts in self._unsigned.items():
+        for step, facts in self._unsigned.items() if is_first() else ():
             _write_manifest(Path(self._manager.directory) / str(step), facts)
         self._unsigned.clear()
 
@@ -122,7 +123,7 @@ def save_weights(path: Path, params: PyTree) -> None:
     """Save parameters alone, with their manifest; replace what is there."""
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(path.resolve(), params, force=True)
-    _write_manifest(path, {})
+    on_first(lambda: _write_manifest(path, {}))
 
 
 def restore_weights(path: Path, like: PyTree) -> PyTree:

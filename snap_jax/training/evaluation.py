@@ -15,6 +15,7 @@ from jaxtyping import Integer, PyTree
 
 from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.parallel.mesh import STAGE
+from snap_jax.parallel.processes import on_host
 from snap_jax.training.tasks.losses import Batch, Scores
 from snap_jax.training.tasks.task import Task
 
@@ -49,9 +50,11 @@ def score(
     for start in range(0, count, size):
         places = np.arange(start, min(start + size, count))
         # All batches have one size: the last one is filled up with copies, which are not counted.
-        scores, batch = _evaluate(task, params, by_microbatch(read(np.resize(places, size)), at_once[0]))
-        total += [float(np.asarray(each).reshape(-1)[: len(places)].sum()) for each in scores]
-        seen.append(jax.tree.map(lambda a: np.asarray(a, np.int64), batch))
+        scores, batch = _evaluate(
+            task, params, task.place_batch(by_microbatch(read(np.resize(places, size)), at_once[0]))
+        )
+        total += [float(each.reshape(-1)[: len(places)].sum()) for each in on_host(scores)]
+        seen.append(jax.tree.map(np.int64, on_host(batch)))
     return Score(float(total[0]), float(total[1]), functools.reduce(operator.add, seen))
 
 
@@ -80,5 +83,5 @@ def spikes_of(task: Task, params: PyTree, row: Batch, replicas: int) -> list[Int
       replicas: number of data replicas; all get the same row.
     """
     rows = Batch(*(np.repeat(np.asarray(a), replicas, axis=0) for a in row))
-    spikes = jax.jit(task.spikes)(params, by_microbatch(rows, 1))
-    return [np.asarray(s, np.int16)[: len(s) // replicas] for s in spikes]
+    spikes = jax.jit(task.spikes)(params, task.place_batch(by_microbatch(rows, 1)))
+    return [s.astype(np.int16)[: len(s) // replicas] for s in on_host(spikes)]

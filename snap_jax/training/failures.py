@@ -16,10 +16,12 @@ from jaxtyping import Array, PyTree
 
 from snap_jax.errors import UsageError
 from snap_jax.parallel.mesh import STAGE
+from snap_jax.parallel.processes import count, on_host
 from snap_jax.training.config import Settings
 from snap_jax.training.job import Job
 from snap_jax.training.train_step import Measured, TrainState, batch_indices
 
+_LOST = ("Gloo", "Connection closed by peer", "Connection reset", "DEADLINE_EXCEEDED", "UNAVAILABLE")
 _FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the quota is used up"}
 
 
@@ -80,6 +82,25 @@ def full_disk_explained(out: Path, how_to_resume: str) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def lost_process_explained(how_to_resume: str) -> Iterator[None]:
+    """Replace the errors of a process whose partners are gone by one line that says so.
+
+    Raises:
+      UsageError: instead of those errors.
+    """
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, RuntimeError) as error:
+        if count() == 1 or not any(sign in str(error) for sign in _LOST):
+            raise
+        first = str(error).splitlines()[0][:200]
+        raise UsageError(
+            f"train: another process ended or cannot be reached ({first}): its own message says why; all checkpoints "
+            f"saved before are still there: resume on all processes with: {how_to_resume}"
+        ) from error
+
+
 def _why_full(error: BaseException | None) -> str | None:
     """TensorStore, which Orbax uses, gives the number of the operating system's error only in its text."""
     while error is not None:
@@ -118,9 +139,9 @@ def _first(job: Job, config: Settings, params: PyTree, step: int) -> tuple[str, 
     indices = batch_indices(config, step)
     if broken := _parameter(params):
         return broken, indices[0]
-    count = jax.jit(job.not_finite)
+    not_finite = jax.jit(job.not_finite)
     for index in indices:
-        stages = np.flatnonzero(np.asarray(count(params, job.batch(index))))
+        stages = np.flatnonzero(on_host(not_finite(params, job.batch(index))))
         if stages.size:
             return _name(int(stages[0]), job.mesh.shape[STAGE]), index
     return "nothing that crosses forward, so the loss itself or the backward pass", indices[0]
@@ -141,5 +162,5 @@ def _parameter(params: PyTree) -> str:
 
 def _stages(leaf: Array) -> list[int]:
     """The stages whose part of a parameter is not finite."""
-    array = np.asarray(leaf)
+    array = on_host(leaf)
     return np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1)).tolist()

@@ -22,7 +22,7 @@ from snap_jax.training import checkpoints
 from snap_jax.training.config import Settings, read_settings
 from snap_jax.training.config.settings import flag
 from snap_jax.training.link_setup import Links, links_of
-from snap_jax.training.tasks.assemble import on_host
+from snap_jax.training.tasks.assemble import on_one_device
 
 _SAME = ("model", "layers", "width", "heads")
 
@@ -58,7 +58,7 @@ def weights_of(
         if theirs != ours:
             raise UsageError(f"--init-from {run}: it has {flag(name)} {theirs}, not {ours}: use {flag(name)} {theirs}")
     model, theirs = _joined(run, source, network)
-    fresh_model, boundaries = stages.join(on_host(fresh))
+    fresh_model, boundaries = stages.join(on_one_device(fresh))
     same = _same_encoding(links_of(source), links)
     _take_over(fresh_model, model, regions=same and source.device_layout.tensor == config.device_layout.tensor)
     if _fits(links_of(source), links, [boundary.features for boundary in boundaries]):

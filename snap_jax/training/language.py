@@ -19,6 +19,7 @@ from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.data import text_loader
 from snap_jax.models import rwkv, transformer
 from snap_jax.models.base import Network
+from snap_jax.parallel.processes import is_first
 from snap_jax.training.config import LanguageConfig, Settings
 from snap_jax.training.evaluation import by_microbatch, score, sends_spikes, spikes_of
 from snap_jax.training.link_setup import links_of
@@ -46,7 +47,7 @@ class LanguageJob(ParallelJob):
         rows = text_loader.batch(
             self.corpus.train, step=index, seed=config.seed, batch=config.batch, seq_len=config.seq_len
         )
-        return by_microbatch(next_token(rows), config.parts)
+        return self.task.place_batch(by_microbatch(next_token(rows), config.parts))
 
     def batch_name(self, index: int) -> str:
         """Return the seed, the index and the bytes of the training text that the batch was cut from."""
@@ -152,4 +153,5 @@ def evaluate(job: LanguageJob, params: PyTree, windows: np.ndarray) -> tuple[flo
 def _write_raster(job: LanguageJob, params: PyTree, out: Path) -> None:
     row = job.heldout[len(job.heldout) // 2]
     spikes = np.concatenate(spikes_of(job.task, params, next_token(row[None]), job.config.device_layout.data))
-    np.savez_compressed(out / "spikes.npz", text=row[:-1], spikes=spikes)
+    if is_first():
+        np.savez_compressed(out / "spikes.npz", text=row[:-1], spikes=spikes)

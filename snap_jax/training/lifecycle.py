@@ -13,13 +13,14 @@ from pathlib import Path
 from jaxtyping import PyTree
 
 from snap_jax.errors import UsageError
+from snap_jax.parallel.processes import is_first, on_first, require_same
 from snap_jax.traffic import Traffic
 from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.traffic.program_text import names_in_cache_key
 from snap_jax.training import checkpoints, language, run_dir, vision
 from snap_jax.training.atomic_io import write_atomically
 from snap_jax.training.config import LanguageConfig, Settings, VisionConfig, command
-from snap_jax.training.failures import full_disk_explained
+from snap_jax.training.failures import full_disk_explained, lost_process_explained
 from snap_jax.training.link_setup import links_of
 from snap_jax.training.loop import fit, fit_saved
 from snap_jax.training.optimizer import optimizer
@@ -112,15 +113,18 @@ def train(
         its gradient is not finite.
       Stopped: after SIGTERM or SIGINT, when the current step is done and saved.
     """
-    on_progress, on_note = on_progress or (lambda _: None), on_note or (lambda _: None)
+    on_progress = on_progress if on_progress and is_first() else lambda _: None
+    on_note = on_note if on_note and is_first() else lambda _: None
     if resume and overwrite:
         raise UsageError("train: --resume continues a run, --overwrite replaces it: give one of them")
-    with full_disk_explained(out, run_dir.how_to_resume(config, out)):
-        known = run_dir.record(out) if resume else None
+    how_to_resume = run_dir.how_to_resume(config, out)
+    with lost_process_explained(how_to_resume), full_disk_explained(out, how_to_resume):
+        require_same("command", how_to_resume)
+        known = _record(lambda: run_dir.record(out)) if resume else None
         if known is None:
             return _complete(*begin(config, out, overwrite, on_progress))
         run_dir.check_config(out, known, config)
-        if done := run_dir.finished(out):
+        if done := on_first(lambda: run_dir.finished(out)):
             on_note(f"the run in {out} is finished: nothing to resume")
             return done
         return _complete(*take_up(config, out, known, on_progress, on_note))
@@ -136,7 +140,8 @@ def begin(
     """
     began, job = time.monotonic(), prepare(config)
     rule = job.optimizer(optimizer(config))
-    record = run_dir.claim(out, config, job.fingerprint(), overwrite, job.origin)
+    require_same("data", data := job.fingerprint())
+    record = _record(lambda: run_dir.claim(out, config, data, overwrite, job.origin))
     return Run(config, out, job, rule, record, began, on_progress), start(job, config, rule)
 
 
@@ -153,22 +158,45 @@ def take_up(
       UsageError: as `prepare`; if the data has changed; if there are checkpoints, and none is intact.
     """
     began = time.monotonic()
-    good, notes = checkpoints.last_good(out / "checkpoints")
+    good, notes = _last_good(out)
     # The checkpoint holds the weights. So if nothing else comes from the run it started from, that may be gone.
     job = prepare(config if good is None or config.needs_origin else dataclasses.replace(config, init_from=None))
-    run_dir.check_sources(out, known, config, job.fingerprint(), job.origin)
+    require_same("data", data := job.fingerprint())
+    run_dir.check_sources(out, known, config, data, job.origin)
     rule = job.optimizer(optimizer(config))
     state = start(job, config, rule)
     if good is not None:
         state = checkpoints.restore(good, state)
-        began -= checkpoints.facts(good)["seconds"]
-    checkpoints.drop_newer(out / "checkpoints", good)
+        began -= on_first(lambda: checkpoints.facts(good)["seconds"])
+    on_first(lambda: checkpoints.drop_newer(out / "checkpoints", good))
     notes += [*_differences(known.versions), f"resumed at step {int(state.step)} of {config.steps}"]
     for note in notes:
         on_note(note)
     record = run_dir.continued(known, int(state.step), notes)
-    run_dir.write_record(out, record)
+    on_first(lambda: run_dir.write_record(out, record))
     return Run(config, out, job, rule, record, began, on_progress), state
+
+
+def _record(read: Callable[[], run_dir.Record | None]) -> run_dir.Record | None:
+    """What the first process reads, or writes, about the run."""
+
+    def fields() -> dict | None:
+        found = read()
+        return None if found is None else dataclasses.asdict(found)
+
+    known = on_first(fields)
+    return None if known is None else run_dir.from_fields(known)
+
+
+def _last_good(out: Path) -> tuple[Path | None, list[str]]:
+    """The newest intact checkpoint as the first process finds it, and what is wrong with newer ones."""
+
+    def names() -> tuple[str | None, list[str]]:
+        good, notes = checkpoints.last_good(out / "checkpoints")
+        return (None if good is None else good.name), notes
+
+    good, notes = on_first(names)
+    return (None if good is None else out / "checkpoints" / good), notes
 
 
 def _differences(then: dict) -> list[str]:
@@ -180,10 +208,11 @@ def _differences(then: dict) -> list[str]:
 
 def _complete(run: Run, state: TrainState) -> dict:
     assert run.out is not None
+    path = run.out / "result.json"
     params, _, result = _trained(run, state, [])
     checkpoints.save_weights(run.out / "checkpoints" / "final", params)
     result |= {"command": f"{command(run.config)} --out {run.out}", "seconds": run.seconds}
-    write_atomically(run.out / "result.json", json.dumps(result, indent=1))
+    on_first(lambda: write_atomically(path, json.dumps(result, indent=1)))
     return result
 
 
@@ -198,7 +227,8 @@ def _trained(run: Run, state: TrainState, lines: list[dict]) -> tuple[PyTree, Tr
         state = fit(run, step, state, max_bits, lines.append)
     else:
         state = fit_saved(run, step, state, max_bits)
-        write_atomically(run.out / "traffic.json", traffic.to_json())
+        path = run.out / "traffic.json"
+        on_first(lambda: write_atomically(path, traffic.to_json()))
     params, pruned = averaged(state, run.config.ema), {}
     if run.config.prune_below is not None:
         params, pruned = run.job.prune(params, run.config.prune_below)

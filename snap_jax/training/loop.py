@@ -5,15 +5,17 @@ What is logged and saved at a step is a function of the state after it, so it do
 
 import dataclasses
 import math
+import signal
 from collections.abc import Callable
 
 import jax
 import numpy as np
 
+from snap_jax.parallel.processes import count, from_each, on_host
 from snap_jax.training.checkpoints import Checkpoints
 from snap_jax.training.config import Settings
 from snap_jax.training.failures import Signals, Stopped, not_finite
-from snap_jax.training.metrics import Metrics
+from snap_jax.training.metrics import Metrics, NoMetrics, metrics_writer
 from snap_jax.training.result_json import spike_statistics
 from snap_jax.training.run import Progress, Run
 from snap_jax.training.run_dir import how_to_resume
@@ -32,7 +34,7 @@ def fit_saved(run: Run, step: jax.stages.Compiled, state: TrainState, max_bits: 
     assert run.out is not None
     with (
         Checkpoints(run.out / "checkpoints") as checkpoints,
-        Metrics(run.out, int(state.step), run.seconds) as metrics,
+        metrics_writer(run.out, int(state.step), run.seconds) as metrics,
         Signals() as signals,
     ):
         saver = _Saver(run, checkpoints, metrics, signals)
@@ -82,14 +84,20 @@ class _Saver:
 
     run: Run
     checkpoints: Checkpoints
-    metrics: Metrics
+    metrics: Metrics | NoMetrics
     signals: Signals
 
     def is_due(self, done: int) -> bool:
         """Whether to save step `done`; a signal that comes later counts for the next step."""
         config = self.run.config
-        self.stop = self.signals.received
+        self.stop = self._stop(done)
         return self.stop is not None or done % (config.save_every or config.evaluate_every) == 0 or done == config.steps
+
+    def _stop(self, done: int) -> signal.Signals | None:
+        """A signal that any process received; several processes ask each other at logged steps only."""
+        if count() > 1 and done % _LOGGED_EVERY:
+            return None
+        return next((signal.Signals(number) for number in from_each(self.signals.received) if number), None)
 
     def after(self, done: int, state: TrainState, save: bool) -> None:
         """Save, sign what has been written, and stop if told to."""
@@ -140,7 +148,7 @@ class _Log:
             "loss_bits": float(measured.loss) / math.log(2),
             "seconds": run.seconds,
             "gradient_norm": float(measured.gradient_norm),
-        } | bits | spike_statistics(measured.seen, run.job.shares)  # fmt: skip
+        } | bits | spike_statistics(on_host(measured.seen), run.job.shares)  # fmt: skip
         if _is_evaluated(config, done):
             line |= run.job.evaluate_some(averaged(state, config.ema))
             state = _scored(state, line["heldout_bits"])

@@ -12,6 +12,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
+from snap_jax.parallel.processes import is_first
 from snap_jax.training.atomic_io import sync, write_atomically
 
 NAME, EVENTS = "metrics.jsonl", "events.out.tfevents.*"
@@ -59,6 +60,30 @@ class Metrics:
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(line).items()]
         when = self._began + line["seconds"]
         self._events.write_event(Event(wall_time=when, step=line["step"], summary=Summary(value=values)))
+
+
+class NoMetrics:
+    """Writes nothing: for all processes but the first."""
+
+    def __init__(self, out: Path):
+        self.out = out
+
+    def __enter__(self) -> "NoMetrics":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing."""
+
+    def write(self, line: dict) -> None:
+        """Do nothing."""
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+
+def metrics_writer(out: Path, step: int, seconds: float) -> Metrics | NoMetrics:
+    """Return the `Metrics` of the first process; the others write nothing."""
+    return Metrics(out, step, seconds) if is_first() else NoMetrics(out)
 
 
 def lines(path: Path) -> list[dict]:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -24,6 +23,7 @@ from snap_jax.models.compute_dtype import compute_in
 from snap_jax.models.split import cuts
 from snap_jax.parallel import data_parallel
 from snap_jax.parallel.mesh import STAGE, emulate_devices
+from snap_jax.parallel.processes import devices_here, on_host
 from snap_jax.parallel.schedule import Schedule
 from snap_jax.training import pruning
 from snap_jax.training.config import Settings
@@ -162,7 +162,7 @@ def build(
     Raises:
       UsageError: for links, layouts, sizes or a start that cannot work; the message names the fix.
     """
-    emulate_devices(config.devices)
+    emulate_devices(devices_here(config.devices))
     context_bits = token_bits() / config.width if config.reads_tokens else 0.0
     links, layout, model = make_links(config, context_bits), config.device_layout, network(config)
     if config.compute == "bf16":
@@ -183,7 +183,7 @@ def build(
         params = task.place(weights_of(Path(config.init_from), config, links, network, task.stages, params))
         origin = _fingerprint(params) if config.needs_origin else ""
         task, params = _calibrated(task, params, config, links, widths, sample)
-    shares = tuple(b.share for b in task.stages.join(assemble.on_host(params))[1])
+    shares = tuple(b.share for b in task.stages.join(assemble.on_one_device(params))[1])
     teacher = teacher_of(config, lambda dense: build(dense, network, inputs, sample)[:2])
     return Built(task, params, crossing_elements(config, model, inputs), shares, teacher, origin, context_bits)
 
@@ -207,5 +207,5 @@ def _calibrated(
 def _fingerprint(params: PyTree) -> str:
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(params):
-        digest.update(np.asarray(leaf).tobytes())
+        digest.update(on_host(leaf).tobytes())
     return digest.hexdigest()

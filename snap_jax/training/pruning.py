@@ -11,8 +11,9 @@ from jaxtyping import PyTree
 
 from snap_jax.boundary.channel_pruning import Pruned, mask_channels, prune
 from snap_jax.models.split import split
+from snap_jax.parallel.processes import on_host
 from snap_jax.traffic.hlo import compiled_traffic
-from snap_jax.training.tasks.assemble import on_host
+from snap_jax.training.tasks.assemble import on_one_device
 from snap_jax.training.tasks.losses import Batch
 from snap_jax.training.tasks.task import Task
 
@@ -27,8 +28,8 @@ def masked(task: Task, params: PyTree, sample: Batch, *, least_rate: float) -> P
       least_rate: firing rate; 0 masks channels that never fire.
     """
     spikes = jax.jit(task.spikes)(params, Batch(sample.inputs[:1], sample.classes[:1]))
-    model, boundaries = task.stages.join(on_host(params))
-    rates = [(np.asarray(s) != 0).reshape(-1, s.shape[-1]).mean(0) for s in spikes]
+    model, boundaries = task.stages.join(on_one_device(params))
+    rates = [(s != 0).reshape(-1, s.shape[-1]).mean(0) for s in on_host(spikes)]
     for alike in task.stages.alike():
         idle = np.max(rates[alike], 0) <= least_rate
         for boundary in boundaries[alike]:
@@ -42,7 +43,7 @@ def pruned(task: Task, params: PyTree) -> tuple[Task, PyTree, list[Pruned]]:
     Raises:
       UsageError: if all channels of a boundary are masked.
     """
-    model, boundaries = task.stages.join(on_host(params))
+    model, boundaries = task.stages.join(on_one_device(params))
     reports = [prune(boundaries[alike]) for alike in task.stages.alike()]
     stages, left = split(model, boundaries)
     task = dataclasses.replace(task, stages=stages)
@@ -57,7 +58,7 @@ def section(task: Task, params: PyTree, sample: Batch) -> dict:
     """
     after, left, reports = pruned(task, params)
     scores, nbytes = zip(*(_evaluated(t, p, sample) for t, p in ((task, params), (after, left))), strict=True)
-    same = jax.tree.map(lambda a, b: bool((np.asarray(a) == np.asarray(b)).all()), *scores)
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), *on_host(scores))
     channels = np.sum([report.channels for report in reports], 0).tolist()
     return {"channels": channels, "payload_bytes": list(nbytes), "identical": all(jax.tree.leaves(same))}
 

@@ -17,6 +17,7 @@ import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -75,12 +76,16 @@ def record(out: Path) -> Record | None:
     """
     path = out / "run.json"
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return Record(**fields | {name: tuple(fields[name]) for name in ("resumed_at", "notes")})
+        return from_fields(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"cannot read {path} ({error}): choose another --out") from error
+
+
+def from_fields(fields: Any) -> Record:
+    """Return the record whose `dataclasses.asdict` that is; lists stand for tuples."""
+    return Record(**fields | {name: tuple(fields[name]) for name in ("resumed_at", "notes")})
 
 
 def write_record(out: Path, what: Record) -> None:

@@ -20,6 +20,7 @@ from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.data import image_loader
 from snap_jax.models import efficientnet, resnet
 from snap_jax.models.base import VisionNetwork
+from snap_jax.parallel.processes import is_first
 from snap_jax.training.config import Settings, VisionConfig
 from snap_jax.training.evaluation import Score, by_microbatch, score, sends_spikes, spikes_of
 from snap_jax.training.link_setup import links_of
@@ -51,7 +52,7 @@ class VisionJob(ParallelJob):
         """Return the images of one batch, by microbatch; a pure function of the seed and the index."""
         config = self.config
         pixels, labels = image_loader.batch(self.images, step=index, seed=config.seed, batch=config.batch)
-        return by_microbatch(self._ready(pixels, labels, config.seed, index), config.parts)
+        return self.task.place_batch(by_microbatch(self._ready(pixels, labels, config.seed, index), config.parts))
 
     def batch_name(self, index: int) -> str:
         """Return the seed, the index and where the batch lies in its epoch."""
@@ -104,7 +105,8 @@ class VisionJob(ParallelJob):
         row = Batch(image_loader.normalise(self.images, image), label)
         spikes = spikes_of(self.task, params, row, self.config.device_layout.data)
         boundaries: dict[str, Any] = {"spikes": np.stack(spikes)} if self.config.keeps_shape else _numbered(spikes)
-        np.savez_compressed(out / "spikes.npz", image=image[0], label=label[0], **boundaries)
+        if is_first():
+            np.savez_compressed(out / "spikes.npz", image=image[0], label=label[0], **boundaries)
 
     def _ready(self, pixels: np.ndarray, labels: np.ndarray, *draw: int) -> Batch:
         """Normalized images, with noise that the numbers in `draw` decide."""

@@ -41,13 +41,13 @@ def program(stages, link="fp32", grad_link="fp32", schedule=GPipe, microbatches=
 def loss_and_gradient(*args, microbatches=4, **kwargs):
     task, params, run = program(*args, microbatches=microbatches, **kwargs)
     loss, gradient = run(params, toy.batch(microbatches))
-    model, boundaries = task.stages.join(toy.on_host(gradient))
+    model, boundaries = task.stages.join(toy.on_one_device(gradient))
     return float(loss), nnx.state(model), [nnx.state(boundary) for boundary in boundaries[:-1]]
 
 
 def on_one_device(link, microbatches=4):
     task, params = task_of(4, link)
-    model, boundaries = task.stages.join(toy.on_host(params))
+    model, boundaries = task.stages.join(toy.on_one_device(params))
     both = jax.jit(jax.value_and_grad(toy.cross_entropy, argnums=(0, 1)))
     loss, (by_model, by_boundary) = both(model, nnx.List(boundaries), toy.batch(microbatches))
     return float(loss), nnx.state(by_model), [nnx.state(boundary) for boundary in list(by_boundary)[:-1]]

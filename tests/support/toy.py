@@ -60,6 +60,6 @@ def cross_entropy(model, boundaries, data):
     return optax.softmax_cross_entropy_with_integer_labels(model.leave(x), labels).mean()
 
 
-def on_host(tree):
+def on_one_device(tree):
     """Arrays off their mesh."""
     return jax.tree.map(np.asarray, tree)

@@ -46,7 +46,7 @@ def test_a_pipeline_of_transforms_computes_what_one_chip_computes():
     batch = images(size=8)
     (loss, seen), gradient = jax.jit(task.penalized_loss_and_gradient)(params, batch, jnp.zeros(CHIPS))
     assert seen.firing_rate.min() == seen.firing_rate[-1] == 0 < seen.firing_rate[:-1].min()
-    model, boundaries = task.stages.join(assemble.on_host(params))
+    model, boundaries = task.stages.join(assemble.on_one_device(params))
 
     def on_one_device(model, boundaries):
         own = pressed = 0.0
@@ -64,7 +64,7 @@ def test_a_pipeline_of_transforms_computes_what_one_chip_computes():
     both = jax.jit(jax.value_and_grad(on_one_device, argnums=(0, 1), has_aux=True))
     (_, own), (by_model, by_boundary) = both(model, nnx.List(boundaries))
     assert float(loss) == pytest.approx(float(own), rel=1e-5)
-    ours_model, ours = task.stages.join(assemble.on_host(gradient))
+    ours_model, ours = task.stages.join(assemble.on_one_device(gradient))
     close = lambda a, b: np.testing.assert_allclose(a, b, atol=5e-5)
     jax.tree.map(close, nnx.state(ours_model), nnx.state(by_model))
     for mine, theirs in zip(ours[:-1], list(by_boundary)[:-1], strict=True):
@@ -87,7 +87,7 @@ def test_spikes_of_every_stage_have_their_own_shape_and_are_those_of_one_device(
     batch = images(micro=1, size=8)
     spikes = jax.jit(task.spikes)(params, batch)
     assert [s.shape for s in spikes] == [(2, 4, 4, 4), (2, 2, 2, 3)]
-    model, boundaries = task.stages.join(assemble.on_host(params))
+    model, boundaries = task.stages.join(assemble.on_one_device(params))
     x = model.enter(batch.inputs[0])
     for found, block, boundary in zip(spikes, model.blocks, boundaries, strict=False):
         z = boundary.prepare(block(x))
@@ -101,7 +101,7 @@ def test_thresholds_rise_where_they_are_told_and_nothing_else_does():
     by = np.array([0.5, -0.25, 0.0], np.float32)
     raised = jax.jit(lambda p: task.stages.raise_thresholds(p, jnp.asarray(by)))(params)
     assert raised["stages"].sharding == params["stages"].sharding
-    (before, ours), (after, theirs) = (task.stages.join(assemble.on_host(p)) for p in (params, raised))
+    (before, ours), (after, theirs) = (task.stages.join(assemble.on_one_device(p)) for p in (params, raised))
     jax.tree.map(np.testing.assert_array_equal, nnx.state(after), nnx.state(before))
     for step, mine, moved in zip(by, ours, theirs, strict=True):
         np.testing.assert_allclose(moved.log_threshold[...], mine.log_threshold[...] + step, rtol=1e-6)
@@ -132,7 +132,7 @@ def test_thresholds_follow_what_each_boundary_took_of_its_own_stream(job):
     counts = jnp.zeros((3, 15), jnp.int32).at[:, 7].set(80)
     seen = Telemetry.of(counts, jnp.full(3, 80), jnp.array([20, 20, 80]), range(-7, 8))
     moved = job.threshold_step(params, seen, jnp.ones(()))
-    (_, ours), (_, theirs) = (task.stages.join(assemble.on_host(p)) for p in (params, moved))
+    (_, ours), (_, theirs) = (task.stages.join(assemble.on_one_device(p)) for p in (params, moved))
     for step, mine, moved in zip([0.0, -0.0625, 0.0], ours, theirs, strict=True):
         np.testing.assert_allclose(moved.log_threshold[...] - mine.log_threshold[...], step, atol=1e-6)
 
@@ -159,7 +159,7 @@ def job(tmp_path_factory):
 def test_a_budget_is_met(job):
     """From thresholds that are too high by half; over two seeds, the last ten of 60 steps were within 2 % of it."""
     assert job.shares == (6 / 8, 6 / 16)
-    own, _ = job.task.stages.join(assemble.on_host(job.params))[1]
+    own, _ = job.task.stages.join(assemble.on_one_device(job.params))[1]
     assert len(own.codec.wire.learned[0]) == 31  # a book of its own, for 15 spikes of either sign
     assert [len(names) for names in own.codec.wire.lists] == [6]
     rule = job.optimizer(optimizer(job.config))

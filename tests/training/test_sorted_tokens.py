@@ -17,7 +17,7 @@ from snap_jax.training.init_from import inherits, weights_of
 from snap_jax.training.language import _write_raster, network
 from snap_jax.training.link_setup import controller_of, links_of
 from snap_jax.training.optimizer import optimizer
-from snap_jax.training.tasks.assemble import on_host
+from snap_jax.training.tasks.assemble import on_one_device
 from snap_jax.training.tasks.losses import Batch
 from snap_jax.training.train_step import start
 from tests.support.training_jobs import save_untrained, write_text
@@ -53,7 +53,7 @@ def test_over_devices_they_are_what_they_are_on_one(job):
     assert job.params["boundary"]["log_threshold"].shape == (2, 12)  # stage, channels of both groups
     batch = job.batch(0)
     loss = float(jax.jit(job.task.loss)(job.params, batch))
-    model, (boundary, _) = job.task.stages.join(on_host(job.params))
+    model, (boundary, _) = job.task.stages.join(on_one_device(job.params))
     expected = []
     for tokens, labels in zip(*batch, strict=True):  # each microbatch is sorted by itself
         stream = boundary(model.blocks[0](model.enter(tokens)), tokens)
@@ -76,7 +76,7 @@ def spikes(job):
 
 
 def test_spikes_are_seen_in_the_order_of_the_text(job, spikes):
-    model, (boundary, _) = job.task.stages.join(on_host(job.params))
+    model, (boundary, _) = job.task.stages.join(on_one_device(job.params))
     tokens = job.batch(0).inputs[0]
     *links, order = boundary.sender.links
     z = np.asarray(TransformChain(8, links).prepare(model.blocks[0](model.enter(tokens)), tokens))  # not sorted

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, PyTree
 
@@ -20,6 +19,7 @@ from snap_jax.codecs.codec import Codec
 from snap_jax.models.base import Network
 from snap_jax.models.split import cuts, split
 from snap_jax.parallel.gpipe import GPipe
+from snap_jax.parallel.processes import on_host
 from snap_jax.parallel.schedule import Remat, Schedule
 from snap_jax.parallel.tensor_parallel import divide
 from snap_jax.training.tasks.layout import Layout
@@ -70,7 +70,7 @@ def build(
 
 def calibrated(task: Task, params: PyTree, inputs: Array, *, bits: float) -> PyTree:
     """Return the parameters with every boundary calibrated on what would cross it of `inputs`, `[batch, ...]`."""
-    model, boundaries = task.stages.join(on_host(params))
+    model, boundaries = task.stages.join(on_one_device(params))
     for boundary, stream in zip(boundaries, _streams(model, len(boundaries), inputs), strict=True):
         calibrate(boundary, stream, inputs, bits=bits)
     return task.place(split(model, boundaries)[1])
@@ -78,7 +78,7 @@ def calibrated(task: Task, params: PyTree, inputs: Array, *, bits: float) -> PyT
 
 def with_learned_book(task: Task, params: PyTree, inputs: Array) -> Task:
     """Return the task with frequency tables for its `Rans` wires, learned from what would cross of `inputs`."""
-    model, boundaries = task.stages.join(on_host(params))
+    model, boundaries = task.stages.join(on_one_device(params))
     streams = _streams(model, len(boundaries), inputs)
     sent = [b.prepare(x, inputs) for b, x in zip(boundaries, streams, strict=True)]
     for alike in task.stages.alike():
@@ -96,6 +96,6 @@ def _streams(model: Network, stages: int, inputs: Array) -> list[Array]:
     return streams
 
 
-def on_host(params: PyTree) -> PyTree:
+def on_one_device(params: PyTree) -> PyTree:
     """Return the parameters off their mesh, whole and on one device."""
-    return jax.tree.map(lambda p: jnp.asarray(np.asarray(p)), params)
+    return jax.tree.map(jnp.asarray, on_host(params))

@@ -24,6 +24,7 @@ from snap_jax.errors import UsageError
 from snap_jax.models.stages import Stages
 from snap_jax.parallel.data_parallel import SCOPE, compressed_mean, rows
 from snap_jax.parallel.mesh import DATA, STAGE
+from snap_jax.parallel.processes import placed
 from snap_jax.parallel.schedule import Schedule
 from snap_jax.training.tasks.losses import Batch, Distilled, Scores
 from snap_jax.training.tasks.per_device import Program, Seen
@@ -63,6 +64,10 @@ class Task:
     def place(self, params: PyTree) -> PyTree:
         """Return the parameters, each on its devices."""
         return jax.tree.map(lambda p, s: jax.device_put(p, NamedSharding(self.mesh, s)), params, self.specs(params))
+
+    def place_batch(self, batch: Batch) -> Batch:
+        """Return a batch that every process holds, so that each keeps the rows of its replicas."""
+        return placed(batch, self.mesh, self._row_spec)
 
     def with_average(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
         """Return an optimizer for `loss_and_gradient`: it averages rows of replicas as spikes, or is the same.
