@@ -5,19 +5,20 @@ end; none is left behind.
 """
 
 import contextlib
+import functools
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from typing import TextIO
+from collections.abc import Callable, Iterator, Sequence
 
 from snap_jax.errors import UsageError
 
-_GRACE_SECONDS = 30  # from a signal to the kill; a run saves its state in that time
+_GRACE_SECONDS = 10  # from a signal to the kill, once one process has failed
 _POLL_SECONDS = 0.1
 
 
@@ -27,26 +28,27 @@ def launch(
     *,
     devices_per_process: int | None = None,
     coordinator: str | None = None,
-    out: TextIO | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> int:
     """Run `command` in several processes on this machine, and return the exit code: of the first that failed, or 0.
 
-    Every line that they print starts with the number of the process. SIGINT and SIGTERM are passed on once; what still
-    runs 30 s later is killed.
+    Every line that they print starts with the number of the process. SIGINT and SIGTERM are passed on to all, so that
+    runs save their state; a second one ends the launch. When one process fails, the others get SIGTERM, and 10 s later
+    SIGKILL. On Linux they also end when this process is killed.
 
     Args:
       command: program and arguments, the same for all.
       processes: how many.
       devices_per_process: CPU devices that each emulates; `None` leaves it to the program.
       coordinator: HOST:PORT where the first process listens; `None` takes a free port of the loopback interface.
-      out: where lines go; `None` is standard output.
+      say: receives each line; `None` prints it.
 
     Raises:
       UsageError: for less than one process, a malformed address, or a program that cannot be started.
     """
     _check(command, processes, devices_per_process, coordinator)
     address = coordinator or f"127.0.0.1:{_free_port()}"
-    lines = _Lines(out or sys.stdout)
+    lines = _Lines(say or functools.partial(print, flush=True))
     with _all_ended() as started, _passed_on(started):
         for number in range(processes):
             process = _start(command, _environment(address, processes, number, devices_per_process))
@@ -57,9 +59,19 @@ def launch(
     return code
 
 
+# prctl(PR_SET_PDEATHSIG = 1): the kernel sends SIGTERM to a process when the one that started it ends.
+_TIED = (
+    sys.executable,
+    "-SEc",
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1], sys.argv[1:])",
+)
+
+
 def _check(command: Sequence[str], processes: int, devices: int | None, coordinator: str | None) -> None:
     if not command:
         raise UsageError("launch: no command: give it after --, as in: snap-jax launch -n 2 -- snap-jax train language")
+    if shutil.which(command[0]) is None:
+        raise UsageError(f"launch: {command[0]!r} is no program: give one that is on the PATH, or its whole path")
     if processes < 1:
         raise UsageError(f"launch: -n {processes}: use 1 or more processes")
     if devices is not None and devices < 1:
@@ -83,21 +95,16 @@ def _environment(address: str, processes: int, number: int, devices: int | None)
 
 
 def _start(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen:
-    try:
-        return subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise UsageError(
-            f"launch: cannot start {command[0]!r} ({error.strerror}): give a program that exists"
-        ) from error
+    return subprocess.Popen(
+        [*_TIED, *command] if sys.platform == "linux" else command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
 
 
 @contextlib.contextmanager
@@ -157,25 +164,26 @@ def _wait(started: Sequence[subprocess.Popen], lines: "_Lines") -> int:
 
 
 class _Lines:
-    """Prints the lines of several processes, each whole, with the number of its process in front."""
+    """Passes on the lines of several processes, each whole, with the number of its process in front."""
 
-    def __init__(self, out: TextIO):
-        self._out, self._lock = out, threading.Lock()
+    def __init__(self, say: Callable[[str], None]):
+        self._say, self._lock = say, threading.Lock()
         self._threads: list[threading.Thread] = []
 
     def say(self, text: str) -> None:
         with self._lock:
-            print(text, file=self._out, flush=True)
+            self._say(text)
 
     def follow(self, process: subprocess.Popen, number: int) -> None:
-        assert process.stdout is not None
-        thread = threading.Thread(target=self._copy, args=(process.stdout, number), daemon=True)
+        thread = threading.Thread(target=self._copy, args=(process, number), daemon=True)
         thread.start()
         self._threads.append(thread)
 
-    def _copy(self, lines: TextIO, number: int) -> None:
-        for line in lines:
-            self.say(f"[{number}] {line.rstrip()}")
+    def _copy(self, process: subprocess.Popen, number: int) -> None:
+        assert process.stdout is not None
+        with process.stdout as lines:
+            for line in lines:
+                self.say(f"[{number}] {line.rstrip()}")
 
     def finish(self) -> None:
         """Wait until all that was printed has been copied."""

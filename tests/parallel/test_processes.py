@@ -1,0 +1,144 @@
+"""What processes tell each other, without starting any: two threads share a coordinator made of a dictionary."""
+
+import errno
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+
+from snap_jax.errors import UsageError
+from snap_jax.parallel import processes
+
+
+class _Messages:
+    """The two calls of the coordinator's client."""
+
+    def __init__(self):
+        self._values, self._changed = {}, threading.Condition()
+
+    def key_value_set(self, key, value):
+        with self._changed:
+            assert key not in self._values
+            self._values[key] = value
+            self._changed.notify_all()
+
+    def blocking_key_value_get(self, key, timeout_in_ms):
+        assert timeout_in_ms >= 60_000
+        with self._changed:
+            assert self._changed.wait_for(lambda: key in self._values, timeout=10), f"nobody set {key}"
+            return self._values[key]
+
+
+def _in_each(monkeypatch, action, several=2):
+    """Return what `action(process)` returns, or the error that it raises, in each of several processes."""
+    client, here = _Messages(), threading.local()
+    monkeypatch.setattr(
+        processes,
+        "coordinator",
+        lambda: SimpleNamespace(client=client, num_processes=several, process_id=here.number),
+    )
+    monkeypatch.setattr(processes, "_message", SimpleNamespace(__next__=None))
+    monkeypatch.setattr(processes, "next", lambda _: next(here.messages), raising=False)
+
+    def run(number):
+        here.number, here.messages = number, itertools.count()
+        try:
+            return action(number)
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(several) as pool:
+        return list(pool.map(run, range(several)))
+
+
+def test_the_first_process_acts_and_all_get_its_result(monkeypatch):
+    """Invariant: one process runs the action."""
+    ran = []
+
+    def action(number):
+        return [processes.on_first(lambda: (ran.append(number), [number, "a"])[1]) for _ in range(2)]
+
+    assert _in_each(monkeypatch, action) == [[[0, "a"]] * 2] * 2
+    assert ran == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("raised", "kinds", "text"),
+    [
+        (UsageError("use another --out"), (UsageError, UsageError), "use another --out"),
+        (OSError(errno.ENOSPC, "No space left on device"), (OSError, OSError), "No space left on device"),
+        (ZeroDivisionError("by zero"), (ZeroDivisionError, RuntimeError), "by zero"),
+    ],
+)
+def test_an_error_of_the_first_process_is_raised_by_all(monkeypatch, raised, kinds, text):
+    """No process waits for one that failed."""
+
+    def fail():
+        raise raised
+
+    found = _in_each(monkeypatch, lambda _: processes.on_first(fail))
+    assert tuple(map(type, found)) == kinds
+    assert all(text in str(error) for error in found)
+
+
+def test_each_process_hears_all(monkeypatch):
+    """Values come by process."""
+    assert _in_each(monkeypatch, lambda number: processes.from_each(10 * number), 3) == [[0, 10, 20]] * 3
+
+
+def test_processes_with_other_commands_are_named(monkeypatch):
+    """All processes refuse, and say which one differs."""
+    found = _in_each(monkeypatch, lambda number: processes.require_same("command", f"--steps {1 + number // 2}"), 3)
+    for error in found:
+        with pytest.raises(UsageError, match=r"process 2 has another command than process 0: '--steps 2', not '--s"):
+            raise error
+
+
+def test_devices_are_divided_over_processes(monkeypatch):
+    """Four devices over two processes are two each; three are refused."""
+    assert _in_each(monkeypatch, lambda _: processes.devices_here(4)) == [2, 2]
+    (error, _) = _in_each(monkeypatch, lambda _: processes.devices_here(3))
+    with pytest.raises(UsageError, match=r"--devices 3 cannot be divided over 2 processes: use a multiple of 2"):
+        raise error
+
+
+def test_a_mesh_covers_all_processes(monkeypatch):
+    """Eight emulated devices here: a mesh of four leaves some process without any."""
+    (error, _) = _in_each(monkeypatch, lambda _: processes.require_all_devices(4))
+    with pytest.raises(UsageError, match="a mesh of 4 devices, but 2 processes have 8 together"):
+        raise error
+
+
+def test_a_single_process_asks_nobody():
+    """All of it works without a coordinator."""
+    assert (processes.count(), processes.is_first(), processes.devices_here(3)) == (1, True, 3)
+    assert processes.on_first(lambda: object) is object
+    assert processes.from_each(None) == [None]
+    processes.require_same("command", "a")
+
+
+@pytest.mark.parametrize("number", ["", "two"])
+def test_an_address_without_numbers_is_refused(number):
+    """The message names the variable."""
+    found = {"JAX_COORDINATOR_ADDRESS": "host:1", "JAX_PROCESS_ID": number, "JAX_NUM_PROCESSES": "2"}
+    with pytest.raises(UsageError, match="JAX_COORDINATOR_ADDRESS is host:1, but JAX_PROCESS_ID is"):
+        processes.launched(found)
+
+
+@pytest.mark.parametrize(
+    ("environment", "joins"),
+    [
+        ({}, False),
+        ({"SLURM_NTASKS": "1", "SLURM_JOB_ID": "1"}, False),
+        ({"SLURM_NTASKS": "2", "SLURM_JOB_ID": "1"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"JOB_COMPLETION_INDEX": "0"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "a"}, False),
+    ],
+)
+def test_clusters_are_joined_where_there_are_several_processes(environment, joins):
+    """`jax.distributed` then finds the numbers by itself."""
+    assert processes.launched(environment) == ({} if joins else None)
