@@ -219,7 +219,7 @@ def _train(config: "Settings", directory: Directory, console: Console) -> None:
     from snap_jax import training
     from snap_jax.parallel import processes
 
-    processes.join()
+    processes.join_processes()
     for verbose in ("absl", "asyncio"):  # Orbax fills pages with an error that we report in one line
         logging.getLogger(verbose).setLevel(logging.CRITICAL)
     columns = (

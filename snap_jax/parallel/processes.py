@@ -28,7 +28,7 @@ _WAIT_MS = 3_600_000  # for the first process, which may be reading a large data
 _message = itertools.count()  # all processes exchange the same messages in the same order
 
 
-def join() -> None:
+def join_processes() -> None:
     """Join the other processes, if this one was started with others; call it before JAX runs anything.
 
     `snap-jax launch` says so in `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`. Under Slurm, Open

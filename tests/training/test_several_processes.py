@@ -1,0 +1,71 @@
+"""Training in two processes: files that one wrote, and the numbers of a single process, to the last bit."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from snap_jax import training
+from snap_jax.training import checkpoints, run_dir
+from snap_jax.training.config import LanguageConfig, command
+
+CONFIG = LanguageConfig(
+    devices=2,
+    layers=2,
+    width=8,
+    heads=2,
+    seq_len=16,
+    batch=4,
+    microbatches=2,
+    steps=20,
+    save_every=10,
+    heldout_bytes=512,
+)
+
+
+@pytest.fixture(scope="module")
+def divided(tmp_path_factory) -> Path:
+    """A run of two processes with one device each."""
+    out = tmp_path_factory.mktemp("runs") / "two"
+    arguments = [*command(CONFIG).split()[1:], "--out", str(out)]
+    program = [sys.executable, "-m", "snap_jax"]
+    ended = subprocess.run(
+        [*program, "launch", "-n", "2", "--", *program, *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "[0] snap-jax: step 20 of 20" in ended.stdout
+    assert "[1] snap-jax" not in ended.stdout  # the first process talks
+    return out
+
+
+def test_a_run_directory_is_written_once(divided):
+    """Nothing half-written is left, and nothing is there twice."""
+    assert not list(divided.rglob("*.partial"))
+    assert len(list(divided.glob("events*"))) == 1
+    assert [json.loads(line)["step"] for line in (divided / "metrics.jsonl").read_text().splitlines()] == [10, 20]
+    assert run_dir.finished(divided)["training"]["steps"] == 20
+    assert [checkpoints.fault(divided / "checkpoints" / name) for name in ("10", "20", "final")] == ["", "", ""]
+
+
+def test_one_process_goes_on_where_two_stopped(divided, tmp_path):
+    """Ten more steps in this process end with the numbers of the two, so steps and checkpoints are the same."""
+    out = tmp_path / "one"
+    shutil.copytree(divided, out, ignore=shutil.ignore_patterns("20", "final", "result.json", "spikes.npz"))
+    result = training.train(CONFIG, out, resume=True)
+    assert result["training"]["resumed_at"] == [10]
+    for name in ("quality", "wire"):
+        assert result[name] == run_dir.finished(divided)[name]
+    ours, theirs = (checkpoints.arrays(path / "checkpoints" / "20") for path in (out, divided))
+    assert ours.keys() == theirs.keys()
+    for path, array in theirs.items():
+        np.testing.assert_array_equal(ours[path], array, err_msg=path)
+    assert (out / "spikes.npz").read_bytes() == (divided / "spikes.npz").read_bytes()
