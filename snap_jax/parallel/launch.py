@@ -1,7 +1,7 @@
 """Local processes that train together: started, watched, and ended together.
 
 Each finds the others through `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`. If one fails, all
-end; none is left behind.
+end; none stays.
 """
 
 import contextlib
