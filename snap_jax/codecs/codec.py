@@ -18,8 +18,8 @@ from snap_jax.encodings import Encoding, Spikes, saturate
 from snap_jax.errors import UsageError
 from snap_jax.wires import Packed, Shape, Wire
 from snap_jax.wires.base import pack, unpack
-from snap_jax.wires.check import checked_sizes, checked_spikes
 from snap_jax.wires.symbols import contiguous, from_contiguous, to_contiguous
+from snap_jax.wires.wire_checks import checked_sizes, checked_spikes
 
 
 @pytree

@@ -29,7 +29,7 @@ from snap_jax.encodings import Spikes
 from snap_jax.encodings.base import in_range
 from snap_jax.errors import UsageError
 from snap_jax.wires import Shape
-from snap_jax.wires.check import checked_payload
+from snap_jax.wires.wire_checks import checked_payload
 
 Move = Callable[[Array], Array]
 """A collective of one array of bytes."""

@@ -8,8 +8,8 @@ from snap_jax.wires.base import spike_dtype as spike_dtype
 from snap_jax.wires.base import unpack as unpack
 from snap_jax.wires.bitmap import Bitmap as Bitmap
 from snap_jax.wires.bitplanes import Bitplanes as Bitplanes
-from snap_jax.wires.check import check_wire as check_wire
 from snap_jax.wires.events import Events as Events
 from snap_jax.wires.ladder import Ladder as Ladder
 from snap_jax.wires.packed import Packed as Packed
 from snap_jax.wires.rans import Rans as Rans
+from snap_jax.wires.wire_checks import check_wire as check_wire
