@@ -2,6 +2,10 @@
 
 Invariant: every device takes the same rung, the largest that any of them needs. What crosses is its bytes, what follows
 them, and one byte for the agreement. A wire with one size agrees on nothing.
+
+Compiling a collective takes time, so a wire of many sizes does not get one for each: where its sizes lie on a grid, a
+payload travels in parts, each sent or not under a `lax.cond` of its own. At most 8 messages make 128 sizes; on average
+half of them are sent. An accelerator waits for the host before each `cond`. A ladder of few wires has one `lax.switch`.
 """
 
 import functools
@@ -13,6 +17,10 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, UInt8
 
 from snap_jax.collectives.scale_exchange import AxisName
+from snap_jax.wires import size_grid
+
+Move = Callable[[Array], Array]
+"""A collective of one array of bytes."""
 
 
 def agreed_rung(least: UInt8[Array, ""], sizes: tuple[int, ...], axis_name: AxisName) -> UInt8[Array, ""]:
@@ -36,7 +44,7 @@ def ship(
     tail: UInt8[Array, "*rows tail"],
     sizes: tuple[int, ...],
     rung: UInt8[Array, ""],
-    move: Callable[[Array], Array],
+    move: Move,
 ) -> tuple[UInt8[Array, "*senders most"], UInt8[Array, "*senders tail"]]:
     """Return `move(body)` and `move(tail)`, where one call moves the rung's bytes of the body, and the tail.
 
@@ -53,12 +61,42 @@ def ship(
     if len(sizes) == 1:
         arrived = move(jnp.concatenate([body, tail], -1))
         return arrived[..., : sizes[0]], arrived[..., sizes[0] :]
-    beside, most = tail.shape[-1], sizes[-1]
+    parts = size_grid.parts(sizes)
+    if parts is None or len(parts) >= len(sizes):
+        return _split(_one_of(jnp.concatenate([tail, body], -1), tail.shape[-1], sizes, rung, move), tail.shape[-1])
+    return _in_parts(body, tail, sizes, parts, rung, move)
+
+
+def _in_parts(body: Array, tail: Array, sizes: tuple[int, ...], parts: tuple[int, ...], rung: Array, move: Move):
+    """Move the tail and the first part, then the other parts of the size, the longest first."""
+    first, *others = parts
+    payload, arrived_tail = _split(move(jnp.concatenate([tail, body[..., :first]], -1)), tail.shape[-1])
+    payload = _pad(payload, sizes[-1])
+    rest = jnp.asarray(sizes, jnp.int32)[rung] - first  # a sum of some of the others, each of them at most once
+    for part in reversed(others):
+        start = first + rest // (2 * part) * (2 * part)
+
+        def add(payload: Array, body: Array, start: Array, part: int = part) -> Array:
+            arrived = move(lax.dynamic_slice_in_dim(body, start, part, -1))
+            return lax.dynamic_update_slice_in_dim(payload, arrived, start, -1)
+
+        payload = lax.cond(rest // part % 2 == 1, add, lambda payload, *_: payload, payload, body, start)
+    return payload, arrived_tail
+
+
+def _one_of(payload: Array, beside: int, sizes: tuple[int, ...], rung: Array, move: Move) -> Array:
+    """Move so many bytes of each row as the rung says, and those `beside`; one collective per size."""
 
     def cross(nbytes: int, payload: Array) -> Array:
-        arrived = move(payload[..., : beside + nbytes])
-        return jnp.pad(arrived, [(0, 0)] * (arrived.ndim - 1) + [(0, most - nbytes)])
+        return _pad(move(payload[..., : beside + nbytes]), beside + sizes[-1])
 
-    branches = [functools.partial(cross, nbytes) for nbytes in sizes]
-    arrived = lax.switch(rung, branches, jnp.concatenate([tail, body], -1))
+    return lax.switch(rung, [functools.partial(cross, nbytes) for nbytes in sizes], payload)
+
+
+def _pad(arrived: Array, length: int) -> Array:
+    return jnp.pad(arrived, [(0, 0)] * (arrived.ndim - 1) + [(0, length - arrived.shape[-1])])
+
+
+def _split(arrived: Array, beside: int) -> tuple[Array, Array]:
+    """Return body and tail of what arrived, tail first."""
     return arrived[..., beside:], arrived[..., :beside]

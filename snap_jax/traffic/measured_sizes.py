@@ -1,6 +1,6 @@
-"""Traffic with measured payload sizes: a trace counts the largest payload that a `switch` may send.
+"""Traffic with measured payload sizes: a trace counts the largest payload that a `switch`, or several `cond`, may send.
 
-The result sends `sent_bytes` in the switches selected, up to one byte per message, and is unchanged elsewhere.
+What is selected sends `sent_bytes` in the result, up to one byte per message; nothing else changes.
 """
 
 import dataclasses
@@ -15,8 +15,9 @@ def with_measured_sizes(traffic: Traffic, keep: Callable[[Transfer], bool], sent
 
     Args:
       traffic: traffic of a program that selects payload sizes as it runs.
-      keep: selects the transfers inside branches.
-      sent_bytes: bytes of these transfers that left all devices, measured. All shrink by one factor; none grows.
+      keep: selects the transfers that carry payloads, inside branches and beside them.
+      sent_bytes: bytes of these transfers that left all devices, measured. Those inside branches shrink by one factor,
+        and none grows.
 
     Returns:
       Traffic without choices; None if no switch holds such a transfer.
@@ -30,8 +31,10 @@ def with_measured_sizes(traffic: Traffic, keep: Callable[[Transfer], bool], sent
     most = sum(t.sent_bytes for t in picked)
     if not most:
         return None
+    always = sum(t.sent_bytes for t in traffic if keep(t)) - most
+    share = min(1.0, max(0.0, sent_bytes - always) / most)
     left = list(traffic.transfers)
     for transfer in picked:
-        nbytes = math.ceil(transfer.bytes * min(1.0, sent_bytes / most))
+        nbytes = math.ceil(transfer.bytes * share)
         left[left.index(transfer)] = dataclasses.replace(transfer, bytes=nbytes, shape=(nbytes,))
     return Traffic(tuple(left))

@@ -15,16 +15,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from snap_jax.errors import UsageError
-from snap_jax.wires import bitstring
+from snap_jax.wires import bitstring, size_grid
 from snap_jax.wires.base import Sparse, Wire, spike_dtype
 from snap_jax.wires.bitmap import Bitmap
 from snap_jax.wires.events import Events
 from snap_jax.wires.packed import Packed
 from snap_jax.wires.symbols import width_of
-
-RATIO = 1.2  # of the bytes of neighboring default sizes
-SPARSEST = 2**-10  # share of events of the smallest default size
-LEAST_BYTES = 64  # a tensor that packs into this has one size: the agreement would cost more than it saves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +28,7 @@ class Ladder(Wire):
     """Several wires, of which each call takes the smallest that holds all its spikes; chosen at run time.
 
     Attributes:
-      rungs: the wires to choose from, of one size each; `None` takes `default_rungs`, at most 1.25x apart in bytes.
+      rungs: the wires to choose from, of one size each; `None` takes `default_rungs`, and sizes of a grid.
 
     Raises:
       UsageError: if none holds everything, one has several sizes, or there are more than 255.
@@ -60,8 +56,9 @@ class Ladder(Wire):
         return _steps(self.rungs, size, symbols)
 
     def sizes(self, size, symbols):
-        """The bytes of each of `steps`."""
-        return tuple(_bytes(wire, size, symbols) for wire in self.steps(size, symbols))
+        """The bytes of each of `steps`; those of the default ones are rounded up to `size_grid.sizes`."""
+        exact = tuple(_bytes(wire, size, symbols) for wire in self.steps(size, symbols))
+        return exact if self.rungs is not None else tuple(size_grid.round_up(nbytes, exact[-1]) for nbytes in exact)
 
     def rung(self, spikes, symbols):
         """How many wires have too few slots for what fired."""
@@ -94,35 +91,28 @@ def _steps(rungs: tuple[Wire, ...] | None, size: int, symbols: range) -> tuple[W
 
 
 def default_rungs(size: int, symbols: range) -> tuple[Wire, ...]:
-    """Return the wires for `size` elements: for every payload size on a geometric grid the one with the most slots.
+    """Return the wires for `size` elements: for each of `size_grid.sizes` up to `Packed` the one with the most slots.
 
-    The grid starts at `Packed`, goes down by `RATIO`, and ends at a firing rate of `SPARSEST` or at `LEAST_BYTES` / 4
-    bytes. `Packed(radix=True)` is left out: a bitmap is as small until nearly all fire, and many times as fast.
+    `Packed(radix=True)` is left out: a bitmap is as small until nearly all fire, and many times as fast.
 
-    >>> [type(wire).__name__ for wire in default_rungs(2**20, range(-1, 2))[-5:]]
-    ['Events', 'Events', 'Bitmap', 'Bitmap', 'Packed']
+    >>> [type(wire).__name__ for wire in default_rungs(1000, range(-1, 2))]
+    ['Events', 'Events', 'Bitmap', 'Packed']
     """
-    most = _bytes(Packed(), size, symbols)
-    rungs: list[Wire] = [Packed()]
-    for i in itertools.count(1):
-        nbytes = most / RATIO**i
-        if most <= LEAST_BYTES or nbytes < LEAST_BYTES / 4 or 0 not in symbols:
-            break
-        wire = _roomiest(8 * nbytes / size, width_of(len(symbols) - 1))
-        if wire is None or wire.capacity < SPARSEST:
-            break
-        rungs.insert(0, wire)
-    return tuple(rungs)
+    most, width = _bytes(Packed(), size, symbols), width_of(len(symbols) - 1)
+    smaller = size_grid.sizes(most)[:-1] if 0 in symbols else ()
+    found = [_roomiest(size, nbytes, width) for nbytes in smaller]
+    return (*(wire for wire in found if wire is not None), Packed())
 
 
-def _roomiest(per_element: float, width: int) -> Sparse | None:
-    """Return the wire with the most slots in so many bits per element, for values of `width` bits."""
-    shares: list[tuple[float, type]] = [((per_element - 2.0**-low) / (1 + low + width), Events) for low in range(24)]
+def _roomiest(size: int, nbytes: int, width: int) -> Sparse | None:
+    """Return the wire with the most slots in `nbytes` for `size` elements, with values of `width` bits."""
+    rooms: list[tuple[int, type]] = [
+        ((8 * nbytes - math.ceil(size / 2**low)) // (1 + low + width), Events) for low in range(24)
+    ]
     if width:
-        shares.append(((per_element - 1) / width, Bitmap))
-    share, kind = max(shares, key=lambda pair: pair[0])
-    share = math.floor(share * 2**20) / 2**20
-    return kind(min(share, 1.0)) if share > 0 else None
+        rooms.append((8 * (nbytes - math.ceil(size / 8)) // width, Bitmap))
+    slots, kind = max(rooms, key=lambda pair: pair[0])
+    return kind(min(slots / size, 1.0)) if slots > 0 else None
 
 
 def _families(steps: tuple[Wire, ...]) -> list[tuple[Wire, ...]]:

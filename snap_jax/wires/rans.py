@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from snap_jax.errors import UsageError
-from snap_jax.wires import bitstring, frequency_tables, interleaved_ans
+from snap_jax.wires import bitstring, frequency_tables, interleaved_ans, size_grid
 from snap_jax.wires.base import Shape, Wire, require_offsets
 from snap_jax.wires.packed import Packed
 from snap_jax.wires.symbols import code_dtype, to_codes, to_spikes
@@ -34,10 +34,11 @@ _OWN = 1  # how tables are named: 0 is one for all, 1 one for each channel, from
 
 @dataclasses.dataclass(frozen=True)
 class Rans(Wire):
-    """Entropy-coded spikes, in payloads on a geometric grid of sizes.
+    """Entropy-coded spikes, in payloads of many sizes.
 
     Attributes:
-      ratio: of the bytes of neighboring sizes, which start at those of `Packed` and go down.
+      ratio: of the bytes of neighboring sizes, which start at those of `Packed` and go down; each is a collective of
+        its own in the compiled program. `None` takes `size_grid.sizes`, 1/128 of `Packed` apart, from few collectives.
       least: share of the bytes of `Packed` where they end.
       learned: frequency tables that were fitted to such spikes (`frequency_tables.fit`) and that both sides hold.
         Without, and for tensors with another number of levels, the built-in tables serve.
@@ -51,20 +52,21 @@ class Rans(Wire):
     >>> wire, s = Rans(), (jnp.arange(4096) % 16 == 0).astype(jnp.int8)
     >>> payload = pack(wire, s, range(-3, 4))
     >>> wire.sizes(4096, range(-3, 4))[-1], payload.size  # 0.34 bits per spike, rounded up to the next size
-    (1536, 219)
+    (1536, 240)
     >>> bool((unpack(wire, payload, s.shape, range(-3, 4)) == s).all())
     True
     """
 
-    ratio: float = 1.05
+    ratio: float | None = None
     least: float = 1 / 32
     learned: frequency_tables.Rows = ()
     lists: frequency_tables.Rows = ()
 
     def __post_init__(self):
-        if not (self.ratio > 1 and 0 < self.least < 1):
+        ratio = 2.0 if self.ratio is None else self.ratio
+        if not (ratio > 1 and 0 < self.least < 1):
             raise UsageError(f"Rans: ratio={self.ratio}, least={self.least}: use ratio > 1 and 0 < least < 1")
-        if -math.log(self.least) / math.log(self.ratio) > 254:
+        if -math.log(self.least) / math.log(ratio) > 254:
             raise UsageError(
                 f"Rans: ratio={self.ratio} from least={self.least} on needs more than 255 sizes: raise one"
             )
@@ -74,11 +76,13 @@ class Rans(Wire):
             )
 
     def sizes(self, size, symbols):
-        """The bytes of `Packed`, and downwards by `ratio`."""
+        """The bytes of `Packed`, and downwards to its share `least`."""
         (most,) = Packed().sizes(size, symbols)
         require_offsets(self, size, 0)
         if most <= LEAST_BYTES or not 1 < len(symbols) <= MOST_LEVELS:
             return (most,)
+        if self.ratio is None:
+            return tuple(nbytes for nbytes in size_grid.sizes(most) if nbytes >= self.least * most)
         steps = itertools.takewhile(lambda share: share >= self.least, (self.ratio**-i for i in itertools.count()))
         return tuple(sorted({math.ceil(most * share) for share in steps}))
 

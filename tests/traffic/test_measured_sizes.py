@@ -49,6 +49,15 @@ def test_what_has_one_size_or_was_not_counted_has_one_price():
     assert with_measured_sizes(backward, lambda t: t.direction == "forward", 5.0) is None
 
 
+def test_a_payload_in_parts_keeps_the_part_that_always_crosses():
+    """A first part of 100 bytes, and parts of 300 and 600 under a `cond` each; 325 bytes per message are measured."""
+    parts = [choose("boundary", [Traffic(), Traffic((hop(n),))]) for n in (300, 600)]
+    sent = as_sent(join([Traffic((hop(100),)), *parts]), {"stage": 3}, elements=2000 * 2 * 5, sent_bits=1.3)
+    share = (325 - 100) / (300 + 600)
+    assert [t.bytes for t in sent] == [100, 300 * share, 600 * share]
+    assert sent.sent_bytes == 325 * 2 * 5
+
+
 def test_both_prices_are_in_the_result():
     """UCIe: flits of 64 bytes in 68, and at least 0.5 pJ per bit; a hop carries 5 slots of one message per pair."""
     traffic, mesh = step(), {"stage": 3}

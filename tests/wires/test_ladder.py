@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ import snap_jax as snap
 from snap_jax import Bitmap, Codec, Events, Ladder, Packed, Ternary, UsageError
 from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.traffic.jaxpr import collective_traffic
+from snap_jax.wires import size_grid
 
 TERNARY = range(-1, 2)
 RUNGS = (Events(0.02), Bitmap(0.3), Packed())
@@ -35,25 +37,30 @@ def firing(counts: list[int], size: int = SIZE) -> jax.Array:
     return jnp.asarray(x)
 
 
-@pytest.mark.parametrize("size", [2**14, 2**17, 2**20, 2**24])
+@pytest.mark.parametrize("size", [1000, 2**14, 2**20, 2**24])
 @pytest.mark.parametrize("symbols", [TERNARY, range(0, 2), range(-3, 4), range(-128, 128)], ids=repr)
-def test_default_rungs_lie_close_and_hold_more_and_more(size, symbols):
-    ladder = Ladder()
+def test_each_default_size_has_the_wire_with_the_most_slots(size, symbols):
+    """Slots rise with bytes, and one slot more would not fit: with any number of low bits, nor in a bitmap."""
+    ladder, width = Ladder(), (len(symbols) - 2).bit_length()
     steps, sizes = ladder.steps(size, symbols), ladder.sizes(size, symbols)
-    slots = [wire.slots(size) for wire in steps]
-    assert max(b / a for a, b in itertools.pairwise(sizes)) <= 1.25
-    assert all(a < b for a, b in itertools.pairwise(slots))
-    assert slots[0] <= size / 500
-    assert slots[-1] == size
-    assert sizes[-1] == Packed().sizes(size, symbols)[-1] == ladder.sizes(size, symbols)[-1]
+    (most,) = Packed().sizes(size, symbols)
+    assert sizes == size_grid.sizes(most)[-len(sizes) :]
+    assert all(a.slots(size) < b.slots(size) for a, b in itertools.pairwise(steps))
+    for wire, nbytes in zip(steps[:-1], sizes[:-1], strict=True):
+        assert wire.sizes(size, symbols)[-1] <= nbytes
+        slots = wire.slots(size) + 1
+        assert all(slots * (1 + low + width) + math.ceil(size / 2**low) > 8 * nbytes for low in range(24))
+        assert not width or math.ceil(size / 8) + slots * width / 8 > nbytes
 
 
 @pytest.mark.parametrize("ladder", [LADDER, Ladder()], ids=["three rungs", "default"])
 def test_eager_takes_the_smallest_rung_that_holds(ladder):
     codec = Codec(Ternary(), ladder)
+    wires = zip(ladder.steps(SIZE, TERNARY), ladder.sizes(SIZE, TERNARY), strict=True)
+    room = [(wire.slots(SIZE), nbytes) for wire, nbytes in wires]
     for count in (0, 12, 13, 14, 192, 193, SIZE):
         x = firing([count])[0]
-        least = min(w.sizes(SIZE, TERNARY)[-1] for w in ladder.steps(SIZE, TERNARY) if w.slots(SIZE) >= count)
+        least = min(nbytes for slots, nbytes in room if slots >= count)
         payload = codec.encode(x)
         assert payload.size == least + 1 == int(jax.jit(codec.sent_bytes)(x))
         np.testing.assert_array_equal(codec.decode(payload, shape=x.shape, dtype=x.dtype), codec.quantize(x))
@@ -67,8 +74,8 @@ def test_a_useless_rung_is_never_taken():
 
 
 def test_a_small_tensor_has_one_rung():
-    assert Ladder().sizes(256, TERNARY) == (64,)
-    assert len(Ladder().sizes(257, TERNARY)) > 1
+    assert Ladder().sizes(252, TERNARY) == (63,)
+    assert Ladder().sizes(253, TERNARY) == (32, 64)
 
 
 def test_malformed_ladders():

@@ -53,8 +53,13 @@ def test_what_has_no_order_falls_back_to_packed():
     np.testing.assert_array_equal(pack(wire, s, symbols), pack(Packed(), s, symbols))
 
 
-def test_rungs_lie_close():
-    sizes = np.asarray(Rans().sizes(2**14, SEVEN))
+def test_default_sizes_are_those_of_a_grid_from_a_32nd_of_packed_on():
+    *_, most = Packed().sizes(2**14, SEVEN)
+    assert Rans().sizes(2**14, SEVEN) == tuple(range(most // 32, most + 1, most // 128))
+
+
+def test_sizes_of_a_ratio_lie_close():
+    sizes = np.asarray(Rans(ratio=1.05).sizes(2**14, SEVEN))
     assert sizes[-1] == Packed().sizes(2**14, SEVEN)[-1]
     assert np.all(sizes[1:] <= 1.05 * sizes[:-1] + 1)
     assert 1 / 32 <= sizes[0] / sizes[-1] < 1.05 / 32 + 0.001
