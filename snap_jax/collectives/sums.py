@@ -5,6 +5,8 @@ Invariant: every device gets the integer sum of the spikes of all devices. Nothi
 Over one mesh axis each device receives its part of everybody's spikes (`all_to_all`), adds them, and sends the sums to
 all (`all_gather`). Over several axes the last counts as the fastest: spikes are scattered over it, their sums over the
 axis before it, and so on, so that a slow axis carries the part of one device only.
+
+Short arrays are added by one `psum` of integers instead, where that sends fewer bytes; see `short_sums`.
 """
 
 import dataclasses
@@ -14,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.payload import FINITE
@@ -21,6 +24,7 @@ from snap_jax.collectives.autodiff import Arrays
 from snap_jax.collectives.message import Message, Sent, fire, per_array
 from snap_jax.collectives.parts import flattened, group_size, to_each, unflatten
 from snap_jax.collectives.scale_exchange import AxisName, Codecs, agree, axes_of, gather_to_all
+from snap_jax.collectives.short_sums import add_integers, integer_sum
 from snap_jax.encodings import Encoding, Spikes, learnable
 from snap_jax.errors import UsageError
 from snap_jax.wires import Packed, Shape, Wire, spike_dtype
@@ -79,21 +83,47 @@ def wire_of_sums(wire: Wire, size: int, symbols: range) -> Wire:
 def sum_spikes(codecs: Codecs, xs: Arrays, axis_name: AxisName) -> tuple[Arrays, Sent]:
     """Return the sums of the quantized arrays, and what was sent first; NaN everywhere if thresholds differ."""
     codecs, agreed = agree(codecs, axis_name)
-    spikes, axes, count = fire(codecs, xs), axes_of(axis_name), 1
-    parts, shapes, rungs = spikes, [], []
+    spikes = fire(codecs, xs)
+    shapes, devices = tuple(x.shape for x in xs), lax.axis_size(axis_name)
+    way, two_shots = integer_sum(codecs[0].encoding.symbols, shapes, devices), _most_bytes(codecs, shapes, axis_name)
+    if way is not None and 2 * (devices - 1) * way.nbytes < devices * two_shots:  # what a ring sends
+        totals, rung = add_integers(way, spikes, axis_name), jnp.zeros((), jnp.uint8)
+    else:
+        totals, rung = _two_shots(codecs, spikes, axes_of(axis_name))
+    ys = [
+        jnp.where(total.finite & agreed, c.encoding.decode(total.values), jnp.nan).astype(x.dtype)
+        for c, total, x in zip(per_array(codecs, len(xs)), totals, xs, strict=True)
+    ]
+    return tuple(ys), Sent(spikes, rung)
+
+
+def _two_shots(
+    codecs: Codecs, spikes: tuple[Spikes, ...], axes: tuple[str, ...]
+) -> tuple[tuple[Spikes, ...], jax.Array]:
+    """The sums of all devices, and the rung of what was sent first."""
+    parts, count, shapes, rungs = spikes, 1, [], []
     for axis in reversed(axes):
         shapes.insert(0, tuple(s.values.shape for s in parts))
         parts, rung = _scatter(_adders(codecs, count), parts, axis)
         rungs.append(rung)
         count *= group_size(axis, None)
-    parts = tuple(dataclasses.replace(part, finite=part.finite & agreed) for part in parts)
     for axis, whole in zip(axes, shapes, strict=True):
         parts = _gather(_adders(codecs, count), parts, axis, whole)
-    ys = [
-        jnp.where(total.finite, c.encoding.decode(total.values), jnp.nan).astype(x.dtype)
-        for c, total, x in zip(per_array(codecs, len(xs)), parts, xs, strict=True)
-    ]
-    return tuple(ys), Sent(spikes, rungs[0])
+    return parts, rungs[0]
+
+
+def _most_bytes(codecs: Codecs, shapes: tuple[Shape, ...], axis_name: AxisName) -> int:
+    """The most bytes that one device sends in two shots."""
+    count, total, back = 1, 0, []
+    for axis in reversed(axes_of(axis_name)):
+        message = _message(_adders(codecs, count), shapes, axis, cut=True)
+        total += (group_size(axis, None) - 1) * (message.sizes[-1] + len(shapes))
+        count, shapes = count * group_size(axis, None), message.part_shapes
+        back.append((axis, shapes))
+    for axis, part in back:
+        sizes = _message(_adders(codecs, count), part, axis, cut=False).sizes
+        total += (group_size(axis, None) - 1) * (sizes[-1] + len(part))
+    return total
 
 
 def _adders(codecs: Codecs, count: int) -> Codecs:

@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
 from snap_jax._compat import as_varying
+from snap_jax.collectives.short_sums import integer_sum
 from snap_jax.traffic.jaxpr import collective_traffic
 from tests.support.programs import PAIRS, sample
 
@@ -65,3 +66,48 @@ def test_untiled_parts_take_theirs():
     mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,))
     coded, plain = jax.jit(jax.shard_map(program, mesh=mesh, in_specs=P("x"), out_specs=P("x")))(4 * sample((16, 16)))
     np.testing.assert_allclose(coded, plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("devices", [2, 64, 4096])
+@pytest.mark.parametrize("spec", ["ternary", "count:127", "ternary+rans"])
+def test_a_sum_never_sends_more_than_floats(spec, devices):
+    """Of 1 to 50,000 elements, in one array or two."""
+    for shapes in (((1,),), ((128,),), ((128,), (3,)), ((50_000,),)):
+        coded = sent_per_device(lambda *xs: snap.psum(xs, "x", codec=spec), devices, *shapes)
+        floats = sent_per_device(lambda *xs: lax.psum(xs, "x"), devices, *shapes)
+        assert coded <= floats, (shapes, coded, floats)
+
+
+def test_a_short_array_is_added_in_one_psum_of_integers():
+    """128 ternary spikes of 1024 devices: sums up to 1024 and a flag in two bytes each, which a ring sends twice."""
+    coded = sent_per_device(lambda x: snap.psum(x, "x", codec="ternary"), 1024, (128,))
+    assert coded == pytest.approx(2 * 1023 / 1024 * 2 * (128 + 1))
+
+
+@pytest.mark.parametrize("limit", [1, 7, 2000, 20_000])
+def test_short_sums_are_those_of_lax(limit):
+    """4 devices, limits whose sums take a byte, two or four, with marks or flags; NaN in one array of three."""
+    codec = snap.Codec(snap.Count(limit, 0.5))
+    tree = lambda x: {"whole": x, "one": x[0], "bad": x.at[1].mul(jnp.where(lax.axis_index("x") == 2, jnp.inf, 1.0))}
+
+    def program(x):
+        coded = snap.psum(tree(x), "x", codec=codec)
+        return coded, lax.psum(jax.tree.map(codec.quantize, tree(x)), "x")
+
+    mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,))
+    run = jax.shard_map(program, mesh=mesh, in_specs=P("x"), out_specs=P())
+    coded, plain = jax.jit(run)(limit / 2 * sample((4 * 3,)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), coded, plain)
+    assert np.isnan(coded["bad"]).all()
+    assert not np.isnan(coded["whole"]).any()
+    assert {t.op for t in collective_traffic(run)(sample((12,))) if t.dtype.startswith("int")} == {"psum"}
+
+
+@pytest.mark.parametrize("bad", [0, 1, 90, 91, 180])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_marks_of_many_devices_wrap_around_and_are_seen(bad, sign):
+    """180 devices, sums in int16 up to 180, marks of 361: 180 of them are 64,980, which is -556."""
+    assert integer_sum(range(-1, 2), ((3,),), 180)[:3] == ("int16", 180, 361)
+    x = sign * jnp.ones((180, 3)).at[:bad, 2].set(jnp.nan)
+    total = jax.vmap(lambda x: snap.psum(x, "x", codec="ternary"), axis_name="x", out_axes=None)(x)
+    assert np.isnan(total).all() if bad else np.unique(total).size == 1
