@@ -88,16 +88,56 @@ def _silence(levels: int, lowest: int, widest: float):
     return np.where(zero, silent, (1 - silent) * values / values.sum(-1, keepdims=True))
 
 
+@functools.lru_cache(maxsize=64)
 def edges(levels: int, lowest: int, learned: Rows = ()) -> np.ndarray:
-    """Return where each level begins in `range(TOTAL)`, and the end: int32 `[table, level + 1]`."""
-    return np.pad(np.cumsum(book(levels, lowest, learned), axis=1, dtype=np.int32), ((0, 0), (1, 0)))
+    """Return where each level begins in `range(TOTAL)`, and the end: uint16 `[table, level + 1]`.
+
+    Levels stand in the order 0, 1, ..., -2, -1: a coder whose state is 0 stays there while spikes are 0, and takes no
+    bits.
+    """
+    rolled = np.roll(book(levels, lowest, learned), -zero_level(levels, lowest), axis=1)
+    return np.pad(np.cumsum(rolled, axis=1), ((0, 0), (1, 0))).astype(np.uint16)
 
 
+def zero_level(levels: int, lowest: int) -> int:
+    """Return which level is the symbol 0, or 0 if none is."""
+    return -lowest if lowest <= 0 < lowest + levels else 0
+
+
+def entries(edges):
+    """Return rows of edges as entries, uint32 `[row, level]`: `width - 1` in 12 bits, `begin` in 12, the level in 8."""
+    begin, end = edges[:, :-1].astype(jnp.uint32), edges[:, 1:].astype(jnp.uint32)
+    return (end - begin - 1) << 20 | begin << 8 | jnp.arange(begin.shape[1], dtype=jnp.uint32)
+
+
+NO_BITS = np.uint32((TOTAL - 1) << 20)  # the entry of a symbol that is certain
+
+
+def begin_of(entry):
+    """Return where the interval of an entry begins."""
+    return entry >> 8 & (TOTAL - 1)
+
+
+def width_of_entry(entry):
+    """Return the width of its interval."""
+    return (entry >> 20) + 1
+
+
+def search(entries, row, slot, levels: int):
+    """Return the entry whose interval holds `slot`, by halving, in a row of `levels` entries each, flat."""
+    level = jnp.zeros_like(row)
+    for half in reversed(range((levels - 1).bit_length())):
+        above = jnp.minimum(level + 2**half, levels - 1)
+        level = jnp.where(slot >= begin_of(entries.at[row + above].get(mode="clip")), above, level)
+    return entries.at[row + level].get(mode="clip")
+
+
+@functools.lru_cache(maxsize=64)
 def bits(levels: int, lowest: int, learned: Rows = ()) -> np.ndarray:
-    """Return what each level costs, `log2(TOTAL / frequency)`: float32 `[table, level]`."""
-    return np.log2(TOTAL / book(levels, lowest, learned)).astype(np.float32)
+    """Return what each level costs, `log2(TOTAL / frequency)`: float32 `[table, level]`, in the order of `edges`."""
+    return np.log2(TOTAL / np.diff(edges(levels, lowest, learned).astype(np.int32))).astype(np.float32)
 
 
 def cost(counts, levels: int, lowest: int, learned: Rows = ()):
     """Return the bits of rows of symbol counts under each table: float32 `[row, table]`."""
-    return counts.astype(jnp.float32) @ bits(levels, lowest, learned).T
+    return jnp.dot(counts.astype(jnp.float32), bits(levels, lowest, learned).T, precision="highest")

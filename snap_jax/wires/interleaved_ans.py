@@ -1,11 +1,14 @@
-"""Interleaved asymmetric numeral systems: many entropy coders side by side that write to one string.
+"""Interleaved asymmetric numeral systems: many entropy coders side by side, each with words of its own.
 
-Invariant: `decode` returns what `encode` was given, and takes exactly the words that `encode` wrote.
+Invariant: `decode` returns the symbols that `encode` was given, and takes exactly the words that `encode` wrote.
 
-Range asymmetric numeral systems (Duda 2013, arXiv:1311.2540), interleaved (Giesen 2014, arXiv:1402.3392). A state x in
-[2^16, 2^32) takes in a symbol whose interval is `begin, width` of TOTAL, `x -> (x // width) TOTAL + x % width + begin`,
-after its low 16 bits have gone out if it would grow too large. The decoder reads in reverse, so the encoder
-runs backwards.
+Range asymmetric numeral systems (Duda 2013, arXiv:1311.2540), interleaved (Giesen 2014, arXiv:1402.3392). A state x
+below 2^32 takes in a symbol whose interval is `begin, width` of TOTAL, `x -> (x // width) TOTAL + x % width + begin`,
+after its low 16 bits have gone out if it would grow too large. It starts at 0, so the first 16 to 32 bits of a lane
+take no word. The decoder reads in reverse, so the encoder runs backwards. A lane reads a word when its state is below
+2^16 and it has words left.
+
+No step looks from one lane to another. So a step is one loop over the lanes that vectorizes.
 """
 
 from collections.abc import Callable
@@ -17,10 +20,9 @@ from jax import lax
 
 from snap_jax._compat import as_varying, varying_axes
 from snap_jax.wires import bitstring
-from snap_jax.wires.frequency_tables import PRECISION, TOTAL
+from snap_jax.wires.frequency_tables import PRECISION, begin_of, width_of_entry
 
-EMPTY = 2**16  # the state of a lane that holds nothing
-STATE_WORDS = 2
+FULL = 2**16  # a state from here on reads no word
 
 
 class Coded(NamedTuple):
@@ -28,53 +30,77 @@ class Coded(NamedTuple):
 
     Attributes:
       states: uint32 `[lane]`, where the decoder starts.
-      words: uint16 `[step * lane]`, the words.
-      place: int32, where each belongs in the string; the decoder reads it in this order.
-      out: whether the word was written.
-      total: how many were written.
+      counts: int32 `[lane]`, words of each.
+      words: uint16 `[step, lane]`.
+      number: int16, which of its lane's words each is, counted as they were written; -1 if none was.
     """
 
     states: jax.Array
+    counts: jax.Array
     words: jax.Array
-    place: jax.Array
-    out: jax.Array
-    total: jax.Array
+    number: jax.Array
 
 
-def encode(begin: jax.Array, width: jax.Array) -> Coded:
-    """Code intervals `[step, lane]`; one of width TOTAL takes no bits."""
+def encode(entries: jax.Array) -> Coded:
+    """Code the symbols of `frequency_tables.entries`, uint32 `[step, lane]`."""
 
-    def step(x: jax.Array, interval: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        begin, width = interval
+    def step(carry: tuple[jax.Array, jax.Array], entry: jax.Array):
+        x, count = carry
+        width = width_of_entry(entry)
         out = x >> (32 - PRECISION) >= width
         word, x = x.astype(jnp.uint16), jnp.where(out, x >> 16, x)
-        whole = x // width
-        return (whole << PRECISION) + (x - whole * width) + begin, (out, word)
+        quotient, rest = _divide(x, width)
+        x = (quotient << PRECISION) + rest + begin_of(entry)
+        return (x, count + out.astype(jnp.int32)), (word, jnp.where(out, count, -1).astype(jnp.int16))
 
-    empty = as_varying(jnp.full(begin.shape[1], EMPTY, jnp.uint32), tuple(varying_axes(begin)))
-    intervals = begin.astype(jnp.uint32), width.astype(jnp.uint32)
-    states, (out, words) = lax.scan(step, empty, intervals, reverse=True)
-    out = out.reshape(-1)
-    place = bitstring.starts(out.astype(jnp.int32))
-    return Coded(states, words.reshape(-1), place, out, place[-1] + out[-1])
+    lanes = entries.shape[1]
+    axes = tuple(varying_axes(entries))
+    empty = as_varying(jnp.zeros(lanes, jnp.uint32), axes), as_varying(jnp.zeros(lanes, jnp.int32), axes)
+    (states, counts), (words, number) = lax.scan(step, empty, entries, reverse=True)
+    return Coded(states, counts, words, number)
 
 
-def decode(states: jax.Array, string: jax.Array, first: jax.Array, steps: int, edges: Callable) -> jax.Array:
-    """Return the symbols `[step, lane]` of what `encode` wrote from `first` on in the string of 16-bit words.
+def _divide(x, width):
+    """Return quotient and rest of uint32 by a width up to 2^12; the quotient is below 2^20.
 
-    `edges(step)` returns for each lane where the interval of each symbol begins, and TOTAL: `[lane, symbol + 1]`.
+    By floats, which vectorize: the quotient in float32 is off by one at most, and is corrected.
     """
+    quotient = (x.astype(jnp.float32) / width.astype(jnp.float32)).astype(jnp.int32).astype(jnp.uint32)
+    rest, size = (x - quotient * width).astype(jnp.int32), width.astype(jnp.int32)
+    low, high = rest < 0, rest >= size
+    quotient = jnp.where(low, quotient - 1, jnp.where(high, quotient + 1, quotient))
+    return quotient, jnp.where(low, rest + size, jnp.where(high, rest - size, rest)).astype(jnp.uint32)
 
-    def step(carry: tuple[jax.Array, jax.Array], t: jax.Array) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-        x, place = carry
-        slot, bounds = (x % TOTAL).astype(jnp.int32), edges(t)
-        symbol = jnp.sum(slot[:, None] >= bounds[:, 1:-1], axis=1, dtype=jnp.int32)
-        begin, end = (jnp.take_along_axis(bounds, symbol[:, None] + i, axis=1)[:, 0] for i in (0, 1))
-        x = (end - begin).astype(jnp.uint32) * (x >> PRECISION) + (slot - begin).astype(jnp.uint32)
-        short = x < EMPTY
-        behind = place + jnp.cumsum(short, dtype=jnp.int32)
-        word = string[jnp.clip(behind - 1, 0, string.size - 1)]
-        return (jnp.where(short, x << 16 | word, x), behind[-1]), symbol
 
-    first = as_varying(jnp.asarray(first, jnp.int32), tuple(varying_axes(states)))
-    return lax.scan(step, (states, first), jnp.arange(steps))[1]
+def gather(coded: Coded, room: int) -> jax.Array:
+    """Return the words of all lanes, one lane after the other, in a string of `room` words.
+
+    What is not written goes to one place past the end, which is as fast on a CPU as a branch that is always taken.
+    """
+    place = jnp.where(coded.number < 0, room, bitstring.starts(coded.counts) + coded.number).astype(jnp.uint32)
+    string = jnp.zeros(room + 1, jnp.uint16).at[jnp.minimum(place, room).reshape(-1)]
+    return string.set(coded.words.reshape(-1), mode="promise_in_bounds")[:room]
+
+
+def decode(states, counts, string, steps: int, find: Callable[[jax.Array, jax.Array], jax.Array], rows) -> jax.Array:
+    """Return the symbols, uint8 `[step, lane]`, of the words that `gather` returned.
+
+    `find(row, slot)` returns the entry of each lane's symbol, given its place in `range(TOTAL)` and the row of its
+    table; `rows` are those of the first step, what they grow by with each, and where they start again.
+    """
+    row, stride, period = rows
+
+    def step(carry: tuple[jax.Array, jax.Array, jax.Array], _: None):
+        x, left, row = carry
+        slot = x & (2**PRECISION - 1)
+        entry = find(row, slot)
+        x = width_of_entry(entry) * (x >> PRECISION) + slot - begin_of(entry)
+        short = (x < FULL) & (left > 0)
+        left = left - short.astype(jnp.uint32)
+        word = string.at[first + left].get(mode="clip")
+        row = jnp.where(row + stride < period, row + stride, row + stride - period)
+        return (jnp.where(short, x << 16 | word, x), left, row), entry.astype(jnp.uint8)
+
+    first = bitstring.starts(counts).astype(jnp.uint32)
+    row = as_varying(row, tuple(varying_axes(states)))
+    return lax.scan(step, (states, counts.astype(jnp.uint32), row), None, length=steps)[1]

@@ -27,6 +27,6 @@ def test_tokens_take_their_entropy():
     letters = np.repeat([97, 98, 99, 100], [4096, 2048, 1024, 1024])
     text = jnp.asarray(np.random.default_rng(0).permutation(letters).reshape(8, -1), jnp.int32)
     kept = np.log2(4096 / (4096 - 252))  # of 4096, one each is theirs
-    head = 8 * (2 + 4 * 4 + 1) / text.size  # table, states of four lanes, size
+    head = (8 * (2 + 1) + 16 * 20) / text.size  # table, size, 16 lanes
     bits = token_bits(token_wire(text), text)
     assert bits == pytest.approx(1.75 + kept + head, rel=0.03)  # sizes are 2 % apart

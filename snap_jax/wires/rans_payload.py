@@ -1,0 +1,155 @@
+"""The payload of `Rans`: a table and how it is meant, the lanes, the tables of the channels, and the words.
+
+Invariant: `read` returns the spikes of what `code` and `lay_out` wrote.
+
+Bytes: the table and how tables are named; words of each lane; states of the lanes, their lowest bytes first; the tables
+of the channels if that saves more than the byte that names each; the low bytes of all words, then their high bytes.
+Element n belongs to lane n mod L. One table serves the whole tensor, or each channel names its own, or both sides hold
+a list of tables that is named instead. Nothing here depends on bytes being neighbors, so no layout `[n, 4]` occurs.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from snap_jax.wires import frequency_tables, interleaved_ans
+from snap_jax.wires.base import Shape
+from snap_jax.wires.frequency_tables import TOTAL
+from snap_jax.wires.symbols import to_codes, to_spikes, width_of
+from snap_jax.wires.table_choice import OWN, Book, choose, histogram
+
+LANE_BITS = 2560  # what a lane takes at least, packed: it costs about 20 bits more than the entropy
+LANE = 512  # elements it has at least: those of many levels may still be few bits
+ROWS = 64  # elements that share a table, at least
+MOST_WORDS = 255  # of a lane
+MOST_SLOTS = 2**16  # entries of tables that say which symbol a slot has: 256 kB
+TOO_MANY = 2**30  # bytes that fit nowhere
+_STATE = 4
+
+
+class _Plan(NamedTuple):
+    """How the elements of a tensor are assigned to lanes and tables.
+
+    Attributes:
+      size: elements.
+      lanes: states side by side.
+      steps: symbols of each.
+      channels: size of the last axis; neighbors may share a table.
+      together: how many of them do.
+      tables: how many there are.
+    """
+
+    size: int
+    lanes: int
+    steps: int
+    channels: int
+    together: int
+    tables: int
+
+    @property
+    def head(self) -> int:
+        """Bytes before the tables of the channels."""
+        return 2 + (1 + _STATE) * self.lanes
+
+
+def _plan(shape: Shape, levels: int) -> _Plan:
+    size = math.prod(shape)
+    lanes = max(1, size // max(LANE, LANE_BITS // width_of(levels)))
+    channels = shape[-1] if len(shape) > 1 else 1
+    together = min(channels, math.ceil(ROWS * channels / size))
+    return _Plan(size, lanes, math.ceil(size / lanes), channels, together, math.ceil(channels / together))
+
+
+class Draft(NamedTuple):
+    """A payload before it is laid out.
+
+    Attributes:
+      named: the first byte, a table or nothing.
+      how: tables are named, the second byte.
+      names: the table of each channel.
+      coded: the lanes.
+      nbytes: its length.
+    """
+
+    named: jax.Array
+    how: jax.Array
+    names: jax.Array
+    coded: interleaved_ans.Coded
+    nbytes: jax.Array
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def code(spikes, book: Book) -> Draft:
+    """Choose tables for the spikes and code them."""
+    levels = len(book.symbols)
+    plan = _plan(spikes.shape, levels)
+    codes = _turned(to_codes(spikes, book.symbols), levels - book.zero, levels).reshape(-1, plan.channels)
+    named, how, names = choose(histogram(codes, plan.together, levels), codes.shape[0], book)
+    entries = frequency_tables.entries(book.edges[names]).reshape(-1)
+    row = levels * (jnp.arange(plan.channels, dtype=jnp.uint32) // plan.together)
+    flat = entries.at[row + codes.astype(jnp.uint32)].get(mode="clip").reshape(-1)
+    filled = jnp.pad(flat, (0, plan.steps * plan.lanes - plan.size), constant_values=frequency_tables.NO_BITS)
+    coded = interleaved_ans.encode(filled.reshape(plan.steps, plan.lanes))
+    nbytes = plan.head + jnp.where(how == OWN, plan.tables, 0) + 2 * coded.counts.sum()
+    return Draft(named, how, names, coded, jnp.where(coded.counts.max() > MOST_WORDS, TOO_MANY, nbytes))
+
+
+def _turned(codes, turn: int, levels: int):
+    """Return `(codes + turn) % levels`."""
+    return (codes + jnp.where(codes < levels - turn, turn, turn - levels)).astype(codes.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def lay_out(draft: Draft, shape: Shape, levels: int, most: int):
+    """Return the payload, followed by unused bytes up to `most`."""
+    plan, coded = _plan(shape, levels), draft.coded
+    named = plan.head + plan.tables
+    room = max(1, most // 2)
+    count, first = coded.counts.sum(), jnp.where(draft.how == OWN, named, plan.head)
+    place = jnp.arange(max(most, named), dtype=jnp.int32) - first
+    word = interleaved_ans.gather(coded, room).at[jnp.where(place < count, place, place - count)].get(mode="clip")
+    words = jnp.where(place < count, word, word >> 8).astype(jnp.uint8)
+    states = [coded.states >> (8 * i) for i in range(_STATE)]
+    head = [jnp.stack([draft.named, draft.how]), coded.counts, *states, draft.names]
+    head = jnp.concatenate([part.astype(jnp.uint8) for part in head])
+    return jnp.where(place < 0, jnp.pad(head, (0, place.size - named)), words)[:most]
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def read(payload, shape: Shape, book: Book):
+    """Return the spikes of a payload."""
+    levels = len(book.symbols)
+    plan, most = _plan(shape, levels), payload.size
+    string = jnp.pad(payload, (0, plan.head + plan.tables + most // 2))
+    counts, *states = (string[2 + i * plan.lanes :][: plan.lanes] for i in range(1 + _STATE))
+    state = functools.reduce(jnp.bitwise_or, [s.astype(jnp.uint32) << (8 * i) for i, s in enumerate(states)])
+    how, own = string[1], string[plan.head :][: plan.tables]
+    first = plan.head + jnp.where(how == OWN, plan.tables, 0)
+    counts = counts.astype(jnp.int32)
+    low, high = (lax.dynamic_slice(string, (place,), (most // 2,)) for place in (first, first + counts.sum()))
+    words = low.astype(jnp.uint16) | high.astype(jnp.uint16) << 8
+    find, (row, stride, period) = _finder(plan, book, book.names(string[0], how, own))
+    one = how == 0  # then all channels have the table of the first
+    rows = jnp.where(one, 0, row), jnp.where(one, 0, stride).astype(jnp.uint32), period
+    codes = interleaved_ans.decode(state, counts, words, plan.steps, find, rows).reshape(-1)[: plan.size]
+    return to_spikes(_turned(codes, book.zero, levels), book.symbols).reshape(shape)
+
+
+def _finder(plan: _Plan, book: Book, names):
+    """Return the function that finds entries, and the rows of the channels, for `interleaved_ans.decode`.
+
+    In a table of all slots while that stays in the cache; else by halving.
+    """
+    levels, channel = len(book.symbols), jnp.arange(plan.channels, dtype=jnp.uint32)
+    entries = frequency_tables.entries(book.edges[names[channel // plan.together]]).reshape(-1)
+    find, stride = functools.partial(frequency_tables.search, entries, levels=levels), levels
+    if plan.tables * TOTAL <= min(plan.size, MOST_SLOTS):
+        slots = jnp.broadcast_to(jnp.arange(TOTAL, dtype=jnp.uint32), (plan.tables, TOTAL))
+        direct = find(jnp.broadcast_to(channel[:, None] * levels, slots.shape), slots).reshape(-1)
+        find, stride = lambda row, slot: direct.at[row + slot].get(mode="clip"), TOTAL
+    row = jnp.arange(plan.lanes, dtype=jnp.uint32) % plan.channels * stride
+    return find, (row, plan.lanes % plan.channels * stride, plan.channels * stride)

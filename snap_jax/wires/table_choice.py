@@ -1,0 +1,79 @@
+"""Which frequency tables a tensor is coded with.
+
+Invariant: any choice can be decoded; a payload names the tables it was coded with.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from snap_jax.wires import frequency_tables
+
+OWN = 1  # how tables are named: 0 is one for all, 1 one for each channel, from 2 on a list
+SAMPLE = 2**16  # elements that are counted, at least
+SAMPLE_ROWS = 1024  # of each channel
+COLUMNS = 64  # that are counted side by side, at least
+MOST_ONE_HOT = 32  # levels that are counted one after the other
+
+
+class Book(NamedTuple):
+    """Frequency tables, and lists of them, that both sides hold."""
+
+    symbols: range
+    learned: frequency_tables.Rows = ()
+    lists: frequency_tables.Rows = ()
+
+    @property
+    def edges(self):
+        """The `frequency_tables.edges` of each table."""
+        return jnp.asarray(frequency_tables.edges(len(self.symbols), self.symbols.start, self.learned))
+
+    @property
+    def zero(self) -> int:
+        """The level of the symbol 0."""
+        return frequency_tables.zero_level(len(self.symbols), self.symbols.start)
+
+    def fitting(self, tables: int):
+        """Return the lists for a tensor of so many tables: uint8 `[list, table]`."""
+        fit = [names for names in self.lists if len(names) == tables]
+        return jnp.asarray(fit, jnp.uint8).reshape(len(fit), tables)
+
+    def names(self, one, how, own):
+        """Return the table of each channel: of the way `how`, given the table for all and those of the channels."""
+        ways = [jnp.broadcast_to(one, own.shape), own, *self.fitting(own.size)]
+        return jnp.stack(ways)[jnp.minimum(how, len(ways) - 1)]
+
+    def cost(self, counts):
+        """Return the bits of rows of symbol counts under each table: `[row, table]`."""
+        return frequency_tables.cost(counts, len(self.symbols), self.symbols.start, self.learned)
+
+
+def histogram(codes, together: int, levels: int):
+    """Return how often each level occurs for each table, `[table, level]`, in a sample of rows `[row, channel]`."""
+    channels = codes.shape[1]
+    fold = min(len(codes), math.ceil(COLUMNS / channels))
+    rows = codes[: len(codes) // fold * fold].reshape(-1, fold * channels)
+    stride = len(rows) // max(SAMPLE_ROWS // fold, SAMPLE // rows.shape[1], 1) | 1
+    counts = _count(rows[::stride], levels).reshape(fold, channels, levels).sum(0)
+    return jnp.pad(counts, ((0, -channels % together), (0, 0))).reshape(-1, together, levels).sum(1)
+
+
+def _count(rows, levels: int):
+    """Return int32 `[column, level]`."""
+    if levels <= MOST_ONE_HOT:
+        return jnp.stack([jnp.sum(rows == level, axis=0, dtype=jnp.int32) for level in range(levels)], -1)
+    column = jnp.arange(rows.shape[1], dtype=jnp.int32)
+    return jnp.zeros((rows.shape[1], levels), jnp.int32).at[column, rows.astype(jnp.int32)].add(1)
+
+
+def choose(counts, rows: int, book: Book):
+    """Return the table that is named, how, and the table of each channel: the way that takes the fewest bits."""
+    cost, tables = book.cost(counts), jnp.arange(len(counts))
+    sampled = counts.sum() / (rows * len(counts))
+    together, lists = cost.sum(0), book.fitting(len(counts))
+    own_bits = cost.min(-1).sum() + 8 * len(counts) * sampled if len(counts) > 1 else jnp.inf
+    bits_of_ways = jnp.stack([together.min(), own_bits, *(cost[tables, names].sum() for names in lists)])
+    how = jnp.argmin(bits_of_ways).astype(jnp.uint8)
+    one, own = together.argmin().astype(jnp.uint8), cost.argmin(-1).astype(jnp.uint8)
+    return one, how, book.names(one, how, own)
