@@ -19,7 +19,11 @@ from snap_jax.errors import UsageError
 Structure = Any  # of a codec: a PyTreeDef
 
 
-class Threshold(nnx.Param):
+class CodecParam(nnx.Param):
+    """A number or array of an encoding, which is learned with the model; weight decay should leave it alone."""
+
+
+class Threshold(CodecParam):
     """The logarithm of a learned array that stays positive: an optimizer step changes the array by a ratio.
 
     Weight decay of an optimizer acts on this logarithm, unless a mask excludes this type:
@@ -59,7 +63,7 @@ def take_apart(codec: Codec | None, channels: int) -> tuple[Structure, dict[str,
         if codec is not None and name in codec.encoding.positive:
             params[f"log_{name}"] = Threshold(jnp.log(_per_channel(name, start, channels)))
         else:
-            params[f"learned_{name}"] = nnx.Param(jnp.broadcast_to(start, (channels,)) if start.ndim == 0 else start)
+            params[f"learned_{name}"] = CodecParam(jnp.broadcast_to(start, (channels,)) if start.ndim == 0 else start)
     return structure, params
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped, UInt8
 
 from snap_jax.encodings import Encoding, Side, Spikes
+from snap_jax.errors import UsageError
 from snap_jax.wires import Shape
 from snap_jax.wires.bitstring import chain
 
@@ -72,9 +73,19 @@ def tail(spikes: tuple[Spikes, ...], fits: Array | bool = True) -> UInt8[Array, 
 
 
 def tail_bytes(encoding: Encoding, shapes: tuple[Shape, ...]) -> int:
-    """Return the length of `tail` for arrays of these shapes."""
+    """Return the length of `tail` for arrays of these shapes.
+
+    Raises:
+      UsageError: for 2^31 bytes or more.
+    """
     specs = [spec for shape in shapes for spec in encoding.side_specs(shape)]
-    return sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in specs) + len(shapes)
+    size = sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in specs) + len(shapes)
+    if size >= 2**31:
+        name = type(encoding).__name__
+        raise UsageError(
+            f"{name}: {size} bytes of scales beside the spikes are past 2^31: use fewer, or split the tensor"
+        )
+    return size
 
 
 def read_tail(

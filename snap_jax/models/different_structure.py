@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from snap_jax.boundary.boundary import Boundary
+from snap_jax.boundary.learned_codec import CodecParam
 from snap_jax.collectives.scale_exchange import AxisName
 from snap_jax.errors import UsageError
 from snap_jax.models.base import Network, VisionNetwork
@@ -55,6 +56,14 @@ class PackedStage:
         place = numbered.boundary.log_threshold.get_value()
         begin = self.rows.begin(place)
         return begin, begin + math.prod(shapes[place])
+
+    @property
+    def codecs_at(self) -> list[tuple[int, int]]:
+        """Where what codecs learn begins and ends in `stages`."""
+        numbered = variables(jax.tree.unflatten(self.tree, range(len(self.rows.shapes))))
+        places = [v.get_value() for v in numbered if isinstance(v, CodecParam)]
+        begins = [(self.rows.begin(place), math.prod(self.rows.shapes[place])) for place in places]
+        return [(begin, begin + size) for begin, size in begins]
 
     def unpack(self, vectors: Mapping[str, Array | np.ndarray]) -> Stage:
         """Return the stage whose parameters come first in `stages`, `[longest]`, and in `shares`, `[rows, longest]`.
@@ -105,6 +114,17 @@ class DifferentStructure(Stages):
         first, end = jnp.asarray([stage.thresholds_at for stage in self.stages]).T[..., None]
         place = jnp.arange(params[WHOLE].shape[-1])
         return params | {WHOLE: params[WHOLE] + jnp.where((first <= place) & (place < end), by[:, None], 0.0)}
+
+    def without_codecs(self, params):
+        """Zeros in the places of the vectors where every `CodecParam` lies."""
+        found = [stage.codecs_at for stage in self.stages]
+        most = max(map(len, found))
+        if not most:
+            return params
+        padded = jnp.asarray([[*places, *[(0, 0)] * (most - len(places))] for places in found]).reshape(-1, most, 2)
+        first, end = padded[..., :1], padded[..., 1:]
+        place = jnp.arange(params[WHOLE].shape[-1])
+        return params | {WHOLE: jnp.where(((first <= place) & (place < end)).any(1), 0.0, params[WHOLE])}
 
     def thresholds(self, params):
         """The means over channels."""

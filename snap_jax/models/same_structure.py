@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, PyTree
 
 from snap_jax.boundary.boundary import Boundary
-from snap_jax.boundary.learned_codec import Threshold
+from snap_jax.boundary.learned_codec import CodecParam, Threshold
 from snap_jax.models.base import Network
 from snap_jax.models.stages import Stage, Stages, hand_receivers_on, own_of, part_of
 from snap_jax.parallel.mesh import STAGE
@@ -76,6 +76,10 @@ class SameStructure(Stages):
         raised = {path: jax.tree.map(lambda t: t + _column(by, t), flat[path]) for path in _thresholds(flat)}
         return nnx.from_flat_state(flat | raised)
 
+    def without_codecs(self, params):
+        """Zeros for every `CodecParam`."""
+        return jax.tree.map(without_codec, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+
     def thresholds(self, params):
         """The means over channels."""
         flat = dict(nnx.to_flat_state(params))
@@ -93,6 +97,11 @@ class SameStructure(Stages):
 
     def _own(self, params: PyTree) -> Stage:
         return nnx.merge(self.graph, own_of(params))
+
+
+def without_codec(param: nnx.Variable) -> nnx.Variable:
+    """Return a parameter, zeros if a codec learns it."""
+    return jax.tree.map(jnp.zeros_like, param) if isinstance(param, CodecParam) else param
 
 
 def _thresholds(flat: Mapping) -> list[tuple]:

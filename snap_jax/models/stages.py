@@ -70,6 +70,10 @@ class Stages(abc.ABC):
         """Return the parameters with `by` added to the logarithms of all thresholds of each boundary; pure."""
 
     @abc.abstractmethod
+    def without_codecs(self, params: PyTree) -> PyTree:
+        """Return the parameters with zeros in place of what codecs learn, such as thresholds; pure."""
+
+    @abc.abstractmethod
     def thresholds(self, params: PyTree) -> list[float]:
         """Return the mean threshold of the boundary after each stage; none where no spikes cross."""
 

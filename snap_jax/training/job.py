@@ -85,6 +85,10 @@ class Job(abc.ABC):
         """Return the optimizer for what `loss_and_gradient` gives."""
         return rule
 
+    def decayed(self, params: PyTree) -> PyTree:
+        """Return the parameters with zeros in place of those on which weight decay does not act. Pure."""
+        return params
+
     def update_extra(self, extra: dict, seen: Telemetry, progress: Array) -> dict:
         """Return the small state after a step that saw this; `progress` in [0, 1] of the run. Pure."""
         return extra

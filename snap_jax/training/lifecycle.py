@@ -83,7 +83,9 @@ def measure(
       UsageError: as `prepare`; if the loss or its gradient is not finite.
     """
     began, job = time.monotonic(), prepare(config, make_links)
-    run = Run(config, None, job, job.optimizer(optimizer(config)), None, began, on_progress or (lambda _: None))
+    run = Run(
+        config, None, job, job.optimizer(optimizer(config, job.decayed)), None, began, on_progress or (lambda _: None)
+    )
     lines: list[dict] = []
     params, traffic, result = _trained(run, start(job, config, run.optimizer), lines)
     return Trained(job, params, result, traffic, tuple(lines))
@@ -139,7 +141,7 @@ def begin(
       UsageError: as `prepare` and `run_dir.claim`.
     """
     began, job = time.monotonic(), prepare(config)
-    rule = job.optimizer(optimizer(config))
+    rule = job.optimizer(optimizer(config, job.decayed))
     require_same("data", data := job.fingerprint())
     record = _record(lambda: run_dir.claim(out, config, data, overwrite, job.origin))
     return Run(config, out, job, rule, record, began, on_progress), start(job, config, rule)
@@ -163,7 +165,7 @@ def take_up(
     job = prepare(config if good is None or config.needs_origin else dataclasses.replace(config, init_from=None))
     require_same("data", data := job.fingerprint())
     run_dir.check_sources(out, known, config, data, job.origin)
-    rule = job.optimizer(optimizer(config))
+    rule = job.optimizer(optimizer(config, job.decayed))
     state = start(job, config, rule)
     if good is not None:
         state = checkpoints.restore(good, state)

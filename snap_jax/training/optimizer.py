@@ -1,5 +1,7 @@
 """The optimizer of a run, its learning-rate schedule, and how gradients are clipped."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -7,12 +9,23 @@ from jaxtyping import Array, Float, PyTree
 
 from snap_jax.training.config import Settings
 
+Rule = optax.GradientTransformation
 _LAST_RATE = 0.05  # of the peak learning rate, at the end
 
 
-def optimizer(config: Settings) -> optax.GradientTransformation:
-    """Return AdamW with the schedule of a config, for gradients that are already `clipped`."""
-    return optax.adamw(schedule(config), b2=0.98, weight_decay=0.01)
+def optimizer(config: Settings, decayed: Callable[[PyTree], PyTree] = lambda params: params) -> Rule:
+    """Return AdamW with the schedule of a config, for gradients that are already `clipped`.
+
+    Args:
+      config: of the run.
+      decayed: parameters -> the same, with zeros in place of those on which weight decay does not act.
+    """
+    decay = optax.stateless(lambda updates, params: _add(updates, 0.01, decayed(params)))
+    return optax.chain(optax.scale_by_adam(b2=0.98), decay, optax.scale_by_learning_rate(schedule(config)))
+
+
+def _add(updates: PyTree, rate: float, params: PyTree) -> PyTree:
+    return jax.tree.map(lambda u, p: u + rate * p, updates, params)
 
 
 def clipped(gradient: PyTree, norm: Float[Array, ""], limit: float = 1.0) -> PyTree:

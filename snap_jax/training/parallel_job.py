@@ -103,6 +103,10 @@ class ParallelJob(Job):
         """Return the rule, after an average over data replicas where they send spikes."""
         return self.task.with_average(rule)
 
+    def decayed(self, params: PyTree) -> PyTree:
+        """Return the parameters without what codecs learn: decay would pull thresholds toward 1."""
+        return self.task.stages.without_codecs(params)
+
     def loss_and_gradient(self, params: PyTree, batch: Batch, extra: dict) -> tuple[tuple[Array, Telemetry], PyTree]:
         """Return nats per label, what left each stage, and the gradient."""
         if self.task.penalty is None:

@@ -176,13 +176,14 @@ def require_offsets(wire: Any, size: int, bits: int) -> None:
 
     >>> require_offsets("Events(0.1)", 2**31, 10)
     Traceback (most recent call last):
-    snap_jax.errors.UsageError: Events(0.1): 2147483648 spikes in 10 bits are past 2^31: split the tensor, or use ...
+    snap_jax.errors.UsageError: Events(0.1): 2147483648 spikes in 10 bits are past 2^31: split the tensor
 
     Raises:
       UsageError: naming the wire.
     """
     if max(size, bits) >= 2**31:
-        raise UsageError(f"{wire}: {size} spikes in {bits} bits are past 2^31: split the tensor, or use Packed()")
+        other = ", or use Packed()" if size < 2**31 else ""
+        raise UsageError(f"{wire}: {size} spikes in {bits} bits are past 2^31: split the tensor{other}")
 
 
 def slots_for(share: float, size: int) -> int:

@@ -16,7 +16,7 @@ from jax import lax
 
 from snap_jax.errors import UsageError
 from snap_jax.wires import bitstring, size_grid
-from snap_jax.wires.base import Sparse, Wire, spike_dtype
+from snap_jax.wires.base import Sparse, Wire, require_offsets, spike_dtype
 from snap_jax.wires.bitmap import Bitmap
 from snap_jax.wires.events import Events
 from snap_jax.wires.packed import Packed
@@ -53,6 +53,8 @@ class Ladder(Wire):
 
     def steps(self, size: int, symbols: range) -> tuple[Wire, ...]:
         """Return the wires that can be the smallest for `size` elements, by rising bytes and slots."""
+        # Addresses are written into the space of the largest size: its bits are counted in 32 bits.
+        require_offsets(self, size, 8 * max(_bytes(wire, size, symbols) for wire in self.rungs or (Packed(),)))
         return _steps(self.rungs, size, symbols)
 
     def sizes(self, size, symbols):
