@@ -25,11 +25,13 @@ class Parts(NamedTuple):
       cut: array -> its parts, stacked along a new first dimension.
       mine: the part that belongs to this device.
       dimension: along which dimension arrays are cut; `None` if they are flattened first.
+      join: (parts, shape) -> the array of `shape` that was cut, where it was flattened first.
     """
 
     cut: Callable[[jax.Array], jax.Array]
     mine: jax.Array
     dimension: int | None = None
+    join: Callable[[jax.Array, Shape], jax.Array] | None = None
 
     def shape(self, shape: Shape) -> Shape:
         """Return the shape of a part of an array of `shape`."""
@@ -72,7 +74,37 @@ def flattened(axis_name: AxisName) -> Parts:
         part = math.ceil(x.size / group)
         return jnp.pad(x.reshape(-1), (0, group * part - x.size)).reshape(group, part)
 
-    return Parts(cut, lax.axis_index(axis_name))
+    return Parts(cut, lax.axis_index(axis_name), join=unflatten)
+
+
+def mixed(axis_name: AxisName) -> Parts:
+    """Return equal parts of the flattened array that are alike, wherever in it the large numbers are.
+
+    Of every `group` neighbors each part takes one. Which one moves on by the golden ratio of the group from one set of
+    neighbors to the next, so that a part meets all rows and all channels about equally often (Fibonacci hashing).
+    """
+    group = group_size(axis_name, None)
+
+    def cut(x: jax.Array) -> jax.Array:
+        rows = jnp.pad(x.reshape(-1), (0, -x.size % group)).reshape(-1, group)
+        return _rolled(rows, _golden(len(rows), group)).T
+
+    def join(parts: jax.Array, shape: Shape) -> jax.Array:
+        return unflatten(_rolled(parts.T, -_golden(parts.shape[1], group)), shape)
+
+    return Parts(cut, lax.axis_index(axis_name), join=join)
+
+
+def _golden(count: int, group: int) -> jax.Array:
+    """`floor(group * frac(i * golden ratio))` for i up to `count`."""
+    hashed = (lax.iota(jnp.uint32, count) * jnp.uint32(0x9E3779B9)) >> 16  # 2^32 / golden ratio
+    return ((hashed * jnp.uint32(group)) >> 16).astype(jnp.int32)
+
+
+def _rolled(rows: jax.Array, by: jax.Array) -> jax.Array:
+    """Each row moved to the left by its number of places, around the end."""
+    place = (jnp.arange(rows.shape[1], dtype=jnp.int32) + by[:, None]) % rows.shape[1]
+    return jnp.take_along_axis(rows, place, axis=1, mode="promise_in_bounds")
 
 
 def unflatten(parts: jax.Array, shape: Shape) -> jax.Array:

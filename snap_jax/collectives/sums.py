@@ -22,7 +22,7 @@ from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.payload import FINITE
 from snap_jax.collectives.autodiff import Arrays
 from snap_jax.collectives.message import Message, Sent, fire, per_array
-from snap_jax.collectives.parts import flattened, group_size, to_each, unflatten
+from snap_jax.collectives.parts import flattened, group_size, mixed, to_each
 from snap_jax.collectives.scale_exchange import AxisName, Codecs, agree, axes_of, gather_to_all
 from snap_jax.collectives.short_sums import add_integers, integer_sum
 from snap_jax.encodings import Encoding, Spikes, learnable
@@ -101,15 +101,15 @@ def _two_shots(
     codecs: Codecs, spikes: tuple[Spikes, ...], axes: tuple[str, ...]
 ) -> tuple[tuple[Spikes, ...], jax.Array]:
     """The sums of all devices, and the rung of what was sent first."""
-    parts, count, shapes, rungs = spikes, 1, [], []
+    sums, count, messages, rungs = spikes, 1, [], []
     for axis in reversed(axes):
-        shapes.insert(0, tuple(s.values.shape for s in parts))
-        parts, rung = _scatter(_adders(codecs, count), parts, axis)
+        messages.insert(0, _message(_adders(codecs, count), tuple(s.values.shape for s in sums), axis, cut=True))
+        sums, rung = _scatter(messages[0], sums)
         rungs.append(rung)
         count *= group_size(axis, None)
-    for axis, whole in zip(axes, shapes, strict=True):
-        parts = _gather(_adders(codecs, count), parts, axis, whole)
-    return parts, rungs[0]
+    for axis, message in zip(axes, messages, strict=True):
+        sums = _gather(_adders(codecs, count), sums, axis, message)
+    return sums, rungs[0]
 
 
 def _most_bytes(codecs: Codecs, shapes: tuple[Shape, ...], axis_name: AxisName) -> int:
@@ -134,30 +134,32 @@ def _adders(codecs: Codecs, count: int) -> Codecs:
 def _message(codecs: Codecs, shapes: tuple[Shape, ...], axis: str, cut: bool) -> Message:
     """The message of spikes or sums of these shapes, on a wire that suits their number."""
     message = Message(codecs, shapes, axis, flattened(axis) if cut else None, known=True)
-    if not isinstance(codecs[0].encoding, Sums):
-        return message
-    size, symbols = sum(map(math.prod, message.part_shapes)), contiguous(codecs[0].encoding.symbols)
-    wire = wire_of_sums(codecs[0].wire, size, symbols)
-    return dataclasses.replace(message, codecs=tuple(Codec(c.encoding, wire) for c in codecs))
+    if isinstance(codecs[0].encoding, Sums):
+        size, symbols = sum(map(math.prod, message.part_shapes)), contiguous(codecs[0].encoding.symbols)
+        wire = wire_of_sums(codecs[0].wire, size, symbols)
+        message = dataclasses.replace(message, codecs=tuple(Codec(c.encoding, wire) for c in codecs))
+    # All parts take the size of the largest: they had better be alike.
+    return dataclasses.replace(message, parts=mixed(axis)) if cut and len(message.sizes) > 1 else message
 
 
-def _scatter(codecs: Codecs, spikes: tuple[Spikes, ...], axis: str) -> tuple[tuple[Spikes, ...], jax.Array]:
-    """The sums over `axis` of this device's part, and the rung of what was sent."""
-    message = _message(codecs, tuple(s.values.shape for s in spikes), axis, cut=True)
-    rows, rung = message.send(spikes, to_each(axis, None))
+def _scatter(message: Message, spikes: tuple[Spikes, ...]) -> tuple[tuple[Spikes, ...], jax.Array]:
+    """The sums of this device's part over the axis of the message, and the rung of what was sent."""
+    rows, rung = message.send(spikes, to_each(message.axis_name, None))
     parts = jax.vmap(lambda row: message.read(row, rung)[1])(rows)
-    dtype = spike_dtype(Sums(codecs[0].encoding, group_size(axis, None)).symbols)
+    dtype = spike_dtype(Sums(message.codec.encoding, group_size(message.axis_name, None)).symbols)
     return tuple(
         Spikes(part.values.sum(0, dtype=jnp.int32).astype(dtype), (), jnp.all(part.header == FINITE)) for part in parts
     ), rung
 
 
-def _gather(codecs: Codecs, sums: tuple[Spikes, ...], axis: str, shapes: tuple[Shape, ...]) -> tuple[Spikes, ...]:
-    """The sums of all devices along `axis`, put back into arrays of `shapes`."""
+def _gather(codecs: Codecs, sums: tuple[Spikes, ...], axis: str, scattered: Message) -> tuple[Spikes, ...]:
+    """The sums of all devices along `axis`, joined as they were cut when they were scattered."""
+    join = scattered.parts and scattered.parts.join
+    assert join, "sums are cut from flattened arrays"
     message = _message(codecs, tuple(s.values.shape for s in sums), axis, cut=False)
     rows, rung = message.send(sums, functools.partial(gather_to_all, axis_name=axis))
     totals = jax.vmap(lambda row: message.read(row, rung)[1])(rows)
     return tuple(
-        Spikes(unflatten(total.values, shape), (), jnp.all(total.header == FINITE))
-        for total, shape in zip(totals, shapes, strict=True)
+        Spikes(join(total.values, shape), (), jnp.all(total.header == FINITE))
+        for total, shape in zip(totals, scattered.shapes, strict=True)
     )

@@ -95,3 +95,17 @@ def test_the_part_of_a_device_does_not_depend_on_its_pod():
 
     run = jax.shard_map(program, mesh=mesh, in_specs=P(("pod", "device")), out_specs=P())
     assert np.isnan(jax.jit(run)(sample((8, 5)).reshape(-1))).all()
+
+
+def test_a_cluster_of_spikes_does_not_decide_the_size_of_all_parts():
+    """A quarter of the elements fires, all neighbors: a quarter of every part of 4, for which events have room."""
+    codec = snap.Codec(snap.Count(3, 1.0), snap.Ladder((snap.Events(0.3), snap.Packed())))
+    x = jnp.broadcast_to(jnp.arange(4096) < 1024, (4, 4096)).astype(jnp.float32)
+
+    def program(x):
+        y, sent = snap.psum(x, "x", codec=codec, return_sent=True)
+        return varying((y, sent.rung))
+
+    y, rung = jax.jit(on_mesh(program))(x)
+    np.testing.assert_array_equal(y[:, 0], 4 * x)
+    assert rung.tolist() == [0] * 4
