@@ -210,9 +210,10 @@ def _train_and_show(config: "Settings", directory: Directory) -> None:
     from snap_jax.parallel import processes
 
     console = Console()
-    _train(config, directory, console)
-    if processes.is_first():
-        _show([directory.out], directory.out / "report.html", console)
+    with processes.ended_on_failure():
+        _train(config, directory, console)
+        if processes.is_first():
+            _show([directory.out], directory.out / "report.html", console)
 
 
 def _train(config: "Settings", directory: Directory, console: Console) -> None:

@@ -7,11 +7,14 @@ Such messages go through the coordinator of `jax.distributed`, not over the devi
 does nothing.
 """
 
+import contextlib
 import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -160,6 +163,26 @@ def require_same(what: str, value: str) -> None:
                 f"process {process} has another {what} than process 0: {other!r}, not {found[0]!r}: "
                 "start all processes with the same command"
             )
+
+
+@contextlib.contextmanager
+def ended_on_failure() -> Iterator[None]:
+    """End one of several processes at once when an exception comes, with exit code 2 for a `UsageError`, else 1.
+
+    An ordinary exit would wait for the others, which may wait for this process in a collective.
+    """
+    try:
+        yield
+    except Exception as error:
+        if count() == 1:
+            raise
+        if isinstance(error, UsageError):
+            print(f"snap-jax: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2 if isinstance(error, UsageError) else 1)
 
 
 def devices_here(devices: int) -> int:

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
@@ -128,12 +129,11 @@ def save_weights(path: Path, params: PyTree) -> None:
 
 def restore_weights(path: Path, like: PyTree) -> PyTree:
     """Return parameters that `save_weights` saved in `path`, or a part of a `TrainState`; on one device."""
-    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=one), like)
-    how = ocp.checkpoint_utils.construct_restore_args(target)
+    target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), like)
+    how = jax.tree.map(lambda a: ocp.RestoreArgs(restore_type=np.ndarray, dtype=a.dtype), target)
     with ocp.PyTreeCheckpointer() as checkpointer:
         part = ocp.args.PyTreeRestore(item=target, restore_args=how, partial_restore=True)  # pyright: ignore
-        return checkpointer.restore(path.resolve(), args=part)
+        return jax.tree.map(jnp.asarray, checkpointer.restore(path.resolve(), args=part))
 
 
 def shapes(path: Path) -> list[tuple[int, ...]]:

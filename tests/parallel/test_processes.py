@@ -142,3 +142,20 @@ def test_an_address_without_numbers_is_refused(number):
 def test_clusters_are_joined_where_there_are_several_processes(environment, joins):
     """`jax.distributed` then finds the numbers by itself."""
     assert processes.launched(environment) == ({} if joins else None)
+
+
+@pytest.mark.parametrize(("error", "code"), [(UsageError("use another"), 2), (ZeroDivisionError("by zero"), 1)])
+def test_a_process_that_fails_does_not_wait_for_the_others(monkeypatch, capsys, error, code):
+    """It says why and ends; alone, it raises as usual."""
+    ended = []
+    monkeypatch.setattr(processes.os, "_exit", ended.append)
+
+    def fail(_):
+        with processes.ended_on_failure():
+            raise error
+
+    assert _in_each(monkeypatch, fail, 1) == [error]
+    assert ended == []
+    assert _in_each(monkeypatch, fail) == [None, None]
+    assert ended == [code, code]
+    assert str(error) in capsys.readouterr().err
