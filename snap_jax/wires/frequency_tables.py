@@ -110,9 +110,6 @@ def entries(edges):
     return (end - begin - 1) << 20 | begin << 8 | jnp.arange(begin.shape[1], dtype=jnp.uint32)
 
 
-NO_BITS = np.uint32((TOTAL - 1) << 20)  # the entry of a symbol that is certain
-
-
 def begin_of(entry):
     """Return where the interval of an entry begins."""
     return entry >> 8 & (TOTAL - 1)

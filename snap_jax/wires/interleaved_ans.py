@@ -77,7 +77,8 @@ def gather(coded: Coded, room: int) -> jax.Array:
 
     What is not written goes to one place past the end, which is as fast on a CPU as a branch that is always taken.
     """
-    place = jnp.where(coded.number < 0, room, bitstring.starts(coded.counts) + coded.number).astype(jnp.uint32)
+    first = bitstring.computed_once(bitstring.starts(coded.counts))
+    place = jnp.where(coded.number < 0, room, first + coded.number).astype(jnp.uint32)
     string = jnp.zeros(room + 1, jnp.uint16).at[jnp.minimum(place, room).reshape(-1)]
     return string.set(coded.words.reshape(-1), mode="promise_in_bounds")[:room]
 

@@ -89,13 +89,17 @@ def code(spikes, book: Book) -> Draft:
     plan = _plan(spikes.shape, levels)
     codes = _turned(to_codes(spikes, book.symbols), levels - book.zero, levels).reshape(-1, plan.channels)
     named, how, names = choose(histogram(codes, plan.together, levels), codes.shape[0], book)
-    entries = frequency_tables.entries(book.edges[names]).reshape(-1)
-    row = levels * (jnp.arange(plan.channels, dtype=jnp.uint32) // plan.together)
-    flat = entries.at[row + codes.astype(jnp.uint32)].get(mode="clip").reshape(-1)
-    filled = jnp.pad(flat, (0, plan.steps * plan.lanes - plan.size), constant_values=frequency_tables.NO_BITS)
-    coded = interleaved_ans.encode(filled.reshape(plan.steps, plan.lanes))
+    coded = interleaved_ans.encode(_entries_of(codes.reshape(-1), plan, book, names))
     nbytes = plan.head + jnp.where(how == OWN, plan.tables, 0) + 2 * coded.counts.sum()
     return Draft(named, how, names, coded, jnp.where(coded.counts.max() > MOST_WORDS, TOO_MANY, nbytes))
+
+
+def _entries_of(codes, plan: _Plan, book: Book, names):
+    """Return the entry of each code, `[step, lane]`; at the end level 0, which takes no bits where a lane starts."""
+    entries, levels = book.entries(names), len(book.symbols)
+    dealt = jnp.pad(codes, (0, plan.steps * plan.lanes - plan.size)).reshape(plan.steps, plan.lanes)
+    number = jnp.arange(dealt.size, dtype=jnp.uint32).reshape(dealt.shape)
+    return entries.at[number % plan.channels // plan.together * levels + dealt].get(mode="clip")
 
 
 def _turned(codes, turn: int, levels: int):
@@ -111,7 +115,8 @@ def lay_out(draft: Draft, shape: Shape, levels: int, most: int):
     room = max(1, most // 2)
     count, first = coded.counts.sum(), jnp.where(draft.how == OWN, named, plan.head)
     place = jnp.arange(max(most, named), dtype=jnp.int32) - first
-    word = interleaved_ans.gather(coded, room).at[jnp.where(place < count, place, place - count)].get(mode="clip")
+    which = jnp.where(place < count, place, place - count).astype(jnp.uint32)
+    word = interleaved_ans.gather(coded, room).at[which].get(mode="clip")
     words = jnp.where(place < count, word, word >> 8).astype(jnp.uint8)
     states = [coded.states >> (8 * i) for i in range(_STATE)]
     head = [jnp.stack([draft.named, draft.how]), coded.counts, *states, draft.names]
@@ -145,7 +150,7 @@ def _finder(plan: _Plan, book: Book, names):
     In a table of all slots while that stays in the cache; else by halving.
     """
     levels, channel = len(book.symbols), jnp.arange(plan.channels, dtype=jnp.uint32)
-    entries = frequency_tables.entries(book.edges[names[channel // plan.together]]).reshape(-1)
+    entries = book.entries(names[channel // plan.together])
     find, stride = functools.partial(frequency_tables.search, entries, levels=levels), levels
     if plan.tables * TOTAL <= min(plan.size, MOST_SLOTS):
         slots = jnp.broadcast_to(jnp.arange(TOTAL, dtype=jnp.uint32), (plan.tables, TOTAL))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from snap_jax.wires import frequency_tables
+from snap_jax.wires import bitstring, frequency_tables
 
 OWN = 1  # how tables are named: 0 is one for all, 1 one for each channel, from 2 on a list
 SAMPLE = 2**16  # elements that are counted, at least
@@ -43,6 +43,10 @@ class Book(NamedTuple):
         """Return the table of each channel: of the way `how`, given the table for all and those of the channels."""
         ways = [jnp.broadcast_to(one, own.shape), own, *self.fitting(own.size)]
         return jnp.stack(ways)[jnp.minimum(how, len(ways) - 1)]
+
+    def entries(self, names):
+        """Return the `frequency_tables.entries` of the tables named, flat."""
+        return bitstring.computed_once(frequency_tables.entries(self.edges[names]).reshape(-1))
 
     def cost(self, counts):
         """Return the bits of rows of symbol counts under each table: `[row, table]`."""
