@@ -36,7 +36,7 @@ settings.load_profile("repeatable")
 
 def pytest_addoption(parser):
     """Add the options that choose cases of the table of invariant 2."""
-    parser.addoption("--full-laws", action="store_true", help="every case of the law table")
+    parser.addoption("--full-laws", action="store_true", help="each encoding on each wire in each collective")
     parser.addoption("--laws", type=int, default=0, metavar="N", help="N cases of the law table at random")
 
 
