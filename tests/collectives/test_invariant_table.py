@@ -1,9 +1,9 @@
 """Invariant 2 in every setting: value, gradients of the input and the threshold; wires of several sizes are poisoned.
 
 Settings are encodings, wires, collectives, meshes, dtypes, typed or untyped axes, kinds of thresholds, and values that
-overflow. Every pair of entries meets in some case; `--full-laws` tries each encoding on each wire in each collective, with
-random entries of the others, `--laws N` another N cases at random. Every entry meets in some case that is compiled as
-users compile, since what XLA fuses it may round differently.
+overflow. Every pair of entries meets in some case; `--full-laws` tries each encoding on each wire in each collective,
+with random entries of the others, `--laws N` another N cases at random. Every entry meets in some case that is compiled
+as users compile, since what XLA fuses it may round differently.
 """
 
 import contextlib
