@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Integer
 
-from snap_jax.wires.base import Wire, spike_dtype
+from snap_jax.wires import size_grid
+from snap_jax.wires.base import Rung, Wire, spike_dtype
 from snap_jax.wires.packed import Packed
 
 BITS = 7  # of a digit: at 128 levels, coding a digit that is always 0 takes 0.05 bits with tables of 12 bits
@@ -40,10 +41,19 @@ class Digits(Wire):
     wire: Wire
 
     def sizes(self, size, symbols):
-        """Those of the wire that are smaller than `Packed`, and its size."""
+        """Those of the wire that are smaller than `Packed`, rounded up to `size_grid.sizes`, and that of `Packed`."""
         (most,) = Packed().sizes(size, symbols)
-        digits = self.wire.sizes(size * places(_around_mean(symbols)), DIGIT)
-        return (*(n + _MEAN for n in digits if n + _MEAN < most), most)
+        return tuple(sorted({size_grid.round_up(n, most) for n in self._digits(size, symbols) if n < most} | {most}))
+
+    def _digits(self, size: int, symbols: range) -> tuple[int, ...]:
+        """The bytes of digits and mean, for each rung of the wire."""
+        return tuple(n + _MEAN for n in self.wire.sizes(size * places(_around_mean(symbols)), DIGIT))
+
+    def _inner(self, size: int, symbols: range, rung: Rung) -> Array:
+        """The largest rung of the wire that fits into `rung` of this one."""
+        digits = self._digits(size, symbols)
+        fitting = [sum(n <= nbytes for n in digits) - 1 for nbytes in self.sizes(size, symbols)]
+        return jnp.asarray(fitting, jnp.uint8)[rung]
 
     def rung(self, spikes, symbols):
         """The first whose bytes suffice."""
@@ -57,7 +67,9 @@ class Digits(Wire):
         """The draft of the wire, and the mean."""
         mean = jnp.round(jnp.mean(spikes.astype(jnp.float32)) if spikes.size else 0.0).astype(jnp.int32)
         rung, inner = self.wire.draft(to_digits(spikes.astype(jnp.int32) - mean, _around_mean(symbols)), DIGIT)
-        return jnp.minimum(rung, len(self.sizes(spikes.size, symbols)) - 1).astype(jnp.uint8), (spikes, mean, inner)
+        needed = jnp.asarray(self._digits(spikes.size, symbols), jnp.int32)[rung]
+        smaller = jnp.asarray(self.sizes(spikes.size, symbols)[:-1], jnp.int32)
+        return jnp.sum(needed > smaller).astype(jnp.uint8), (spikes, mean, inner)
 
     def write_draft(self, draft, symbols, rung):
         """The payload, from what was drafted."""
@@ -65,7 +77,7 @@ class Digits(Wire):
         *smaller, most = self.sizes(spikes.size, symbols)
 
         def digits(inner: Any) -> Array:
-            payload = self.wire.write_draft(inner, DIGIT, rung)
+            payload = self.wire.write_draft(inner, DIGIT, self._inner(spikes.size, symbols, rung))
             return jnp.concatenate([lax.bitcast_convert_type(mean, jnp.uint8), payload])[:most]
 
         packed = lambda _: Packed().write(spikes, symbols, 0)  # noqa: E731
@@ -79,7 +91,8 @@ class Digits(Wire):
 
         def digits(payload: Array) -> Array:
             mean, body = lax.bitcast_convert_type(payload[:_MEAN], jnp.int32), jnp.pad(payload[_MEAN:], (0, room))
-            found = from_digits(self.wire.read(body, (size, places(wide)), DIGIT, rung), wide)
+            inner = self._inner(size, symbols, rung)
+            found = from_digits(self.wire.read(body, (size, places(wide)), DIGIT, inner), wide)
             return (found.astype(jnp.int32) + mean).astype(spike_dtype(symbols)).reshape(shape)
 
         packed = lambda payload: Packed().read(payload, shape, symbols, 0)  # noqa: E731
