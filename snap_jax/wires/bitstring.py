@@ -109,25 +109,23 @@ class Ones(NamedTuple):
 
     Attributes:
       blocks: the words, `BLOCK` a row.
+      counts: set bits of each row.
       before: set bits before each row.
       total: set bits in all.
-      row: for the first set bit of each row that has any, the row; 0 elsewhere.
     """
 
     blocks: jax.Array
+    counts: jax.Array
     before: jax.Array
     total: jax.Array
-    row: jax.Array
 
 
-def index_ones(words, most: int) -> Ones:
-    """Return the index of the first `most` set bits."""
+def index_ones(words) -> Ones:
+    """Return the index of the set bits."""
     blocks = jnp.pad(words, (0, -words.size % BLOCK)).reshape(-1, BLOCK)
     counts = lax.population_count(blocks).astype(jnp.int32).sum(1)
     before = starts(counts)
-    numbers = jnp.arange(counts.size, dtype=jnp.int32)
-    row = jnp.zeros(most, jnp.int32).at[jnp.where(counts > 0, before, most)].set(numbers, mode="drop")
-    return Ones(blocks, before, before[-1] + counts[-1], row)
+    return Ones(blocks, counts, before, before[-1] + counts[-1])
 
 
 def find_ones(ones: Ones, first, count: int, row):
@@ -135,7 +133,10 @@ def find_ones(ones: Ones, first, count: int, row):
 
     Positions of numbers past the total have no meaning.
     """
-    rows = jnp.maximum(running(jnp.max, lax.dynamic_slice(ones.row, (first,), (count,))), row)
+    numbers, place = jnp.arange(ones.counts.size, dtype=jnp.int32), ones.before - first
+    begins = (ones.counts > 0) & (place >= 0) & (place < count)
+    rows = jnp.zeros(count, jnp.int32).at[jnp.where(begins, place, count)].set(numbers, mode="drop")
+    rows = jnp.maximum(running(jnp.max, rows), row)
     rank = first + jnp.arange(count, dtype=jnp.int32) - ones.before[rows]
     words = ones.blocks[rows]
     ends = jnp.stack([lax.population_count(words[:, : i + 1]).astype(jnp.int32).sum(1) for i in range(BLOCK - 1)], 1)

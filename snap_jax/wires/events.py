@@ -20,7 +20,8 @@ from snap_jax.wires import bitstring
 from snap_jax.wires.base import Sparse, require_offsets
 from snap_jax.wires.symbols import code_dtype, to_fired, to_values, width_of, without_zero
 
-CHUNK = 2**16  # events found at a time
+CHUNK = 2**12  # events found at a time, at least
+SHARE = 2**-8  # of the elements, likewise: each chunk looks at the whole index of set bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Events(Sparse):
         if not flat.size:
             return jnp.zeros(room, jnp.uint8)
         plan = _plan(flat.size, width_of(len(without_zero(symbols))), settings, chosen)
-        ones = bitstring.index_ones(bitstring.mask_words(flat != 0), plan.most)
+        ones = bitstring.index_ones(bitstring.mask_words(flat != 0))
 
         def step(i: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             row, body = state
@@ -90,7 +91,7 @@ class Events(Sparse):
             return to_fired(jnp.zeros(shape, code_dtype(len(symbols))), symbols)
         plan, words = _plan(size, width_of(len(without_zero(symbols))), settings, chosen), bitstring.to_words(payload)
         longest = max(slots + _buckets(size, low) for slots, low in settings)
-        ones = bitstring.index_ones(bitstring.ones_before(words[: bitstring.words_for(longest)], plan.upper), plan.most)
+        ones = bitstring.index_ones(bitstring.ones_before(words[: bitstring.words_for(longest)], plan.upper))
 
         def step(i: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             row, spikes = state
@@ -113,7 +114,7 @@ class _Plan:
       slots, low, upper: slots, low bits, and bits of the upper addresses; traced.
       width: bits of a value.
       together: whether low bits and value of an event are one record; apart they have a section each.
-      chunk, most: events found at a time; slots at most, in whole chunks.
+      chunk: events found at a time.
     """
 
     slots: jax.Array
@@ -122,7 +123,6 @@ class _Plan:
     width: int
     together: bool
     chunk: int
-    most: int
 
     def fields(self, number, address, values):
         """Return bit offset and content of all that is written for the events, except the upper bits."""
@@ -154,10 +154,8 @@ def _plan(size: int, width: int, settings: tuple[tuple[int, ...], ...], chosen: 
     slots, low = (jnp.asarray(numbers, jnp.int32)[chosen] for numbers in zip(*settings, strict=True))
     largest = max(1, *(setting[0] for setting in settings))
     together = max(low for _, low in settings) + width <= 32
-    chunk = min(CHUNK, 32 * math.ceil(largest / 32))
-    return _Plan(
-        slots, low, slots + ((size - 1) >> low) + 1, width, together, chunk, chunk * math.ceil(largest / chunk)
-    )
+    chunk = 32 * math.ceil(min(max(CHUNK, size * SHARE), largest) / 32)
+    return _Plan(slots, low, slots + ((size - 1) >> low) + 1, width, together, chunk)
 
 
 def _loop(plan: _Plan, step, start: jax.Array, like: jax.Array) -> jax.Array:

@@ -142,7 +142,7 @@ def test_symbols_without_silence(wire):
 def test_bit_strings_against_python(words, rank):
     string = sum(word << (32 * i) for i, word in enumerate(words))
     ones = [i for i in range(96) if string >> i & 1]
-    index = bitstring.index_ones(jnp.asarray(words, jnp.uint32), 96)
+    index = bitstring.index_ones(jnp.asarray(words, jnp.uint32))
     assert int(index.total) == len(ones)
     found, _ = bitstring.find_ones(index, 0, 96, jnp.int32(0))
     assert found[: len(ones)].tolist() == ones
