@@ -15,7 +15,7 @@ PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 	touch $@
 
 demo: .venv/ready ## train one model over five kinds of links, two seeds each; one table, one page
-	$(PY) -m snap_jax demo
+	$(PY) -m snap_jax demo --overwrite
 
 .venv/data: .venv/ready ## what reads the data sets of TFDS; only the tests need it
 	$(PY) $(PIP) --constraint constraints.txt --editable ".[data]"

@@ -3,7 +3,7 @@
     python -m experiments.kill_and_resume
 
 One run is left alone. Another one, with the same command line, is killed with SIGKILL, which no program can catch, and
-continued with `--resume`, until it has been killed 20 times. Then it may finish. Odd kills come at a random moment
+continued with `--requeue`, until it has been killed 20 times. Then it may finish. Odd kills come at a random moment
 after the process starts, while it imports, reads the checkpoint or compiles. Even ones come at a random moment after
 its first step, while it steps, logs or saves; a checkpoint every 3 steps keeps the disk busy. It prints where each kill
 found the run, and whether parameters, optimizer state, average, metrics and quality have the same bits.
@@ -81,7 +81,7 @@ def compare(experiment: Experiment, folder: Path) -> None:
 def started(experiment: Experiment, out: Path, folder: Path) -> subprocess.Popen:
     """The command line; compiled programs are kept, so that a resumed run compiles nothing twice."""
     command = [sys.executable, "-m", "snap_jax", "train", "language", *experiment.flags.split()]
-    command += ["--steps", str(experiment.steps), "--out", str(out), "--resume"]
+    command += ["--steps", str(experiment.steps), "--out", str(out), "--requeue"]
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "programs"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1"}
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | cache)

@@ -93,7 +93,7 @@ def train_needed(config: Settings) -> list[Settings]:
     """Train the dense runs that a setting starts from or learns from, unless they are there; return their settings."""
     needed = [start(config), *([dense(config)] if config.teacher else [])]
     for one in needed:
-        training.train(one, folder(one), resume=True)
+        training.train(one, folder(one), requeue=True)
     return needed
 
 

@@ -56,11 +56,13 @@ class Directory:
       out: Directory for result.json, metrics.jsonl, TensorBoard events, report.html and the checkpoints.
       overwrite: Replace the run in that directory.
       resume: Continue the run in that directory as if it had never been stopped.
+      requeue: Continue the run in that directory, or start it if there is none. For jobs that a scheduler starts again.
     """
 
     out: Path
     overwrite: bool = False
     resume: bool = False
+    requeue: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -158,18 +160,22 @@ def _vision() -> Callable:
     return vision
 
 
-def demo(out: Path = Path("runs/demo"), data: str = "stdlib", steps: int | None = None) -> None:
+def demo(
+    out: Path = Path("runs/demo"), data: str = "stdlib", steps: int | None = None, overwrite: bool = False
+) -> None:
     """Train one language model with five kinds of links between its devices, and compare them.
 
     Args:
-      out: Directory for the runs and report.html. An earlier demo there is replaced.
+      out: Directory for the runs and report.html.
       data: The training text, as for `train language`.
       steps: Number of optimizer steps of each run. The default takes about three minutes on two cores.
+      overwrite: Replace the demo in that directory.
     """
     from snap_jax.training import demo as story
 
     if steps is not None and steps < 1:
         raise UsageError(f"demo: --steps {steps}: use 1 or more")
+    story.check_free(out, overwrite)
     console = Console()
     print(story.INTRODUCTION)
     trained = story.train(
@@ -249,6 +255,7 @@ def _train(config: "Settings", directory: Directory, console: Console) -> None:
                 directory.out,
                 overwrite=directory.overwrite,
                 resume=directory.resume,
+                requeue=directory.requeue,
                 on_progress=show,
                 on_note=note,
             )

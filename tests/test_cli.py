@@ -42,7 +42,9 @@ def failing(arguments, capsys):
         ("--link spikes", "link 'spikes' is not known"),
         ("--link snap_jax.Count", "link 'snap_jax.Count': missing .*'limit': use an instance, SIGN = Count"),
         ("--link tenary", r"did you mean ternary\?"),
-        ("--link ternary+zip", "wire 'zip' is not known"),
+        ("--link ternary+zip", "wire 'zip' is not known: use"),
+        ("--link count:3+ran", r"wire 'ran' is not known \(did you mean rans\?\): use"),
+        ("--link int8:chanel", r"link 'int8:chanel' is not known \(did you mean int8:channel\?\): use"),
         ("--link fp32+bitplanes", "fp32 has no wire"),
         ("--grad-link nope", "link 'nope' is not known"),
         ("--learning-rate 0", "--learning-rate 0.0: use a number above 0, such as 0.008"),
@@ -74,7 +76,7 @@ def test_empty_and_short_data(tmp_path, capsys):
     empty.write_bytes(b"")
     short.write_bytes(b"too short for a window")
     assert "no text" in failing(["train", "language", "--data", str(empty)], capsys)
-    assert "give a longer text" in failing(["train", "language", "--data", str(short)], capsys)
+    assert "use a longer text" in failing(["train", "language", "--data", str(short)], capsys)
 
 
 def test_train_writes_the_run_and_its_page(data, tmp_path, capsys):
@@ -140,8 +142,14 @@ def test_help_of_every_flag_is_a_sentence(task, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("demi", r"'demi' is no command of `snap-jax` \(did you mean demo\?\): use demo, train, report, cost; or"),
-        ("trian", r"'trian' is no command of `snap-jax` \(did you mean train\?\): use demo, train, report, cost"),
+        (
+            "demi",
+            r"'demi' is no command of `snap-jax` \(did you mean demo\?\): use demo, train, launch, report, cost; or",
+        ),
+        (
+            "trian",
+            r"'trian' is no command of `snap-jax` \(did you mean train\?\): use demo, train, launch, report, cost",
+        ),
         ("version", r"'version' is no command of `snap-jax` \(did you mean --version\?\)"),
         ("train langage", r"'langage' is no command of `snap-jax train` \(did you mean language\?\)"),
     ],

@@ -17,6 +17,7 @@ from snap_jax import collectives
 from snap_jax.boundary.learned_codec import Constant, Threshold, assemble, take_apart
 from snap_jax.boundary.telemetry import Telemetry, observe
 from snap_jax.boundary.transforms import PrunedChannels, TransformChain, TransformMaker, chain
+from snap_jax.boundary.transforms.pruned_channels import require_channels
 from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.collectives.message import Sent
@@ -41,7 +42,8 @@ class Boundary(nnx.Module):
       rngs: for the transforms; `nnx.Rngs(0)` without.
 
     Raises:
-      UsageError: for a threshold that is not positive or does not fit the channels.
+      UsageError: for less than one feature, and for a threshold that is not positive and finite or does not fit the
+        channels.
 
     >>> from snap_jax.encodings import Ternary
     >>> boundary = Boundary(Codec(Ternary(threshold=0.5)), features=3)
@@ -62,6 +64,8 @@ class Boundary(nnx.Module):
         transform: TransformMaker | None = None,
         rngs: nnx.Rngs | None = None,
     ):
+        if features < 1:
+            raise UsageError(f"Boundary: features={features}: use the size of the last axis, 1 or more")
         self.features = features
         make, rngs = chain(transform) if transform else chain(), rngs or nnx.Rngs(0)
         self.sender, self.receiver = make(features, rngs=rngs), make(features, rngs=rngs)
@@ -110,8 +114,13 @@ class Boundary(nnx.Module):
         self._structure = nnx.static(jax.tree.structure(lowered))
 
     def prune(self, kept: Sequence[int]) -> None:
-        """Send only these channels from now on, and forget what was learned of the others."""
+        """Send only these channels from now on, and forget what was learned of the others.
+
+        Raises:
+          UsageError: for none, for one twice, and for a channel that is not sent.
+        """
         channels, index = self.channels, np.asarray(kept, np.int32)
+        require_channels("Boundary.prune", kept, channels)
         for name in self._names:
             param = getattr(self, name)
             if param.shape == (channels,):

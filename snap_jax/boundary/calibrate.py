@@ -17,6 +17,7 @@ from snap_jax.boundary import rate_estimate
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.boundary.counters import histogram
 from snap_jax.encodings import Encoding
+from snap_jax.errors import UsageError
 from snap_jax.wires import Rans, frequency_tables
 
 _GRID = np.geomspace(8.0, 1 / 256, 160)  # thresholds to try, in standard deviations, the largest first
@@ -33,7 +34,11 @@ def calibrate(
       context: of the sample, for a boundary that uses it.
       bits: entropy per element of `x` that the spikes start with. An encoding with a rule of its own for the first
         threshold, such as `Int`, takes it from the sample instead.
+
+    Raises:
+      UsageError: for a sample with a NaN or an infinity, and for one of which nothing but zeros is left to send.
     """
+    _check_sample("holds a NaN or an infinity", bool(jnp.isfinite(x).all()))
     z = x
     for sending, receiving in zip(boundary.sender.links, boundary.receiver.links, strict=True):
         sending.calibrate(z, context)
@@ -42,6 +47,7 @@ def calibrate(
     codec = boundary.codec
     if codec is None or codec.encoding.threshold is None:
         return
+    _check_sample("leaves nothing but zeros to send, or is empty", bool(jnp.any(z != 0)))
     z = z.reshape(-1, z.shape[-1])
     threshold = codec.encoding.initial_threshold(z)
     if threshold is None:
@@ -72,6 +78,11 @@ def fit_wire(boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... ch
     lists = tuple(sorted({tuple((counts @ lengths.T).argmin(-1).tolist()) for _, _, counts in coded}))
     for boundary, wire, _ in coded:
         boundary.set_wire(dataclasses.replace(wire, learned=tables, lists=lists))
+
+
+def _check_sample(problem: str, fine: bool) -> None:
+    if not fine:
+        raise UsageError(f"calibrate: the sample {problem}: give some thousand vectors as the model makes them")
 
 
 def _threshold(encoding: Encoding, z: Array, bits: float) -> Array:

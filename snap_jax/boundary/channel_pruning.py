@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from snap_jax.boundary.boundary import Boundary
+from snap_jax.boundary.transforms.pruned_channels import require_channels
 from snap_jax.errors import UsageError
 
 _NEVER = 60.0  # logarithm of a threshold that nothing reaches
@@ -34,10 +35,12 @@ def mask_channels(boundary: Boundary, channels: Sequence[int]) -> None:
     """Raise the thresholds of these channels out of reach, so that they never fire again.
 
     Raises:
-      UsageError: for a boundary without thresholds.
+      UsageError: for a boundary without thresholds, and for channels that are not sent.
     """
     if not boundary.thresholds:
         raise UsageError("mask_channels: this boundary has no thresholds to raise: give it a codec with a threshold")
+    if channels:
+        require_channels("mask_channels", channels, boundary.channels)
     for threshold in boundary.thresholds:
         threshold[...] = threshold[...].at[..., jnp.asarray(list(channels), jnp.int32)].set(_NEVER)
 

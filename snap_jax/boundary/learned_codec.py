@@ -48,7 +48,7 @@ def take_apart(codec: Codec | None, channels: int) -> tuple[Structure, dict[str,
     Names are those of the fields of the encoding, after `log_` for positive ones and after `learned_` for others.
 
     Raises:
-      UsageError: for a threshold that is not positive, or does not fit the channels.
+      UsageError: for a threshold that is not positive and finite, or does not fit the channels.
 
     >>> from snap_jax.encodings import Ternary
     >>> structure, params = take_apart(Codec(Ternary(threshold=1.0)), channels=2)
@@ -82,6 +82,7 @@ def _per_channel(name: str, start: Array, channels: int) -> Array:
             f"Boundary: {name} of shape {start.shape} for {channels} channels that are sent: "
             f"use one number, or an array of {channels}"
         )
-    if not isinstance(start, Tracer) and not bool((start > 0).all()):
-        raise UsageError(f"Boundary: {name}={start.min()} is not positive: use a number above 0")
+    if not isinstance(start, Tracer) and not bool(((start > 0) & jnp.isfinite(start)).all()):
+        wrong = start[~((start > 0) & jnp.isfinite(start))].reshape(-1)[0]
+        raise UsageError(f"Boundary: {name}={wrong} is not positive and finite: use a number above 0")
     return jnp.broadcast_to(start, (channels,))

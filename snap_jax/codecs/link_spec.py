@@ -93,9 +93,14 @@ def _encoding(name: str, spec: str) -> Encoding:
     found = make and make(kind, argument)
     if found is not None:
         return found
-    close = difflib.get_close_matches(name.lower(), NAMES.split(", "), 1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
+    scales = [f"{kind}:{scale}" for scale in ("absmax", "channel", "block32")] if kind.startswith("int") else []
+    hint = _hint(name.lower(), [*scales, *NAMES.split(", ")])
     raise UsageError(f"link {spec!r} is not known{hint}: use {EXAMPLES}")
+
+
+def _hint(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _defined(path: str, kind: type) -> Any:
@@ -126,7 +131,7 @@ def _wire(wire: str | Wire | None, encoding: Encoding) -> Wire:
     if "." in wire:
         return _defined(wire, Wire)
     if wire.lower() not in _WIRES:
-        raise UsageError(f"link: wire {wire!r} is not known: use {WIRES}")
+        raise UsageError(f"link: wire {wire!r} is not known{_hint(wire.lower(), list(_WIRES))}: use {WIRES}")
     return (_WIRES | bounded)[wire.lower()]
 
 

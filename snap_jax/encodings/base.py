@@ -47,6 +47,7 @@ Threshold = float | Array
 Side = tuple[Array, ...]
 """Arrays that travel with the spikes, such as a step taken from the data. Empty if the receiver needs none."""
 Specs = tuple[jax.ShapeDtypeStruct, ...]
+MOST = float(jnp.finfo(jnp.float32).max)
 TINY = float(jnp.finfo(jnp.float32).tiny)  # the smallest normal f32 number
 
 
@@ -213,10 +214,11 @@ def as_f32(threshold: Threshold) -> Floats[Array, "..."]:
     """Return a threshold as an f32 array.
 
     Raises:
-      UsageError: for a Python number that is not positive.
+      UsageError: for a Python number that is not positive, or that float32 does not hold.
     """
-    if isinstance(threshold, int | float) and not threshold > 0:
-        raise UsageError(f"threshold={threshold} is not positive: use a threshold above 0")
+    if isinstance(threshold, int | float) and not 0 < threshold <= MOST:
+        what = "positive" if not threshold > 0 else "a finite float32"
+        raise UsageError(f"threshold={threshold} is not {what}: use a threshold above 0, such as 1.0")
     return jnp.asarray(threshold, jnp.float32)
 
 

@@ -15,6 +15,7 @@ from rich import box
 from rich.table import Table
 
 from snap_jax import cost
+from snap_jax.errors import UsageError
 from snap_jax.traffic import Traffic
 from snap_jax.training.config import LanguageConfig
 from snap_jax.training.result_json import as_sent
@@ -78,6 +79,24 @@ class LinkResult:
         return (max(self.bits_per_byte) - min(self.bits_per_byte)) / 2
 
 
+def folders_of(out: Path, link: str) -> tuple[Path, ...]:
+    """Return the directories of the runs with one link, one per seed."""
+    return tuple(out / f"{link.replace(':', '')}-{seed}" for seed in SEEDS)
+
+
+def check_free(out: Path, overwrite: bool) -> None:
+    """Check that a demo in `out` replaces nothing but a demo, and that only with `--overwrite`.
+
+    Raises:
+      UsageError: otherwise.
+    """
+    runs = any((folder / "run.json").exists() for link in LINKS for folder in folders_of(out, link))
+    if runs and not overwrite:
+        raise UsageError(f"demo: {out} already holds a demo: choose another --out, or pass --overwrite")
+    if (out / "report.html").exists() and not runs:
+        raise UsageError(f"demo: {out} holds report.html, but no demo that wrote it: choose another --out")
+
+
 def train(out: Path, data: str, steps: int, run: Callable[[LanguageConfig, Path], None]) -> list[LinkResult]:
     """Train all links with all seeds, in `out`/LINK-SEED.
 
@@ -92,7 +111,7 @@ def train(out: Path, data: str, steps: int, run: Callable[[LanguageConfig, Path]
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     results = []
     for link, back in LINKS.items():
-        folders = tuple(out / f"{link.replace(':', '')}-{seed}" for seed in SEEDS)
+        folders = folders_of(out, link)
         for seed, folder in zip(SEEDS, folders, strict=True):
             run(config_of(link, back, data, steps, seed), folder)
         results.append(read(link, folders))

@@ -17,6 +17,7 @@ from jaxtyping import Array, Integer, PyTree
 from snap_jax.boundary.side_information import mean_token_bits, token_wire
 from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.data import text_loader
+from snap_jax.errors import UsageError
 from snap_jax.models import rwkv, transformer
 from snap_jax.models.base import Network
 from snap_jax.parallel.processes import is_first
@@ -85,7 +86,12 @@ def prepare(config: LanguageConfig, make_links: MakeLinks = links_of) -> Languag
       UsageError: for data, links, devices or sizes that cannot work; the message names the fix.
     """
     corpus = text_loader.load(config.data)
-    text_loader.windows(corpus.train, config.seq_len)
+    for name, part in (("training", corpus.train), ("held-out", corpus.heldout)):
+        if len(part) <= config.seq_len:
+            raise UsageError(
+                f"--seq-len {config.seq_len} needs a {name} text of at least {config.seq_len + 1} bytes, "
+                f"that of --data {config.data} has {len(part)}: use a longer text, or --seq-len {max(1, len(part) - 1)}"
+            )
     heldout = spread(text_loader.windows(corpus.heldout, config.seq_len), config.heldout_bytes)
 
     def sample() -> Array:

@@ -97,6 +97,7 @@ def train(
     *,
     overwrite: bool = False,
     resume: bool = False,
+    requeue: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> dict:
@@ -106,24 +107,30 @@ def train(
       config: of the run.
       out: the run directory.
       overwrite: replace the run that is there.
-      resume: continue the run that is there; start it if there is none.
+      resume: continue the run that is there.
+      requeue: continue the run that is there, or start it if there is none.
       on_progress: receives where the run stands, every few steps.
       on_note: receives other messages, one line each.
 
     Raises:
-      UsageError: as `prepare`; if `out` cannot be written, or holds another run; if the disk is full; if the loss or
-        its gradient is not finite.
+      UsageError: as `prepare`; if `out` cannot be written, holds another run, or holds none to resume; if the disk is
+        full; if the loss or its gradient is not finite.
       Stopped: after SIGTERM or SIGINT, when the current step is done and saved.
     """
     on_progress = on_progress if on_progress and is_first() else lambda _: None
     on_note = on_note if on_note and is_first() else lambda _: None
-    if resume and overwrite:
-        raise UsageError("train: --resume continues a run, --overwrite replaces it: give one of them")
+    if resume + requeue + overwrite > 1:
+        raise UsageError(
+            "train: --resume continues a run, --requeue continues or starts one, --overwrite replaces it: "
+            "give one of them"
+        )
     how_to_resume = run_dir.how_to_resume(config, out)
     with lost_process_explained(how_to_resume), full_disk_explained(out, how_to_resume):
         require_same("command", how_to_resume)
-        known = _record(lambda: run_dir.record(out)) if resume else None
+        known = _record(lambda: run_dir.record(out)) if resume or requeue else None
         if known is None:
+            if resume:
+                run_dir.refuse_to_resume(out)
             return _complete(*begin(config, out, overwrite, on_progress))
         run_dir.check_config(out, known, config)
         if done := on_first(lambda: run_dir.finished(out)):

@@ -9,6 +9,7 @@ exists, the run is complete.
 """
 
 import dataclasses
+import difflib
 import importlib.metadata
 import json
 import os
@@ -17,7 +18,7 @@ import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
@@ -81,6 +82,18 @@ def record(out: Path) -> Record | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"cannot read {path} ({error}): choose another --out") from error
+
+
+def refuse_to_resume(out: Path) -> NoReturn:
+    """Say that there is no run in `out`, and which directory beside it has one.
+
+    Raises:
+      UsageError: always.
+    """
+    beside = [path.parent.name for path in out.parent.glob("*/run.json")]
+    close = difflib.get_close_matches(out.name, beside, 1)
+    hint = f" (did you mean {out.parent / close[0]}?)" if close else ""
+    raise UsageError(f"--resume: there is no run in {out}{hint}: check --out, or start one there with --requeue")
 
 
 def from_fields(fields: Any) -> Record:

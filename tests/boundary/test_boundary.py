@@ -14,6 +14,8 @@ from jax.sharding import PartitionSpec as P
 import snap_jax as snap
 from snap_jax.boundary import Threshold
 from snap_jax.boundary.boundary import Boundary
+from snap_jax.boundary.channel_pruning import mask_channels
+from snap_jax.boundary.transforms import PrunedChannels
 from snap_jax.encodings import Shared, in_thresholds, learnable
 from snap_jax.encodings.surrogates import StraightThrough, staircase
 from snap_jax.parallel.mesh import auto_mesh
@@ -138,6 +140,17 @@ def test_words_name_a_codec():
             lambda: Boundary(snap.Codec(snap.Ternary(jnp.ones(4))), 4, transform=snap.LearnedTransform(2)),
             r"threshold of shape \(4,\) for 2 channels that are sent: use one number, or an array of 2",
         ),
+        (lambda: Boundary("count:3", 0), "Boundary: features=0: use the size of the last axis, 1 or more"),
+        (lambda: Boundary(snap.Codec(snap.Ternary(jnp.inf)), 4), "threshold=inf is not positive and finite"),
+        (lambda: Boundary(snap.Codec(snap.Ternary(jnp.array([1.0, jnp.nan]))), 2), "threshold=nan is not positive and"),
+        (
+            lambda: Boundary("count:3", 4).prune([0, 4]),
+            r"Boundary.prune: channels \[0, 4\]: use different ones from 0 to 3",
+        ),
+        (lambda: Boundary("count:3", 4).prune([]), r"Boundary.prune: channels \[\]: use different ones"),
+        (lambda: Boundary("count:3", 4).prune([1, 1]), r"Boundary.prune: channels \[1, 1\]: use different ones"),
+        (lambda: mask_channels(Boundary("count:3", 4), [-1]), r"mask_channels: channels \[-1\]: use different ones"),
+        (lambda: PrunedChannels(3, (3,)), r"PrunedChannels: channels \[3\]: use different ones from 0 to 2"),
         (lambda: Boundary(None, 4).set_wire(snap.Packed()), r"Boundary.set_wire: .* sends floats"),
         (lambda: Boundary(None, 4).lower_limit(1), r"Boundary.lower_limit: .* sends floats"),
         (lambda: Boundary("ternary", 4).lower_limit(1), "Ternary has no limit"),

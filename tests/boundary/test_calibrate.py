@@ -48,3 +48,18 @@ def test_learned_tables_take_fewer_bits_and_are_exact():
     np.testing.assert_array_equal(decoded, boundary.codec.quantize(x))
     entropy = float(rate_estimate.bits_per_element(boundary.codec.encoding, x))
     assert payload.size * 8 / x.size < 1.06 * entropy + 0.05
+
+
+@pytest.mark.parametrize("codec", ["count:3", "int4", None])
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_a_sample_that_is_not_finite_is_refused(codec, bad):
+    boundary = Boundary(codec, 8, transform=LearnedTransform(2))
+    with pytest.raises(snap.UsageError, match="calibrate: the sample holds a NaN or an infinity: give some thousand"):
+        calibrate(boundary, sample(50, 8).at[7, 3].set(bad), bits=1.0)
+
+
+@pytest.mark.parametrize("codec", ["count:3", "int4"])
+@pytest.mark.parametrize("rows", [0, 50])
+def test_a_sample_of_zeros_is_refused(codec, rows):
+    with pytest.raises(snap.UsageError, match="calibrate: the sample leaves nothing but zeros to send, or is empty"):
+        calibrate(Boundary(codec, 8), jnp.zeros((rows, 8)), bits=1.0)

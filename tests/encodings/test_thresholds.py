@@ -1,5 +1,7 @@
 """Thresholds of every kind: odd divisors, next to zero, negative, too wide, and inputs that f32 cannot hold."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,6 +68,12 @@ def test_a_negative_threshold_counts_backwards():
 def test_a_number_that_is_not_positive_is_refused(name):
     with pytest.raises(snap.UsageError, match=r"threshold=-?[0-9.]+ is not positive: use a threshold above 0"):
         LEARNED[name](0.0 if name == "int" else -2.0).spikes(jnp.ones(3))
+
+
+@pytest.mark.parametrize(("threshold", "what"), [(np.inf, "a finite float32"), (1e39, "a"), (np.nan, "positive")])
+def test_a_number_that_float32_does_not_hold_is_refused(threshold, what):
+    with pytest.raises(snap.UsageError, match=rf"threshold={re.escape(str(threshold))} is not {what}"):
+        snap.Count(3, threshold).quantize(jnp.ones(3))
 
 
 def test_a_threshold_must_broadcast_against_the_input():

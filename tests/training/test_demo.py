@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from snap_jax.errors import UsageError
 from snap_jax.training import demo
 
 
@@ -46,3 +47,17 @@ def test_the_table_fits_a_terminal():
     assert "…" not in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
     assert max(map(len, (demo.INTRODUCTION + demo.LEGEND).splitlines())) <= 80
+
+
+def test_a_demo_replaces_only_a_demo(tmp_path):
+    demo.check_free(tmp_path / "new", overwrite=False)
+    (tmp_path / "report.html").write_text("of somebody else")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=r"holds report.html, but no demo that wrote it: choose another --out"):
+            demo.check_free(tmp_path, overwrite)
+    folder = demo.folders_of(tmp_path, "int8")[0]
+    folder.mkdir()
+    (folder / "run.json").write_text("{}")
+    demo.check_free(tmp_path, overwrite=True)
+    with pytest.raises(UsageError, match="already holds a demo: choose another --out, or pass --overwrite"):
+        demo.check_free(tmp_path, overwrite=False)

@@ -67,3 +67,14 @@ def test_the_dense_model_has_none_of_this():
 def test_what_cannot_be_used_together_is_refused(changes, words):
     with pytest.raises(UsageError, match=words.replace("(", r"\(")):
         dataclasses.replace(START, **changes)
+
+
+@pytest.mark.parametrize("wire", ["rans", "ladder", "events", "tests.extensions.run_length.RunLength"])
+def test_a_budget_takes_any_wire_of_several_sizes(wire):
+    dataclasses.replace(START, rank=None, budget=1.0, link=f"count:15+{wire}")
+
+
+@pytest.mark.parametrize("link", ["count:15", "count:15+bitmap", "int4+radix"])
+def test_a_budget_needs_a_wire_of_several_sizes(link):
+    with pytest.raises(UsageError, match=r"--budget 1.0 with --link .*: its payload has a fixed size: add \+rans"):
+        dataclasses.replace(START, rank=None, budget=1.0, link=link)

@@ -29,9 +29,9 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(config, tmp_path_factory):
-    """Never stopped; `--resume` where there is nothing begins it."""
+    """Never stopped; `--requeue` where there is nothing begins it."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    return out, training.train(config, out, resume=True)
+    return out, training.train(config, out, requeue=True)
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +119,19 @@ def test_a_run_is_resumed_only_as_what_it_was(config, stopped, tmp_path):
 def test_a_stopped_run_is_not_lost_by_accident(config, stopped):
     with pytest.raises(UsageError, match="holds a stopped run: continue it with --resume, or replace it with"):
         training.train(config, stopped)
-    with pytest.raises(UsageError, match="--resume continues a run, --overwrite replaces it: give one of them"):
+    with pytest.raises(UsageError, match=r"--resume continues a run, .*, --overwrite replaces it: give one of them"):
         training.train(config, stopped, resume=True, overwrite=True)
+
+
+def test_what_is_not_there_is_not_resumed(config, tmp_path):
+    """A mistyped `--out` starts nothing, and names the run that may have been meant."""
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    (tmp_path / "runs" / "first" / "run.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"--resume: there is no run in .*/frist \(did you mean .*/first\?\): check"):
+        training.train(config, tmp_path / "runs" / "frist", resume=True)
+    with pytest.raises(UsageError, match=r"--resume: there is no run in .*/other: check --out, or start .* --requeue"):
+        training.train(config, tmp_path / "runs" / "other", resume=True)
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["first"]
 
 
 def test_a_damaged_record_is_said_to_be(tmp_path):

@@ -157,8 +157,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
         ({"microbatches": 3}, "--microbatches 3 does not divide --batch 4"),
         ({"steps": 0}, "--steps 0: use 1 or more"),
         ({"link": "int44"}, "Int: bits=44"),
-        ({"seq_len": 100_000}, "seq_len=100000|length=100000"),
-        ({"model": "rwkv", "heads": 3}, "heads=3 does not divide width=16"),
+        (
+            {"seq_len": 100_000},
+            r"--seq-len 100000 needs a .* text of at least 100001 bytes, .*: use a longer text, or --seq-len \d+",
+        ),
+        ({"model": "transformer", "heads": 16}, "--heads 16 .* --width 16 into heads of an even size: use 1, 2, 4, 8$"),
+        ({"model": "transformer", "width": 7, "heads": 1}, "--width 7 into heads of an even size: use an even width$"),
+        ({"model": "rwkv", "heads": 3}, "--heads 3 does not divide --width 16: use 1, 2, 4, 8, 16$"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_written(data, tmp_path, changes, message):

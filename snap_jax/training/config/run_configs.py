@@ -40,6 +40,7 @@ class LanguageConfig(Settings):
         at_least(self, 0, ("context_tokens",))
         check(self)
         self._check_token_groups()
+        self._check_heads()
         if self.heads % self.device_layout.tensor:
             raise UsageError(
                 f"{typed(self, ['layout'])}: {self.device_layout.tensor} devices do not divide "
@@ -52,6 +53,15 @@ class LanguageConfig(Settings):
             raise UsageError(f"{groups} needs a learned transform: add --budget or --rank")
         if self.seq_len % self.token_groups:
             raise UsageError(f"{groups} does not divide {typed(self, ['seq_len'])}: use a divisor, such as 8")
+
+    def _check_heads(self) -> None:
+        least = 1 if self.model == "rwkv" else 2  # attention turns pairs of numbers, so that a head has an even size
+        if self.width % (least * self.heads):
+            fits = [str(n) for n in range(1, self.width + 1) if self.width % (least * n) == 0]
+            raise UsageError(
+                f"{typed(self, ['heads'])} does not divide {typed(self, ['width'])}"
+                f"{' into heads of an even size' if least > 1 else ''}: use {', '.join(fits) or 'an even width'}"
+            )
 
     @property
     def predicting_tokens(self) -> int:

@@ -12,6 +12,7 @@ from snap_jax.training.config.settings import Settings, flag, typed
 from snap_jax.training.penalties import parse_penalty
 
 _FLOATS = ("fp32", "bf16")
+_MANY = 2**16  # elements; a wire of several sizes has one for few elements
 
 
 def check(config: Settings) -> None:
@@ -161,5 +162,6 @@ def _check_budget(config: Settings) -> None:
         raise UsageError(f"{budget}: use a number of bits per element above 0, such as 0.75, or leave it out")
     if config.mode == "dense":
         raise UsageError(f"{budget} with --mode dense: floats have a fixed size: use --mode hybrid")
-    if not any(wire in config.sent_link for wire in ("+rans", "+ladder", "+events")):
+    codec = as_codec(config.sent_link)
+    if codec is None or len(codec.sizes(_MANY)) == 1:
         raise UsageError(f"{budget} with --link {config.sent_link}: its payload has a fixed size: add +rans")
