@@ -83,8 +83,8 @@ def gather(coded: Coded, room: int) -> jax.Array:
     return string.set(coded.words.reshape(-1), mode="promise_in_bounds")[:room]
 
 
-def decode(states, counts, string, steps: int, find: Callable[[jax.Array, jax.Array], jax.Array], rows) -> jax.Array:
-    """Return the symbols, uint8 `[step, lane]`, of the words that `gather` returned.
+def decode(states, ends, string, steps: int, find: Callable[[jax.Array, jax.Array], jax.Array], rows) -> jax.Array:
+    """Return the symbols, uint8 `[step, lane]`, of the words that `gather` returned; those of a lane end at `ends`.
 
     `find(row, slot)` returns the entry of each lane's symbol, given its place in `range(TOTAL)` and the row of its
     table; `rows` are those of the first step, what they grow by with each, and where they start again.
@@ -92,16 +92,17 @@ def decode(states, counts, string, steps: int, find: Callable[[jax.Array, jax.Ar
     row, stride, period = rows
 
     def step(carry: tuple[jax.Array, jax.Array, jax.Array], _: None):
-        x, left, row = carry
+        x, end, row = carry
         slot = x & (2**PRECISION - 1)
         entry = find(row, slot)
         x = width_of_entry(entry) * (x >> PRECISION) + slot - begin_of(entry)
-        short = (x < FULL) & (left > 0)
-        left = left - short.astype(jnp.uint32)
-        word = string.at[first + left].get(mode="clip")
+        short = (x < FULL) & (end > first)
+        end = end - short.astype(jnp.uint32)
+        word = string.at[end].get(mode="clip")
         row = jnp.where(row + stride < period, row + stride, row + stride - period)
-        return (jnp.where(short, x << 16 | word, x), left, row), entry.astype(jnp.uint8)
+        return (jnp.where(short, x << 16 | word, x), end, row), entry.astype(jnp.uint8)
 
-    first = bitstring.starts(counts).astype(jnp.uint32)
+    ends = ends.astype(jnp.uint32)
+    first = jnp.pad(ends[:-1], (1, 0))
     row = as_varying(row, tuple(varying_axes(states)))
-    return lax.scan(step, (states, counts.astype(jnp.uint32), row), None, length=steps)[1]
+    return lax.scan(step, (states, ends, row), None, length=steps)[1]

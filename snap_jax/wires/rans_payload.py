@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from snap_jax.wires import frequency_tables, interleaved_ans
+from snap_jax.wires import bitstring, frequency_tables, interleaved_ans
 from snap_jax.wires.base import Shape
 from snap_jax.wires.frequency_tables import TOTAL
 from snap_jax.wires.symbols import to_codes, to_spikes, width_of
@@ -90,13 +90,14 @@ def code(spikes, book: Book) -> Draft:
     codes = _turned(to_codes(spikes, book.symbols), levels - book.zero, levels).reshape(-1, plan.channels)
     named, how, names = choose(histogram(codes, plan.together, levels), codes.shape[0], book)
     coded = interleaved_ans.encode(_entries_of(codes.reshape(-1), plan, book, names))
-    nbytes = plan.head + jnp.where(how == OWN, plan.tables, 0) + 2 * coded.counts.sum()
-    return Draft(named, how, names, coded, jnp.where(coded.counts.max() > MOST_WORDS, TOO_MANY, nbytes))
+    words, full = jnp.stack([coded.counts, (coded.counts > MOST_WORDS).astype(jnp.int32)]).sum(1)
+    nbytes = plan.head + jnp.where(how == OWN, plan.tables, 0) + 2 * words
+    return Draft(named, how, names, coded, jnp.where(full > 0, TOO_MANY, nbytes))
 
 
 def _entries_of(codes, plan: _Plan, book: Book, names):
     """Return the entry of each code, `[step, lane]`; at the end level 0, which takes no bits where a lane starts."""
-    entries, levels = book.entries(names), len(book.symbols)
+    entries, levels = bitstring.computed_once(book.entries(names)), len(book.symbols)
     dealt = jnp.pad(codes, (0, plan.steps * plan.lanes - plan.size)).reshape(plan.steps, plan.lanes)
     number = jnp.arange(dealt.size, dtype=jnp.uint32).reshape(dealt.shape)
     return entries.at[number % plan.channels // plan.together * levels + dealt].get(mode="clip")
@@ -134,13 +135,13 @@ def read(payload, shape: Shape, book: Book):
     state = functools.reduce(jnp.bitwise_or, [s.astype(jnp.uint32) << (8 * i) for i, s in enumerate(states)])
     how, own = string[1], string[plan.head :][: plan.tables]
     first = plan.head + jnp.where(how == OWN, plan.tables, 0)
-    counts = counts.astype(jnp.int32)
-    low, high = (lax.dynamic_slice(string, (place,), (most // 2,)) for place in (first, first + counts.sum()))
+    ends = bitstring.running(jnp.sum, counts.astype(jnp.int32))
+    low, high = (lax.dynamic_slice(string, (place,), (most // 2,)) for place in (first, first + ends[-1]))
     words = low.astype(jnp.uint16) | high.astype(jnp.uint16) << 8
     find, (row, stride, period) = _finder(plan, book, book.names(string[0], how, own))
     one = how == 0  # then all channels have the table of the first
     rows = jnp.where(one, 0, row), jnp.where(one, 0, stride).astype(jnp.uint32), period
-    codes = interleaved_ans.decode(state, counts, words, plan.steps, find, rows).reshape(-1)[: plan.size]
+    codes = interleaved_ans.decode(state, ends, words, plan.steps, find, rows).reshape(-1)[: plan.size]
     return to_spikes(_turned(codes, book.zero, levels), book.symbols).reshape(shape)
 
 
@@ -153,6 +154,7 @@ def _finder(plan: _Plan, book: Book, names):
     entries = book.entries(names[channel // plan.together])
     find, stride = functools.partial(frequency_tables.search, entries, levels=levels), levels
     if plan.tables * TOTAL <= min(plan.size, MOST_SLOTS):
+        find = functools.partial(frequency_tables.search, bitstring.computed_once(entries), levels=levels)
         slots = jnp.broadcast_to(jnp.arange(TOTAL, dtype=jnp.uint32), (plan.tables, TOTAL))
         direct = find(jnp.broadcast_to(channel[:, None] * levels, slots.shape), slots).reshape(-1)
         find, stride = lambda row, slot: direct.at[row + slot].get(mode="clip"), TOTAL

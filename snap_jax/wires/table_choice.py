@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from snap_jax.wires import bitstring, frequency_tables
+from snap_jax.wires import frequency_tables
 
 OWN = 1  # how tables are named: 0 is one for all, 1 one for each channel, from 2 on a list
 SAMPLE = 2**16  # elements that are counted, at least
@@ -46,7 +46,7 @@ class Book(NamedTuple):
 
     def entries(self, names):
         """Return the `frequency_tables.entries` of the tables named, flat."""
-        return bitstring.computed_once(frequency_tables.entries(self.edges[names]).reshape(-1))
+        return frequency_tables.entries(self.edges[names]).reshape(-1)
 
     def cost(self, counts):
         """Return the bits of rows of symbol counts under each table: `[row, table]`."""
@@ -66,18 +66,21 @@ def histogram(codes, together: int, levels: int):
 def _count(rows, levels: int):
     """Return int32 `[column, level]`."""
     if levels <= MOST_ONE_HOT:
-        return jnp.stack([jnp.sum(rows == level, axis=0, dtype=jnp.int32) for level in range(levels)], -1)
+        return jnp.sum(rows == jnp.arange(levels, dtype=rows.dtype)[:, None, None], axis=1, dtype=jnp.int32).T
     column = jnp.arange(rows.shape[1], dtype=jnp.int32)
     return jnp.zeros((rows.shape[1], levels), jnp.int32).at[column, rows.astype(jnp.int32)].add(1)
 
 
 def choose(counts, rows: int, book: Book):
     """Return the table that is named, how, and the table of each channel: the way that takes the fewest bits."""
-    cost, tables = book.cost(counts), jnp.arange(len(counts))
-    sampled = counts.sum() / (rows * len(counts))
-    together, lists = cost.sum(0), book.fitting(len(counts))
-    own_bits = cost.min(-1).sum() + 8 * len(counts) * sampled if len(counts) > 1 else jnp.inf
-    bits_of_ways = jnp.stack([together.min(), own_bits, *(cost[tables, names].sum() for names in lists)])
-    how = jnp.argmin(bits_of_ways).astype(jnp.uint8)
-    one, own = together.argmin().astype(jnp.uint8), cost.argmin(-1).astype(jnp.uint8)
+    each = book.cost(counts)
+    cost = jnp.concatenate([each.sum(0)[None], each])  # of all together, and of each channel
+    least, best = cost.min(-1), cost.argmin(-1).astype(jnp.uint8)
+    one, own, tables = best[0], best[1:], len(counts)
+    sampled = counts.sum() / (rows * tables)
+    ways = [least[1:].sum() + 8 * tables * sampled] if tables > 1 else [jnp.inf]
+    ways += [each[jnp.arange(tables), names].sum() for names in book.fitting(tables)]
+    bits, how = least[0], jnp.uint8(0)
+    for way, bits_of_way in enumerate(ways, OWN):
+        bits, how = jnp.minimum(bits, bits_of_way), jnp.where(bits_of_way < bits, jnp.uint8(way), how)
     return one, how, book.names(one, how, own)
