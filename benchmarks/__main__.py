@@ -4,7 +4,15 @@ import importlib.util
 import subprocess
 import sys
 
-ALL = ("pipeline_speed", "codec_speed", "wire_sizes", "telemetry_overhead", "layout_bytes", "image_training_speed")
+ALL = (
+    "pipeline_speed",
+    "codec_speed",
+    "wire_sizes",
+    "telemetry_overhead",
+    "layout_bytes",
+    "scaling_bytes",
+    "image_training_speed",
+)
 
 for name in sys.argv[1:] or ALL:
     if importlib.util.find_spec(f"benchmarks.{name}") is None:
