@@ -33,6 +33,11 @@ class Pair:
     plain: Callable
 
 
+def in_float32(add, q):
+    """`add(q)`, where no partial sum overflows a float16: `lax` may return infinity for a sum that fits."""
+    return add(q.astype(jnp.float32)).astype(q.dtype) if q.dtype == jnp.float16 else add(q)
+
+
 PAIRS = {
     "all_gather": Pair(
         lambda x, axis, c, **k: snap.all_gather(x, axis, codec=c, **k), lambda q, axis: lax.all_gather(q, axis)
@@ -57,15 +62,20 @@ PAIRS = {
         lambda x, axis, c, **k: snap.all_to_all(x, axis, 1, 0, tiled=True, codec=c, **k),
         lambda q, axis: lax.all_to_all(q, axis, 1, 0, tiled=True),
     ),
-    "pmean": Pair(lambda x, axis, c: snap.pmean(x, axis, codec=c), lambda q, axis: lax.pmean(q, axis)),
-    "psum": Pair(lambda x, axis, c: snap.psum(x, axis, codec=c), lambda q, axis: lax.psum(q, axis)),
+    "pmean": Pair(
+        lambda x, axis, c: snap.pmean(x, axis, codec=c),
+        lambda q, axis: in_float32(lambda q: lax.psum(q, axis), q) / lax.axis_size(axis),
+    ),
+    "psum": Pair(
+        lambda x, axis, c: snap.psum(x, axis, codec=c), lambda q, axis: in_float32(lambda q: lax.psum(q, axis), q)
+    ),
     "psum_scatter-untiled": Pair(
         lambda x, axis, c, **k: snap.psum_scatter(x, axis, scatter_dimension=0, codec=c, **k),
-        lambda q, axis: lax.psum_scatter(q, axis, scatter_dimension=0),
+        lambda q, axis: in_float32(lambda q: lax.psum_scatter(q, axis, scatter_dimension=0), q),
     ),
     "psum_scatter": Pair(
         lambda x, axis, c, **k: snap.psum_scatter(x, axis, scatter_dimension=1, tiled=True, codec=c, **k),
-        lambda q, axis: lax.psum_scatter(q, axis, scatter_dimension=1, tiled=True),
+        lambda q, axis: in_float32(lambda q: lax.psum_scatter(q, axis, scatter_dimension=1, tiled=True), q),
     ),
 }
 MOVES = ("all_gather", "all_gather-tiled", "all_gather-invarying", "ppermute", "all_to_all", "all_to_all-untiled")
