@@ -12,7 +12,7 @@ import snap_jax as snap
 from snap_jax.wires import Packed, Wire, check_wire
 from snap_jax.wires.symbols import to_codes, to_spikes
 from tests.extensions.run_length import RunLength
-from tests.support.messages import on_mesh, varying
+from tests.support.messages import LADDER, on_mesh, varying
 from tests.support.poisoned import Poisoned
 
 TERNARY, BYTES = range(-1, 2), range(-128, 128)
@@ -25,11 +25,11 @@ SEVERAL = [snap.Ladder(), snap.Rans(), snap.Rans(ratio=2.0), RunLength()]
 def test_fixed_wires_are_exact(wire, symbols):
     if isinstance(wire, snap.Bitplanes) and symbols == BYTES:
         symbols = range(-8, 9)
-    check_wire(wire, symbols, ((), (0, 3), (7, 43)))
+    check_wire(wire, symbols, ((0, 3), (7, 43)) if symbols == TERNARY else ((7, 43),))
 
 
 @pytest.mark.parametrize("wire", SEVERAL, ids=repr)
-@pytest.mark.parametrize(("symbols", "shape"), [(TERNARY, (1500,)), (range(-3, 4), (11, 37)), (BYTES, (900,))], ids=str)
+@pytest.mark.parametrize(("symbols", "shape"), [(TERNARY, (1500,)), (BYTES, (9, 57))], ids=str)
 def test_wires_of_several_sizes_are_exact_at_every_size(wire, symbols, shape):
     check_wire(wire, symbols, (shape,))
 
@@ -166,7 +166,7 @@ def test_what_no_size_holds_becomes_nan_for_all_of_it_and_for_nobody_else():
         codec.encode(jnp.ones(3))
 
 
-@pytest.mark.parametrize("wire", [snap.Ladder(), snap.Rans(ratio=1.3), RunLength(), TwoSizes()], ids=repr)
+@pytest.mark.parametrize("wire", [LADDER, snap.Rans(ratio=1.5), RunLength(), TwoSizes()], ids=repr)
 def test_a_payload_that_does_not_fit_is_nan_and_never_truncated(wire):
     """At every size below the one needed NaN, from it on the very values."""
     codec, shape = snap.Codec(snap.Ternary(1.0), Poisoned(wire)), (1500,)
