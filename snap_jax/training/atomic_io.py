@@ -1,8 +1,10 @@
 """Files that are either absent or complete: a process killed while writing leaves the old file or none."""
 
+import json
+import math
 import os
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 
 def write_atomically(path: Path, content: str) -> None:
@@ -12,6 +14,28 @@ def write_atomically(path: Path, content: str) -> None:
         file.write(content)
         sync(file)
     os.replace(partial, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name, too
+    finally:
+        os.close(folder)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return valid JSON: numbers that are NaN or infinite become null.
+
+    >>> to_json({"loss": float("nan"), "bits": [1.5, float("inf")]})
+    '{"loss": null, "bits": [1.5, null]}'
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sync(file: TextIO) -> None:

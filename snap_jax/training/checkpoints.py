@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from snap_jax.errors import UsageError
-from snap_jax.parallel.processes import is_first, on_first
+from snap_jax.parallel.processes import count, is_first, on_first
 from snap_jax.training.atomic_io import write_atomically
 from snap_jax.training.train_step import TrainState
 
@@ -40,8 +41,16 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Finish what is being saved, whatever ended the run; its own error comes first."""
+        try:
+            if error is None or count() == 1:
+                self.wait()
+        except Exception:
+            if error is None:
+                raise
+        finally:
+            self._manager.close()
 
     def save(self, step: int, state: TrainState, seconds: float) -> None:
         """Copy the state now and write it in the background; wait for the checkpoint before, if it is not done.

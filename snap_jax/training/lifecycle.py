@@ -5,7 +5,6 @@ with the same bits as one that was not.
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from snap_jax.traffic import Traffic
 from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.traffic.program_text import names_in_cache_key
 from snap_jax.training import checkpoints, language, run_dir, vision
-from snap_jax.training.atomic_io import write_atomically
+from snap_jax.training.atomic_io import to_json, write_atomically
 from snap_jax.training.config import LanguageConfig, Settings, VisionConfig, command
 from snap_jax.training.failures import full_disk_explained, lost_process_explained
 from snap_jax.training.link_setup import links_of
@@ -28,6 +27,7 @@ from snap_jax.training.parallel_job import MakeLinks, ParallelJob
 from snap_jax.training.result_json import run_sections, wire_section
 from snap_jax.training.run import Progress, Run
 from snap_jax.training.run_dir import environment
+from snap_jax.training.run_lock import locked
 from snap_jax.training.train_step import TrainState, averaged, compile_step, start
 
 
@@ -113,8 +113,8 @@ def train(
       on_note: receives other messages, one line each.
 
     Raises:
-      UsageError: as `prepare`; if `out` cannot be written, holds another run, or holds none to resume; if the disk is
-        full; if the loss or its gradient is not finite.
+      UsageError: as `prepare`; if `out` cannot be written, is in use, holds another run, or holds none to resume; if
+        the disk is full; if the loss or its gradient is not finite.
       Stopped: after SIGTERM or SIGINT, when the current step is done and saved.
     """
     on_progress = on_progress if on_progress and is_first() else lambda _: None
@@ -125,7 +125,7 @@ def train(
             "give one of them"
         )
     how_to_resume = run_dir.how_to_resume(config, out)
-    with lost_process_explained(how_to_resume), full_disk_explained(out, how_to_resume):
+    with lost_process_explained(how_to_resume), full_disk_explained(out, how_to_resume), locked(out):
         require_same("command", how_to_resume)
         known = _record(lambda: run_dir.record(out)) if resume or requeue else None
         if known is None:
@@ -221,7 +221,7 @@ def _complete(run: Run, state: TrainState) -> dict:
     params, _, result = _trained(run, state, [])
     checkpoints.save_weights(run.out / "checkpoints" / "final", params)
     result |= {"command": f"{command(run.config)} --out {run.out}", "seconds": run.seconds}
-    on_first(lambda: write_atomically(path, json.dumps(result, indent=1)))
+    on_first(lambda: write_atomically(path, to_json(result, indent=1)))
     return result
 
 

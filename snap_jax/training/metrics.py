@@ -13,7 +13,7 @@ from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttribut
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
 from snap_jax.parallel.processes import is_first
-from snap_jax.training.atomic_io import sync, write_atomically
+from snap_jax.training.atomic_io import sync, to_json, write_atomically
 
 NAME, EVENTS = "metrics.jsonl", "events.out.tfevents.*"
 
@@ -48,7 +48,7 @@ class Metrics:
 
     def write(self, line: dict) -> None:
         """Log one step; `line` has its `step` and `seconds`."""
-        print(json.dumps(line), file=self._file, flush=True)
+        print(to_json(line), file=self._file, flush=True)
         self._tell(line)
         self._events.flush()
 

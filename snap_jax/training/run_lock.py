@@ -1,0 +1,65 @@
+"""The lock of a run directory: two processes never write to one run.
+
+The kernel releases it when the process that holds it ends, however it ends; so no stale lock has to be removed by hand.
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from snap_jax.errors import UsageError
+from snap_jax.parallel.processes import on_first
+
+NAME = "run.lock"
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold `out/run.lock`; directories that were made for it and stay empty are removed at the end.
+
+    Raises:
+      UsageError: if another process holds it, or it cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        on_first(lambda: _take(out, stack))
+        yield
+
+
+def _take(out: Path, stack: contextlib.ExitStack) -> None:
+    made = [path for path in (out, *out.parents) if not path.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        stack.callback(_remove_empty, made)
+        file = _opened(out / NAME)
+    except OSError as error:
+        raise UsageError(f"cannot write to {out} ({error.strerror}): choose another --out") from error
+    stack.callback(os.close, file)
+    stack.callback((out / NAME).unlink, missing_ok=True)
+    os.truncate(file, 0)
+    os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+
+
+def _opened(path: Path) -> int:
+    """A descriptor that holds the lock, of the file that has this name now."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.fstat(file).st_ino == path.stat().st_ino:
+                return file
+            os.close(file)  # whoever held it has just removed it
+        except BlockingIOError as error:
+            holder = os.pread(file, 200, 0).decode(errors="replace") or "another process"
+            os.close(file)
+            raise UsageError(
+                f"{path.parent} is in use: {holder} holds {NAME}: wait until it ends, or choose another --out"
+            ) from error
+
+
+def _remove_empty(made: list[Path]) -> None:
+    for path in made:
+        with contextlib.suppress(OSError):
+            path.rmdir()
