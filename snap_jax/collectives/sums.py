@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from snap_jax.codecs import payload
 from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.payload import FINITE
 from snap_jax.collectives.autodiff import Arrays
@@ -30,6 +31,8 @@ from snap_jax.errors import UsageError
 from snap_jax.wires import Packed, Shape, Wire, spike_dtype
 from snap_jax.wires.symbols import contiguous
 from snap_jax.wires.wide_symbols import Digits
+
+HEADER_BYTES = 1
 
 
 @learnable("each")
@@ -83,13 +86,14 @@ def wire_of_sums(wire: Wire, size: int, symbols: range) -> Wire:
 def sum_spikes(codecs: Codecs, xs: Arrays, axis_name: AxisName) -> tuple[Arrays, Sent]:
     """Return the sums of the quantized arrays, and what was sent first; NaN everywhere if thresholds differ."""
     codecs, agreed = agree(codecs, axis_name)
-    spikes = fire(codecs, xs)
-    shapes, devices = tuple(x.shape for x in xs), lax.axis_size(axis_name)
-    way, two_shots = integer_sum(codecs[0].encoding.symbols, shapes, devices), _most_bytes(codecs, shapes, axis_name)
+    spikes, shapes, devices = fire(codecs, xs), tuple(x.shape for x in xs), lax.axis_size(axis_name)
+    joined, codec = _join(spikes, codecs[0].encoding.symbols), codecs[:1]
+    way, two_shots = integer_sum(codecs[0].encoding.symbols, shapes, devices), _most_bytes(codec, joined, axis_name)
     if way is not None and 2 * (devices - 1) * way.nbytes < devices * two_shots:  # what a ring sends
         totals, rung = add_integers(way, spikes, axis_name), jnp.zeros((), jnp.uint8)
     else:
-        totals, rung = _two_shots(codecs, spikes, axes_of(axis_name))
+        (total,), rung = _two_shots(codec, (joined,), axes_of(axis_name))
+        totals = _split(total, shapes, codecs[0].encoding.symbols, devices)
     ys = [
         jnp.where(total.finite & agreed, c.encoding.decode(total.values), jnp.nan).astype(x.dtype)
         for c, total, x in zip(per_array(codecs, len(xs)), totals, xs, strict=True)
@@ -112,17 +116,44 @@ def _two_shots(
     return sums, rungs[0]
 
 
-def _most_bytes(codecs: Codecs, shapes: tuple[Shape, ...], axis_name: AxisName) -> int:
+def _join(spikes: tuple[Spikes, ...], symbols: range) -> Spikes:
+    """One array as it is; several as one, followed by a spike per array that says whether it was finite.
+
+    So the bytes do not grow with arrays times devices, as headers of every array in every part would.
+    """
+    if len(spikes) == 1:
+        return spikes[0]
+    good, bad = _flags(symbols)
+    flags = jnp.where(jnp.stack([jnp.asarray(s.finite) for s in spikes]), good, bad).astype(spikes[0].values.dtype)
+    return Spikes(payload.join((*(s.values for s in spikes), flags)))
+
+
+def _split(total: Spikes, shapes: tuple[Shape, ...], symbols: range, devices: int) -> tuple[Spikes, ...]:
+    """The sums of each array, from the sum of what `_join` returned."""
+    if len(shapes) == 1:
+        return (total,)
+    *sums, flags = payload.split(total.values, (*shapes, (len(shapes),)))
+    finite = total.finite & (flags == devices * _flags(symbols)[0])
+    return tuple(Spikes(values, (), finite[i]) for i, values in enumerate(sums))
+
+
+def _flags(symbols: range) -> tuple[int, int]:
+    """Symbols for an array that is finite, no spike if there is such a symbol, and for one that is not."""
+    good = 0 if 0 in symbols else symbols[0]
+    return good, symbols[-1] if symbols[-1] != good else symbols[0]
+
+
+def _most_bytes(codecs: Codecs, joined: Spikes, axis_name: AxisName) -> int:
     """The most bytes that one device sends in two shots."""
-    count, total, back = 1, 0, []
+    count, total, back, shapes = 1, 0, [], (joined.values.shape,)
     for axis in reversed(axes_of(axis_name)):
         message = _message(_adders(codecs, count), shapes, axis, cut=True)
-        total += (group_size(axis, None) - 1) * (message.sizes[-1] + len(shapes))
+        total += (group_size(axis, None) - 1) * (message.sizes[-1] + HEADER_BYTES)
         count, shapes = count * group_size(axis, None), message.part_shapes
         back.append((axis, shapes))
     for axis, part in back:
         sizes = _message(_adders(codecs, count), part, axis, cut=False).sizes
-        total += (group_size(axis, None) - 1) * (sizes[-1] + len(part))
+        total += (group_size(axis, None) - 1) * (sizes[-1] + HEADER_BYTES)
     return total
 
 
