@@ -9,6 +9,7 @@ rest.
 import dataclasses
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -85,12 +86,17 @@ def _check_sample(problem: str, fine: bool) -> None:
         raise UsageError(f"calibrate: the sample {problem}: give some thousand vectors as the model makes them")
 
 
+@jax.jit
+def _bits(encoding: Encoding, threshold: Array, z: Array) -> Array:
+    return rate_estimate.bits_per_element(encoding.with_threshold(threshold), z)
+
+
 def _threshold(encoding: Encoding, z: Array, bits: float) -> Array:
     """The largest on the grid whose spikes have `bits` per element, else that with the most."""
     scale = jnp.sqrt(jnp.mean(jnp.square(z)))
     most, best = -1.0, scale
     for step in scale * _GRID:
-        found = float(rate_estimate.bits_per_element(encoding.with_threshold(step), z))
+        found = float(_bits(encoding, step, z))
         if found >= bits:
             return step
         if found > most:

@@ -5,6 +5,7 @@ entrance and only the last the exit; the other copies are never read and never t
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -42,7 +43,7 @@ class SameStructure(Stages):
 
     def join(self, params):
         """Take the blocks of all stages, the entrance of the first and the exit of the last."""
-        stages = [nnx.merge(self.graph, jax.tree.map(lambda leaf, i=i: leaf[i], params)) for i in range(self.count)]
+        stages = [nnx.merge(self.graph, own) for own in _unstacked(params, self.count)]
         model = stages[0].model
         model.blocks = nnx.List([block for stage in stages for block in stage.model.blocks])
         model.norm_out, model.head = stages[-1].model.norm_out, stages[-1].model.head
@@ -115,5 +116,14 @@ def _column(by: Array, like: Array) -> Array:
 def split(model: Network, boundaries: Sequence[Boundary], ends: Sequence[int]) -> tuple[SameStructure, PyTree]:
     """Return one stage per boundary; `ends` says how many blocks are in front of each."""
     parts = [nnx.split(part_of(model, *where)) for where in zip(boundaries, [0, *ends], ends, strict=False)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state for _, state in parts))
-    return SameStructure(parts[0][0], len(parts)), stacked
+    return SameStructure(parts[0][0], len(parts)), _stacked([state for _, state in parts])
+
+
+@jax.jit
+def _stacked(states: Sequence[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _unstacked(params: PyTree, count: int) -> list[PyTree]:
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], params) for i in range(count)]

@@ -71,7 +71,7 @@ def start(job: Job, config: Settings, optimizer: optax.GradientTransformation) -
     """Return the state before the first step, placed as the parameters are; it holds the parameters, not a copy."""
     everywhere = NamedSharding(job.mesh, PartitionSpec())
     # A weak type is not saved: without one from the start, the program is the same after a restore.
-    params = jax.tree.map(lambda p: lax.convert_element_type(p, p.dtype), job.params)
+    params = jax.tree.map(lambda p: lax.convert_element_type(p, p.dtype) if p.weak_type else p, job.params)
     places = jax.tree.map(lambda p: p.sharding, params)
     scalars = {"step": jnp.int32(0), "best": jnp.float32(jnp.inf), "stale": jnp.int32(0), "finite": jnp.array(True)}
     zeros = jax.jit(lambda p: jax.tree.map(jnp.zeros_like, p), out_shardings=places)

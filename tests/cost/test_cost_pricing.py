@@ -55,7 +55,7 @@ def numbers(report):
     return (*report.energy_j, *report.no_overlap_s, report.wire_bytes)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(moves, max_size=6), st.lists(moves, max_size=6))
 def test_additive_over_transfers(first, second):
     a, b = (Traffic(tuple(map(transfer, part))) for part in (first, second))
@@ -64,7 +64,7 @@ def test_additive_over_transfers(first, second):
     assert numbers(whole) == pytest.approx([sum(pair) for pair in zip(*map(numbers, parts), strict=True)])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(moves, min_size=1, max_size=6))
 def test_parts_add_up_to_the_whole(several):
     report = price(Traffic(tuple(map(transfer, several))), system())
@@ -79,7 +79,7 @@ def test_parts_add_up_to_the_whole(several):
     assert report.serialization_s.low <= report.no_overlap_s.low * (1 + 1e-12)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(moves, st.integers(0, 10**6), st.integers(0, 5))
 def test_monotone_in_bytes_and_executions(move, bytes_, times):
     more = move | {"bytes": move["bytes"] + bytes_, "times": move["times"] + times}
@@ -87,7 +87,7 @@ def test_monotone_in_bytes_and_executions(move, bytes_, times):
     assert all(a <= b for a, b in zip(numbers(less), numbers(more), strict=True))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(moves, st.integers(1, 9))
 def test_a_program_that_runs_a_transfer_often_pays_it_as_often(move, times):
     once, often = (price(Traffic((transfer(move | {"times": n}),)), system()) for n in (1, times))
@@ -95,7 +95,7 @@ def test_a_program_that_runs_a_transfer_often_pays_it_as_often(move, times):
     assert often.serialization_s.high == pytest.approx(times * once.serialization_s.high)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(moves, st.floats(1, 100), st.sampled_from(["gbyte_per_s", "latency_ns", "pj_per_bit"]))
 def test_monotone_in_every_figure_of_a_link(move, factor, field):
     worse = getattr(links.UCIE_STANDARD, field) * (1 / factor if field == "gbyte_per_s" else factor)
@@ -104,7 +104,7 @@ def test_monotone_in_every_figure_of_a_link(move, factor, field):
     assert all(a <= b * (1 + 1e-12) for a, b in zip(numbers(good), numbers(bad), strict=True))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(2, 9), st.integers(1, 10**6), st.data())
 def test_monotone_in_hops(chips, bytes_, data):
     near = data.draw(st.integers(1, chips - 1))
@@ -120,7 +120,7 @@ def test_monotone_in_hops(chips, bytes_, data):
     assert all(a <= b for a, b in zip(*costs, strict=True))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(moves, max_size=5), st.permutations(["x", "y", "z"]))
 def test_invariant_under_renaming_of_axes(several, names):
     new = dict(zip(("x", "y"), names, strict=False))

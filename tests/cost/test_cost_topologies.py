@@ -27,7 +27,7 @@ def as_networkx(topology):
     return graph
 
 
-@settings(deadline=None, max_examples=60)  # shared machines are slow
+@settings(deadline=None, max_examples=30)
 @given(recipes)
 def test_routes_are_shortest_paths_along_edges(recipe):
     topology = recipe[0](recipe[1], LINK)
@@ -41,7 +41,7 @@ def test_routes_are_shortest_paths_along_edges(recipe):
         assert len(route) == lengths[source][target] == topology.hops(source, target)
 
 
-@settings(deadline=None, max_examples=60)  # shared machines are slow
+@settings(deadline=None, max_examples=30)
 @given(recipes)
 def test_edges_go_both_ways_once(recipe):
     topology = recipe[0](recipe[1], LINK)
@@ -49,7 +49,7 @@ def test_edges_go_both_ways_once(recipe):
     assert all(counts[v, u] == 1 for u, v in topology.edges)
 
 
-@settings(deadline=None, max_examples=60)  # shared machines are slow
+@settings(deadline=None, max_examples=30)
 @given(recipes)
 def test_closed_forms_are_what_the_routes_give(recipe):
     topology = recipe[0](recipe[1], LINK)
@@ -104,7 +104,7 @@ def test_switch_pays_two_links_of_energy_and_one_latency():
     assert (switch.hops(0, 3), switch.latencies(0, 3)) == (2, 1)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(2, 8), st.integers(0, 30), st.randoms(use_true_random=False))
 def test_custom_graphs_route_as_networkx_does(chips, extra, random):
     joins = {(random.randrange(k), k) for k in range(1, chips)}

@@ -54,11 +54,15 @@ def test_over_devices_they_are_what_they_are_on_one(job):
     batch = job.batch(0)
     loss = float(jax.jit(job.task.loss)(job.params, batch))
     model, (boundary, _) = job.task.stages.join(on_one_device(job.params))
-    expected = []
-    for tokens, labels in zip(*batch, strict=True):  # each microbatch is sorted by itself
+
+    @jax.jit
+    def alone(model, boundary, tokens, labels):
         stream = boundary(model.blocks[0](model.enter(tokens)), tokens)
         logits = model.leave(model.blocks[1](stream))
-        expected.append(optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean())
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    # Each microbatch is sorted by itself.
+    expected = [alone(model, boundary, *microbatch) for microbatch in zip(*batch, strict=True)]
     assert loss == pytest.approx(np.mean(expected), rel=1e-5)
 
 

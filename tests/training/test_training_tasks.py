@@ -51,20 +51,21 @@ def whole(tiny, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("task", "layout", "devices"),
-    [("vision", "data:2+tensor", 4), ("language", PRODUCT, 8), ("vision", "data", 2), ("language", "data", 2)],
+    [("vision", "data:2+tensor", 4), ("language", PRODUCT, 8), ("vision", "data", 2)],
 )
-def test_dense_results_do_not_depend_on_the_layout(tiny, whole, tmp_path, task, layout, devices):
-    result = trained(tiny[task], tmp_path / "run", mode="dense", layout=layout, devices=devices)
-    expected, found = last_line(whole / task), last_line(tmp_path / "run")
+def test_dense_results_do_not_depend_on_the_layout(tiny, whole, task, layout, devices):
+    run = training.measure(dataclasses.replace(tiny[task], mode="dense", layout=layout, devices=devices))
+    result, expected, found = run.result, last_line(whole / task), run.log[-1]
+    assert set(run.job.shares) == {1.0}
     for name in ("loss_bits", "heldout_bits", "gradient_norm"):
         assert found[name] == pytest.approx(expected[name], rel=2e-4), name
     one_device = run_dir.finished(whole / task)
     assert one_device is not None
     assert (one_device["wire"]["forward_bytes_per_step"], one_device["cost"]) == (0, {})  # one device moves nothing
     assert result["quality"]["value"] == pytest.approx(one_device["quality"]["value"], rel=2e-4)
-    wire, alone = result["wire"], training.prepare(dataclasses.replace(tiny[task], mode="dense"))
-    parameters = sum(a.size for a in jax.tree.leaves(alone.params))
+    wire = result["wire"]
     if layout == "data":  # nothing crosses forward; to average takes 2 (n - 1) times the 4 bytes of each parameter
+        parameters = sum(a.size for a in jax.tree.leaves(run.params))
         assert (wire["forward_bytes_per_step"], wire["bits_per_element"]) == (0, 0)
         assert wire["backward_bytes_per_step"] == 4 * parameters * 2 * (devices - 1)
     else:
@@ -72,7 +73,7 @@ def test_dense_results_do_not_depend_on_the_layout(tiny, whole, tmp_path, task, 
     assert set(result["cost"]) == {"UCIe standard package", "PCIe 5 x16", "400G Ethernet"}
 
 
-def test_spikes_cross_every_axis_of_a_product(tiny, whole, tmp_path):
+def test_spikes_cross_every_axis_of_a_product(tiny, whole):
     """Two stages, two devices to a layer, two replicas; started from dense weights. A pipeline of 2 microbatches has 3
     ticks, in 2 of which a stage has something to sum.
 
@@ -80,8 +81,8 @@ def test_spikes_cross_every_axis_of_a_product(tiny, whole, tmp_path):
     numbers, half for each device of a region. Besides, thresholds cross a boundary once, and each payload has a header.
     """
     config = dataclasses.replace(tiny["vision"], layout=PRODUCT, devices=8, init_from=str(whole / "vision"))
-    result = training.train(config, tmp_path / "run")
-    wire, stream, micro, ticks = result["wire"], 4 * 4 * 32, 2, 3
+    run = training.measure(config)
+    wire, stream, micro, ticks = run.result["wire"], 4 * 4 * 32, 2, 3
     boundary = 4 * (ticks * (stream * 3 // 8 + 1) + 4 * 32)
     region = 2 * 4 * micro * (stream // 2 * 3 // 8 + 1 + stream // 2 * 4 // 8 + 1)
     assert wire["forward_bytes_per_step"] == boundary + region
@@ -95,12 +96,12 @@ def test_spikes_cross_every_axis_of_a_product(tiny, whole, tmp_path):
     assert [row["forward_bytes"] for row in wire["by_boundary"]] == [boundary, region, 0]
     assert sum(row["backward_bytes"] for row in wire["by_boundary"]) == wire["backward_bytes_per_step"]
     gradients = wire["by_boundary"][2]["backward_bytes"]
-    parameters = sum(a.size for a in jax.tree.leaves(training.prepare(config).params))
+    parameters = sum(a.size for a in jax.tree.leaves(run.params))
     assert (
         gradients < 8 * parameters
     )  # four devices hold each of them: at 32 bits the parameters of one are four times that
     assert 0 < wire["firing_rate"] < 1
-    assert last_line(tmp_path / "run")["loss_bits"] < last_line(whole / "vision")["loss_bits"] + 1
+    assert run.log[-1]["loss_bits"] < last_line(whole / "vision")["loss_bits"] + 1
 
 
 @pytest.mark.parametrize(("mode", "layout", "devices"), [("spiking", "tensor", 2), ("hybrid", "data", 2)])

@@ -4,10 +4,10 @@ Invariant: the weights are those of the model on one device, in every layout.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, PyTree
 
@@ -86,6 +86,7 @@ def with_learned_book(task: Task, params: PyTree, inputs: Array) -> Task:
     return dataclasses.replace(task, stages=split(model, boundaries)[0])
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def _streams(model: Network, stages: int, inputs: Array) -> list[Array]:
     """Return the stream after each stage."""
     x, ends, streams = model.enter(inputs), cuts(model, stages), []
@@ -98,4 +99,4 @@ def _streams(model: Network, stages: int, inputs: Array) -> list[Array]:
 
 def on_one_device(params: PyTree) -> PyTree:
     """Return the parameters off their mesh, whole and on one device."""
-    return jax.tree.map(jnp.asarray, on_host(params))
+    return jax.device_put(on_host(params))

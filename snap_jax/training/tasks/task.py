@@ -24,7 +24,7 @@ from snap_jax.errors import UsageError
 from snap_jax.models.stages import Stages
 from snap_jax.parallel.data_parallel import SCOPE, compressed_mean, rows
 from snap_jax.parallel.mesh import DATA, STAGE
-from snap_jax.parallel.processes import placed
+from snap_jax.parallel.processes import on_host, placed
 from snap_jax.parallel.schedule import Schedule
 from snap_jax.training.tasks.losses import Batch, Distilled, Scores
 from snap_jax.training.tasks.per_device import Program, Seen
@@ -63,7 +63,9 @@ class Task:
 
     def place(self, params: PyTree) -> PyTree:
         """Return the parameters, each on its devices."""
-        return jax.tree.map(lambda p, s: jax.device_put(p, NamedSharding(self.mesh, s)), params, self.specs(params))
+        # From the host: JAX compiles a program for each array that it divides on a device.
+        places = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), self.specs(params))
+        return jax.device_put(on_host(params), places)
 
     def place_batch(self, batch: Batch) -> Batch:
         """Return a batch that every process holds, so that each keeps the rows of its replicas."""
