@@ -7,6 +7,7 @@ import sys
 ALL = (
     "pipeline_speed",
     "codec_speed",
+    "entropy_coding",
     "wire_sizes",
     "telemetry_overhead",
     "layout_bytes",
