@@ -7,7 +7,6 @@ Each command imports what it needs when it runs, so `--help` and `--version` ans
 import dataclasses
 import difflib
 import logging
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,15 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from snap_jax import __version__
 from snap_jax.errors import UsageError
 
 if TYPE_CHECKING:
     from snap_jax.training.config import Settings
-    from snap_jax.training.run import Progress
 
 _ABOUT = """usage: snap-jax COMMAND [OPTIONS]
 
@@ -225,30 +221,12 @@ def _train_and_show(config: "Settings", directory: Directory) -> None:
 def _train(config: "Settings", directory: Directory, console: Console) -> None:
     from snap_jax import training
     from snap_jax.parallel import processes
+    from snap_jax.training.progress import Display
 
     processes.join_processes()
     for verbose in ("absl", "asyncio"):  # Orbax fills pages with an error that we report in one line
         logging.getLogger(verbose).setLevel(logging.CRITICAL)
-    columns = (
-        TextColumn("{task.description}", style="bold"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-        TextColumn("{task.fields[numbers]}"),
-        TimeRemainingColumn(),
-    )
-
-    def note(text: str) -> None:
-        console.print(f"snap-jax: {text}", highlight=False, markup=False, soft_wrap=True)
-
-    with Bar(*columns, console=console, disable=not processes.is_first()) as bar:
-        task = bar.add_task(f"{config.sent_link:>8}", total=config.steps, numbers="compiling", visible=False)
-
-        def show(progress: "Progress") -> None:
-            numbers = _numbers(progress, config.unit)
-            bar.update(task, completed=progress.step, numbers=numbers, visible=True)
-            if not console.is_terminal and progress.step % config.evaluate_every == 0:
-                note(f"step {progress.step} of {progress.steps}: {numbers}")
-
+    with Display(config, console, shown=processes.is_first()) as display:
         try:
             training.train(
                 config,
@@ -256,19 +234,12 @@ def _train(config: "Settings", directory: Directory, console: Console) -> None:
                 overwrite=directory.overwrite,
                 resume=directory.resume,
                 requeue=directory.requeue,
-                on_progress=show,
-                on_note=note,
+                on_progress=display.progress,
+                on_note=display.note,
             )
         except training.Stopped as stopped:
             print(f"snap-jax: {stopped}", file=sys.stderr)
             sys.exit(128 + stopped.signal)
-
-
-def _numbers(progress: "Progress", unit: str) -> str:
-    if math.isnan(progress.loss_bits):
-        return "compiling"
-    sent = f", {progress.bits_per_element:.2f} bits/element" if progress.bits_per_element else ""
-    return f"{progress.loss_bits:.3f} bits/{unit}{sent}"
 
 
 def _show(runs: Sequence[Path], page: Path, console: Console) -> None:

@@ -153,7 +153,8 @@ class _Log:
             line |= run.job.evaluate_some(averaged(state, config.ema))
             state = _scored(state, line["heldout_bits"])
         self.write(line)
-        run.on_progress(Progress(done, config.steps, line["loss_bits"], line["bits_per_element"], line["seconds"]))
+        numbers = line["loss_bits"], line["bits_per_element"], line["seconds"], run.elements
+        run.on_progress(Progress(done, config.steps, *numbers))
         return state
 
 

@@ -23,6 +23,7 @@ class Progress:
       loss_bits: training loss, bits per byte or image; NaN before the first step.
       bits_per_element: on the wire, measured; NaN before the first step.
       seconds: taken so far.
+      elements: that cross all boundaries in one step, forward.
     """
 
     step: int
@@ -30,6 +31,7 @@ class Progress:
     loss_bits: float = math.nan
     bits_per_element: float = math.nan
     seconds: float = 0.0
+    elements: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,55 @@
+"""What a run shows while it trains: a line at every evaluation in a log file, a bar on a terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from snap_jax.training.config import LanguageConfig
+from snap_jax.training.progress import Display, pace
+from snap_jax.training.run import Progress
+
+
+def shown(terminal):
+    console = Console(file=io.StringIO(), width=80, force_terminal=terminal, color_system=None)
+    with Display(LanguageConfig(steps=200), console) as display:  # evaluated every 20 steps
+        display.progress(Progress(0, 200))
+        for step in (10, 20, 30, 40):
+            display.progress(Progress(step, 200, 3.0, 2.0, seconds=step / 4, elements=4000))
+        display.note("[b]a path[/x]")
+    return console.file.getvalue().splitlines()
+
+
+def test_a_log_has_a_line_per_evaluation_with_rates_since_the_last():
+    """Four steps a second: 160 left take 40 s. 2 bits x 4000 / 8 x 4 = 4 kB per second."""
+    lines = [line for line in shown(terminal=False) if line.startswith("snap-jax")]
+    assert lines == [
+        "snap-jax: step 0 of 200: compiling",
+        "snap-jax: step 20 of 200: 3.000 bits/byte, 2.00 bits/element, 4 steps/s, 4 kB/s, 45 s left",
+        "snap-jax: step 40 of 200: 3.000 bits/byte, 2.00 bits/element, 4 steps/s, 4 kB/s, 40 s left",
+        "snap-jax: [b]a path[/x]",
+    ]
+
+
+def test_a_terminal_has_a_bar_and_no_such_lines():
+    lines = shown(terminal=True)
+    assert not any("steps/s" in line for line in lines)
+    assert any("40/200 steps" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("per_step", "expected"),
+    [
+        (0.001, ", 1e+03 steps/s, 1 MB/s, 0 s left"),
+        (1.0, ", 1 steps/s, 1 kB/s, 90 s left"),
+        (10.0, ", 0.1 steps/s, 100 B/s, 15 min left"),
+        (1000.0, ", 0.001 steps/s, 1 B/s, 25 h 0 min left"),
+    ],
+)
+def test_units_fit_the_numbers(per_step, expected):
+    """10 of 100 steps, 1000 bytes each."""
+    assert pace(Progress(0, 100), Progress(10, 100, 3.0, 8.0, seconds=10 * per_step, elements=1000)) == expected
+
+
+def test_a_run_that_has_just_been_resumed_has_no_rate_yet():
+    assert pace(Progress(0, 100), Progress(0, 100)) == ""
