@@ -111,10 +111,7 @@ def _check_penalty(config: Settings) -> None:
         raise UsageError(
             f"{penalty} with --link {config.sent_link}: no thresholds are learned: use --link count:31+rans"
         )
-    if config.device_layout.pipeline != config.devices:
-        raise UsageError(
-            f"{penalty} with {typed(config, ['layout'])}: it applies between pipeline stages: use --layout pipeline"
-        )
+    _check_stages(config, penalty)
 
 
 def _check_distill(config: Settings) -> None:
@@ -142,11 +139,18 @@ def _check_transform(config: Settings) -> None:
     if not config.has_transform:
         return
     what = typed(config, ["rank" if config.budget is None else "budget"])
-    if config.device_layout.pipeline != config.devices:
-        raise UsageError(
-            f"{what} with {typed(config, ['layout'])}: it applies between pipeline stages: use --layout pipeline"
-        )
+    _check_stages(config, what)
     _check_starts(config, what, "boundaries are calibrated on the activations of a trained model")
+
+
+def _check_stages(config: Settings, what: str) -> None:
+    """Pipelines, with or without replicas, have boundaries between stages; sums along `tensor` have none."""
+    layout = config.device_layout
+    if layout.tensor > 1 or (layout.pipeline == 1 and layout.data > 1):
+        raise UsageError(
+            f"{what} with {typed(config, ['layout'])}: it applies between pipeline stages: use --layout pipeline, "
+            "or data:2+pipeline"
+        )
 
 
 def _check_starts(config: Settings, what: str, why: str) -> None:

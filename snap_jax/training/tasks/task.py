@@ -20,7 +20,6 @@ from snap_jax._compat import as_varying
 from snap_jax.boundary.rate_control import RatePenalty
 from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.codecs.codec import Codec
-from snap_jax.errors import UsageError
 from snap_jax.models.stages import Stages
 from snap_jax.parallel.data_parallel import SCOPE, compressed_mean, rows
 from snap_jax.parallel.mesh import DATA, STAGE
@@ -102,21 +101,11 @@ class Task:
     def penalized_loss_and_gradient(
         self, params: PyTree, batch: Batch, state: Float[Array, " stage"]
     ) -> tuple[Seen, PyTree]:
-        """Return the same, the gradient being that of loss and penalty; `state` is that of the penalty."""
-        whole, by_stage, program = PartitionSpec(), PartitionSpec(STAGE), self._program(batch)
+        """Return the same, the gradient being that of loss and penalty; `state` is that of the penalty.
 
-        def both(params: PyTree, batch: Batch, state: Array) -> tuple[Seen, PyTree]:
-            (_, seen), gradient = jax.value_and_grad(program.penalized_loss, has_aux=True)(params, batch, state)
-            return seen, gradient
-
-        if self._has_data:
-            raise UsageError(
-                "Task.penalized_loss_and_gradient: a rate penalty is for one replica: use a layout without data"
-            )
-        specs = self.specs(params)
-        in_specs = (specs, self._batch_specs(batch), by_stage)
-        run = jax.shard_map(both, mesh=self.mesh, in_specs=in_specs, out_specs=((whole, by_stage), specs))
-        return run(params, batch, state)
+        With replicas it is the mean of theirs, each with the rate of its own rows.
+        """
+        return self._both(self._program(batch).penalized_loss, params, batch, state, seen=PartitionSpec(STAGE))
 
     def teacher_logits(self, params: PyTree, batch: Batch, weight: float) -> Float[Array, "stage *batch classes"]:
         """Return the targets of `Distilled` that this model sets as a teacher; they stay on the last stage."""
@@ -156,24 +145,26 @@ class Task:
         distilled = isinstance(batch.labels, Distilled)
         return Batch(row, Distilled(row, PartitionSpec(STAGE, *row)) if distilled else row)  # pyright: ignore[reportArgumentType]
 
-    def _shard(self, function: Callable, params: PyTree, batch: Batch, out_specs: Any) -> Any:
-        specs = (self.specs(params), self._batch_specs(batch))
-        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=out_specs)(params, batch)
+    def _shard(self, function: Callable, params: PyTree, batch: Batch, out_specs: Any, *by_stage: Array) -> Any:
+        specs = (self.specs(params), self._batch_specs(batch), *[PartitionSpec(STAGE)] * len(by_stage))
+        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=out_specs)(params, batch, *by_stage)
 
-    def _both(self, loss: Callable, params: PyTree, batch: Batch, *, seen: Any) -> tuple[tuple[Array, Any], PyTree]:
+    def _both(
+        self, loss: Callable, params: PyTree, batch: Batch, *by_stage: Array, seen: Any
+    ) -> tuple[tuple[Array, Any], PyTree]:
         """Return loss, telemetry and gradient; with `averages_spikes` that of each replica, stacked."""
         specs = self.specs(params)
 
-        def run(params: PyTree, batch: Batch) -> tuple[tuple[Array, Any], PyTree]:
+        def run(params: PyTree, batch: Batch, *by_stage: Array) -> tuple[tuple[Array, Any], PyTree]:
             if not self._has_data:
-                (_, found), gradient = jax.value_and_grad(loss, has_aux=True)(params, batch)
+                (_, found), gradient = jax.value_and_grad(loss, has_aux=True)(params, batch, *by_stage)
                 return found, gradient
             local = jax.tree.map(lambda p: as_varying(p, (DATA,)), params)
-            (_, (nats, aux)), gradient = jax.value_and_grad(loss, has_aux=True)(local, batch)
+            (_, (nats, aux)), gradient = jax.value_and_grad(loss, has_aux=True)(local, batch, *by_stage)
             return (self._mean(nats), aux), self._of_replicas(gradient)
 
         gradient_specs = rows(specs) if self.averages_spikes else specs
-        return self._shard(run, params, batch, ((PartitionSpec(), seen), gradient_specs))
+        return self._shard(run, params, batch, ((PartitionSpec(), seen), gradient_specs), *by_stage)
 
     def _of_replicas(self, gradient: PyTree) -> PyTree:
         """Their mean, or a row of each."""
