@@ -16,7 +16,7 @@ from snap_jax._compat import tracks_varying
 from snap_jax.codecs.codec import Codec
 from snap_jax.collectives.autodiff import Arrays, Finish
 from snap_jax.collectives.message import Message, Rows, Sent, deliver, fire
-from snap_jax.collectives.parts import flattened, group_size, to_each, unflatten
+from snap_jax.collectives.parts import Parts, along, flattened, group_size, to_each, unflatten
 from snap_jax.collectives.scale_exchange import AxisName, Codecs, agree, axes_of, gather_to_all, part_of, vary
 
 
@@ -24,8 +24,10 @@ def sum_decoded(codecs: Codecs, recoder: Codec, xs: Arrays, axis_name: AxisName)
     """Return sums of decoded spikes, coded again, and what was sent first; NaN everywhere if the recoders disagree."""
     (recoder,), agreed = agree((recoder,), axis_name)
     parts = flattened(axis_name)
-    rows, sent = deliver(codecs, xs, axis_name, to_each(axis_name, None), parts=parts)
-    sums = tuple(jnp.where(agreed, row.sum(0).astype(x.dtype), jnp.nan) for row, x in zip(rows, xs, strict=True))
+    rows, sent = deliver(codecs, xs, axis_name, to_each(axis_name, None), parts=_first_parts(xs, axis_name))
+    sums = tuple(
+        jnp.where(agreed, row.sum(0).astype(x.dtype).reshape(-1), jnp.nan) for row, x in zip(rows, xs, strict=True)
+    )
 
     def recoders(index: jax.Array) -> Codecs:
         return tuple(part_of(recoder, parts.take(index, x.shape)) for x in xs)
@@ -38,6 +40,12 @@ def sum_decoded(codecs: Codecs, recoder: Codec, xs: Arrays, axis_name: AxisName)
 
     totals = jax.vmap(value)(jnp.arange(lax.axis_size(axis_name)), rows)
     return tuple(unflatten(total, x.shape) for total, x in zip(totals, xs, strict=True)), sent._replace(sums=sums)
+
+
+def _first_parts(xs: Arrays, axis_name: AxisName) -> Parts:
+    """Equal parts of the flattened arrays; as rows where these come out even, so that a part has its own steps only."""
+    even = all(x.ndim and x.shape[0] % group_size(axis_name, None) == 0 for x in xs)
+    return along("psum", 0, axis_name, None, tiled=True) if even else flattened(axis_name)
 
 
 def sum_codec_gradient(recoder: Codec | None, axis_name: AxisName, mean: bool = False) -> Finish | None:

@@ -150,3 +150,12 @@ def test_each_array_of_a_sum_has_its_own_nan():
         assert [bool(jnp.isnan(y).any()) for y in totals] == [False, True, False, False, False]
         assert jnp.isnan(totals[1]).all()
     assert "psum" not in {t.op for t in collective_traffic(run)(sample((4 * 4000,)))}
+
+
+@pytest.mark.parametrize("devices", SIZES)
+def test_steps_of_blocks_are_sent_with_their_rows(devices):
+    """2048 x 64 elements, a step of two bytes for each 32: each device sends a part of both, its sum and headers."""
+    psum = lambda x: snap.psum(x, "x", codec="int4:block32", sum_codec="int8:absmax")
+    first, second = (4 + 16 / 32) / 8 * 2048 * 64, 2048 * 64 + 4 * devices
+    expected = (devices - 1) / devices * (first + second) + 2 * (devices - 1)
+    assert sent_per_device(psum, devices, (2048, 64)) == pytest.approx(expected)
