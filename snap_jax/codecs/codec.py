@@ -6,8 +6,10 @@ A payload is one flat uint8 array; `codecs.payload` says what it holds.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer, UInt8
@@ -102,18 +104,15 @@ class Codec:
 
     def draft(self, values: Integer[Array, "..."]) -> tuple[UInt8[Array, ""], Any]:
         """Return the rung of the smallest size that holds the spikes, and what `write` needs of them."""
-        symbols = self.encoding.symbols
-        return self.wire.draft(to_contiguous(values, symbols), contiguous(symbols))
+        return _draft(values, self.wire, self.encoding.symbols)
 
     def write(self, draft: Any, rung: Array) -> UInt8[Array, " most"]:
         """Return the packed spikes of a `draft`, in the space of the largest size."""
-        return self.wire.write_draft(draft, contiguous(self.encoding.symbols), rung)
+        return _write(draft, rung, self.wire, self.encoding.symbols)
 
     def read(self, body: UInt8[Array, " most"], shape: Shape, rung: Array) -> Integer[Array, "..."]:
         """Return the spikes that `write` was given."""
-        symbols = self.encoding.symbols
-        values = self.wire.read(body, shape, contiguous(symbols), rung)
-        return from_contiguous(checked_spikes(self.wire, values, shape, contiguous(symbols)), symbols)
+        return _read(body, rung, shape, self.wire, self.encoding.symbols)
 
     def payload_sizes(self, shape: Shape) -> tuple[int, ...]:
         """Return the payload bytes of a tensor of this shape for each rung of the wire, rising."""
@@ -128,6 +127,23 @@ class Codec:
         """Return the payload bytes of this very `x`: of the rung given, or the smallest that holds it."""
         rung = self.draft(self.spikes(x))[0] if rung is None else rung
         return jnp.asarray(self.payload_sizes(x.shape), jnp.int32)[rung]
+
+
+# Jitted, so that a program that sends alike in many places traces and lowers each step once.
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _draft(values, wire: Wire, symbols: range):
+    return wire.draft(to_contiguous(values, symbols), contiguous(symbols))
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _write(draft, rung, wire: Wire, symbols: range):
+    return wire.write_draft(draft, contiguous(symbols), rung)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _read(body, rung, shape: Shape, wire: Wire, symbols: range):
+    values = wire.read(body, shape, contiguous(symbols), rung)
+    return from_contiguous(checked_spikes(wire, values, shape, contiguous(symbols)), symbols)
 
 
 def check_parts(encoding: Any, wire: Any) -> None:
