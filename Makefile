@@ -40,7 +40,7 @@ lint: .venv/ready
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
 
-bench: .venv/ready ## every benchmark; ratios within one run
+bench: .venv/ready ## quick benchmarks into .cache/benchmarks/results.jsonl, and what changed since the last run
 	$(PY) -m benchmarks
 
 clean:

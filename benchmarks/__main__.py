@@ -1,22 +1,33 @@
-"""Run every benchmark, or those named: `python -m benchmarks [NAME...]`, names as in `ALL`."""
+"""Run the quick benchmarks, or those named, and print what changed: `python -m benchmarks [NAME...]`."""
 
 import importlib.util
 import subprocess
 import sys
 
-ALL = (
-    "pipeline_speed",
+from benchmarks import results
+
+QUICK = (
+    "compile_time",
     "codec_speed",
     "entropy_coding",
     "wire_sizes",
-    "telemetry_overhead",
-    "layout_bytes",
     "scaling_bytes",
-    "image_training_speed",
+    "pipeline_speed",
+    "telemetry_overhead",
 )
+LONG = ("layout_bytes", "image_training_speed")  # minutes each
 
-for name in sys.argv[1:] or ALL:
-    if importlib.util.find_spec(f"benchmarks.{name}") is None:
-        sys.exit(f"benchmarks: {name!r} is not known: use {', '.join(ALL)}")
-    # Each has a process of its own, since each sets its own number of devices.
-    subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)
+
+def main(names: list[str]) -> None:
+    before = results.load()
+    for name in names or QUICK:
+        if importlib.util.find_spec(f"benchmarks.{name}") is None:
+            sys.exit(f"benchmarks: {name!r} is not known: use {', '.join(QUICK + LONG)}")
+        # Each has a process of its own, since each sets its own number of devices.
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)
+    changed = results.changes(before, results.load()[len(before) :])
+    print("\n".join(["Changed beyond the quartiles since the last run here:", *changed] if changed else ["No change."]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -17,14 +17,15 @@ from rich.console import Console
 from rich.table import Table
 
 import snap_jax as snap
+from benchmarks.results import show
 from benchmarks.timing import Times, machine, take_turns
 from snap_jax.parallel.mesh import auto_mesh, emulate_devices
 from snap_jax.wires import Wire, bitstring, pack, unpack
 from snap_jax.wires.symbols import to_values
 
-SIZE = 2**24
+SIZE = 2**22
 SYMBOLS = range(-1, 2)
-ROUNDS = 9
+ROUNDS = 7
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     console = Console(width=110)
     console.print(f"[bold]Codecs[/bold]: {machine()}; median ratio (quartiles) of {ROUNDS} rounds\n")
     for table in (_encode(), _events(), _wires(), _gather()):
-        console.print(table)
+        show(console, table)
 
 
 def _compiled(function: Callable, *args: jax.Array) -> Callable[[], object]:
@@ -47,7 +48,7 @@ def _encode() -> Table:
     two = snap.Codec(snap.Ternary(), snap.Packed())
     runs = {"jnp.sum": jnp.sum, "1 bit": one.encode, "2 bits": two.encode, "Ladder": _laddered}
     times = take_turns({name: _compiled(run, x) for name, run in runs.items()}, ROUNDS)
-    table = Table("encode of 2^24 f32", "rate / rate of jnp.sum", "target", "GB/s")
+    table = Table("encode of 2^22 f32", "rate / rate of jnp.sum", "target", "GB/s")
     for name, target in (("jnp.sum", ""), ("1 bit", "0.70"), ("2 bits", "0.70"), ("Ladder", "")):
         table.add_row(name, times["jnp.sum"].over(times[name]), target, _rate(times[name]))
     return table
@@ -60,7 +61,7 @@ def _laddered(x: jax.Array) -> jax.Array:
 
 def _events() -> Table:
     """Compare encoding and decoding with the same payload made by `jnp.nonzero`."""
-    table = Table("Events, 2^24 elements", "time with jnp.nonzero / time", "target", "ms")
+    table = Table("Events, 2^22 elements", "time with jnp.nonzero / time", "target", "ms")
     for density, target in ((0.01, "10"), (0.05, "5")):
         spikes, wire = _spikes(density), snap.Events(density * 1.02)
         payload = pack(wire, spikes, SYMBOLS)
@@ -120,7 +121,7 @@ def _spikes(density: float) -> jax.Array:
 
 def _wires() -> Table:
     """Measure packing and unpacking of every wire, in units of a copy of the spikes."""
-    spikes, table = _spikes(0.05), Table("wire, 2^24 int8 spikes, 5 %", "pack / copy", "unpack / copy")
+    spikes, table = _spikes(0.05), Table("wire, 2^22 int8 spikes, 5 %", "pack / copy", "unpack / copy")
     wires: list[Wire] = [snap.Packed(), snap.Packed(radix=True), snap.Bitmap(), snap.Events(0.052), snap.Rans()]
     runs: dict[str, Callable[[], object]] = {"copy": _compiled(lambda s: s + 1, spikes)}
     for wire in wires:

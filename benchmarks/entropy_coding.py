@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import snap_jax as snap
+from benchmarks.results import show
 from benchmarks.timing import machine, take_turns
 from snap_jax.parallel.mesh import emulate_devices
 
@@ -35,7 +36,7 @@ ROUNDS = 15
 
 def main() -> None:
     emulate_devices(8)
-    Console(width=110).print(table())
+    show(Console(width=110), table())
 
 
 def table() -> Table:

@@ -25,6 +25,7 @@ from jax.sharding import PartitionSpec as P
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.results import show
 from benchmarks.timing import Times, machine, take_turns
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.codecs.link_spec import as_codec
@@ -59,7 +60,7 @@ def main() -> None:
         size = f"MS-ResNet {MODEL.stages} x {MODEL.width}, batches of {BATCH}"
         console.print(f"{size}; {ROUNDS} rounds, median (quartiles)")
         console.print(f"{COUNT:,} images written and read in {loaded:.1f} s; a batch is drawn in {drawn:.2f} ms\n")
-        console.print(table(times))
+        show(console, table(times))
 
 
 def table(times: dict[str, Times]) -> Table:

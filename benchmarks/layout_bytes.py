@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import snap_jax as snap
+from benchmarks.results import show
 from benchmarks.timing import machine
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.data import text_loader
@@ -47,7 +48,7 @@ def main() -> None:
     )
     console = Console()
     console.print(f"[bold]Layouts[/bold]: {machine()}")
-    console.print(table)
+    show(console, table)
 
 
 def learn(layout: Layout, link: str, grad_link: str, data_codec: snap.Codec | None) -> tuple[int, int, float]:

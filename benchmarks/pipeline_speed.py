@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.results import show
 from benchmarks.timing import machine, take_turns
 from snap_jax import training
 from snap_jax.codecs.link_spec import as_codec
@@ -21,7 +22,7 @@ from snap_jax.training.config import LanguageConfig
 
 CONFIG = LanguageConfig(steps=1)
 LINKS = ("fp32", "bf16", "int4", "count:3", "count:3+radix")
-ROUNDS = 9
+ROUNDS = 5
 
 
 def main() -> None:
@@ -29,8 +30,8 @@ def main() -> None:
     console = Console()
     console.print(f"[bold]Pipeline[/bold]: {machine()}")
     console.print(f"RWKV {CONFIG.layers} x {CONFIG.width}, {CONFIG.batch} x {CONFIG.seq_len} bytes per step\n")
-    console.print(_steps())
-    console.print(_codecs())
+    show(console, _steps())
+    show(console, _codecs())
 
 
 def _steps() -> Table:

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import snap_jax as snap
+from benchmarks.results import show
 from snap_jax.collectives.parts import flattened, mixed
 from snap_jax.collectives.sums import wire_of_sums
 from snap_jax.wires import Wire
@@ -174,7 +175,7 @@ def main() -> None:
     console = Console(width=240)
     console.print(f"bits that one device sends per element of {ROWS} x {COLUMNS}; jax {jax.__version__}")
     for make in (flat, hierarchical, sizes_above_mean):
-        console.print(make())
+        show(console, make())
 
 
 if __name__ == "__main__":

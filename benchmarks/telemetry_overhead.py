@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.results import show
 from benchmarks.timing import machine, take_turns
 from snap_jax import training
 from snap_jax.boundary import telemetry
@@ -22,7 +23,7 @@ from snap_jax.training.config import LanguageConfig
 
 CONFIG = LanguageConfig(steps=1)
 LINKS = ("count:3", "int8", "count:3+ladder")
-ROUNDS = 31
+ROUNDS = 9
 SIZES = (2**14, 2**20)
 LIMITS = (1, 3, 127)
 
@@ -31,8 +32,8 @@ def main() -> None:
     emulate_devices(CONFIG.devices)
     console = Console()
     console.print(f"[bold]Telemetry[/bold]: {machine()}")
-    console.print(_steps())
-    console.print(_histograms())
+    show(console, _steps())
+    show(console, _histograms())
 
 
 def _steps() -> Table:

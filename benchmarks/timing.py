@@ -21,6 +21,11 @@ class Times:
         """Return the median seconds."""
         return statistics.median(self.rounds)
 
+    def __str__(self) -> str:
+        """Return the median seconds with quartiles."""
+        low, _, high = statistics.quantiles(self.rounds, n=4)
+        return f"{self.median:.2f} ({max(low, min(self.rounds)):.2f}–{min(high, max(self.rounds)):.2f})"
+
     def over(self, other: "Times", digits: int = 2) -> str:
         """Return the median ratio to another candidate, with the quartiles of the ratios of single rounds."""
         ratios = sorted(a / b for a, b in zip(self.rounds, other.rounds, strict=True))

@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.results import show
 from benchmarks.timing import machine
 from snap_jax import Ladder, Rans
 
@@ -64,7 +65,7 @@ def _table(console: Console, title: str, wire: Ladder | Rans, draw, rows, name: 
     ratios = [[overhead(wire, draw(size, row), symbols) for size in SIZES] for row in rows]
     for row, each in zip(rows, ratios, strict=True):
         table.add_row(name.format(row), *(f"{ratio:.3f}" for ratio in each))
-    console.print(table)
+    show(console, table)
     return [ratio for each in ratios for ratio in each]
 
 

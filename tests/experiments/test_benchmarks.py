@@ -1,9 +1,14 @@
 """Benchmarks: their data and their arithmetic; nothing is timed."""
 
+import dataclasses
+import json
+
 import pytest
 from jax import lax
+from rich.table import Table
 
-from benchmarks import image_training_speed, scaling_bytes, wire_sizes
+from benchmarks import image_training_speed, results, scaling_bytes, wire_sizes
+from benchmarks.results import Result
 from benchmarks.timing import Times
 from snap_jax.collectives.parts import flattened, mixed
 from snap_jax.wires import Ladder, Rans
@@ -45,3 +50,34 @@ def test_mixed_parts_of_clustered_spikes_are_as_those_of_uniform_ones():
     blocks, alike = (scaling_bytes.above_mean(16, rates, cut) for cut in (flattened, mixed))
     uniform = scaling_bytes.above_mean(16, scaling_bytes.clustered("uniform", size=256), mixed)
     assert alike < 1.2 * uniform < blocks
+
+
+def test_numbers_of_a_table_become_results():
+    table = Table("encode", "time / copy", "target", "GB/s", title="Codecs (some machine)")
+    table.add_row("packed", "1.50 (1.25–2.00)", "1.00", "12.0")
+    table.add_row("packed", "n/a", "1.00", "1,024")
+    assert list(results.numbers("codec_speed", table)) == [
+        Result("codec_speed: Codecs: packed", "time / copy", 1.5, 1.25, 2.0),
+        Result("codec_speed: Codecs: packed", "GB/s", 12.0, 12.0, 12.0),
+        Result("codec_speed: Codecs: packed #2", "GB/s", 1024.0, 1024.0, 1024.0),
+    ]
+
+
+def test_a_change_is_one_beyond_the_quartiles_of_both_runs_on_one_machine():
+    old = Result("a", "s", 2.0, 1.5, 2.5, "here", "v1")
+    inside, outside = (dataclasses.replace(old, value=3.0, low=low, high=3.5) for low in (2.5, 2.6))
+    assert results.changes([old], [inside]) == []
+    assert results.changes([old], [outside]) == ["a, s: 2 (1.5–2.5) at v1 -> 3 (2.6–3.5)"]
+    assert results.changes([dataclasses.replace(old, machine="elsewhere")], [outside]) == []
+    assert results.changes([outside, old], [old]) == [], "the last run counts"
+
+
+def test_the_page_has_the_latest_of_each_result(tmp_path):
+    old = Result("codec_speed: copy", "ms", 2.0, 1.0, 3.0, "here", "v1", "2026-01-01")
+    new = dataclasses.replace(old, value=1.5, commit="v2")
+    file = tmp_path / "results.jsonl"
+    file.write_text("".join(json.dumps(dataclasses.asdict(result)) + "\n" for result in (old, new)))
+    page = results.page(results.load(file))
+    assert "| copy | ms | 1.5 | 1 to 3 |" in page
+    assert "`python -m benchmarks.codec_speed`, here; commit v2, 2026-01-01." in page
+    assert "v1" not in page

@@ -1,0 +1,116 @@
+"""Results of benchmarks as lines of JSON, and what changed since the last run.
+
+`show` prints a table and writes each of its numbers to `FILE`, one line each: name, value, quartiles, unit, machine,
+versions, commit, date. A number has changed if its quartiles and the last ones do not overlap.
+"""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.timing import machine
+
+FILE = Path(".cache/benchmarks/results.jsonl")
+_NUMBER = r"([\d,]+(?:\.\d+)?)"
+_CELL = re.compile(rf"{_NUMBER}(?: \({_NUMBER}–{_NUMBER}\))?( ?%)?")
+_NOT_MEASURED = ("target", "levels")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One number.
+
+    Attributes:
+      name: benchmark, table and row.
+      unit: the heading of the column.
+      value: the median.
+      low, high: quartiles; the value itself where it was measured once.
+      machine, commit, date: where, of what, when; `machine` names the versions.
+    """
+
+    name: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    machine: str = ""
+    commit: str = ""
+    date: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What a result of another run is compared by."""
+        return self.name, self.unit, self.machine
+
+
+def show(console: Console, table: Table) -> None:
+    """Print a table and append its numbers to `FILE`."""
+    console.print(table)
+    benchmark = Path(sys.argv[0]).stem
+    where = {"machine": machine(), "commit": _commit(), "date": time.strftime("%Y-%m-%d")}
+    FILE.parent.mkdir(parents=True, exist_ok=True)
+    with FILE.open("a", encoding="utf-8") as file:
+        for result in numbers(benchmark, table):
+            file.write(json.dumps(dataclasses.asdict(dataclasses.replace(result, **where))) + "\n")
+
+
+def numbers(benchmark: str, table: Table) -> Iterator[Result]:
+    """Yield the numbers of a table whose first column names the rows."""
+    names, *columns = table.columns
+    title = re.split(r" \(|[:;] ", str(table.title or names.header))[0]
+    rows = [str(cell) for cell in names.cells]
+    for column in columns:
+        unit = str(column.header)
+        for place, (row, cell) in enumerate(zip(rows, column.cells, strict=True)):
+            found = _CELL.fullmatch(str(cell))
+            if found and unit not in _NOT_MEASURED:
+                value, low, high = (float((found[i] or found[1]).replace(",", "")) for i in (1, 2, 3))
+                repeated = rows[:place].count(row)
+                name = f"{benchmark}: {title}: {row}" + (f" #{repeated + 1}" if repeated else "")
+                yield Result(name, unit, value, low, high)
+
+
+def load(path: Path = FILE) -> list[Result]:
+    """Return all results of a file, oldest first."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [Result(**json.loads(line)) for line in lines]
+
+
+def changes(before: Iterable[Result], after: Iterable[Result]) -> list[str]:
+    """Return a line for each result whose quartiles do not overlap with those of the last run on this machine."""
+    last = {result.key: result for result in before}
+    pairs = [(last[new.key], new) for new in after if new.key in last]
+    return [
+        f"{new.name}, {new.unit}: {old.value:g} ({old.low:g}–{old.high:g}) at {old.commit} -> "
+        f"{new.value:g} ({new.low:g}–{new.high:g})"
+        for old, new in pairs
+        if new.high < old.low or new.low > old.high
+    ]
+
+
+def page(results: Iterable[Result]) -> str:
+    """Return the latest of each result as tables in Markdown, one per benchmark."""
+    latest = list({(result.name, result.unit): result for result in results}.values())
+    lines: list[str] = []
+    for benchmark in dict.fromkeys(result.name.split(": ")[0] for result in latest):
+        own = [result for result in latest if result.name.startswith(f"{benchmark}: ")]
+        lines += [f"\n## {benchmark}\n", f"`python -m benchmarks.{benchmark}`, {own[0].machine}; commit"]
+        lines[-1] += f" {own[0].commit}, {own[0].date}.\n"
+        lines += ["| what | unit | median | quartiles |", "|---|---|---|---|"]
+        for result in own:
+            spread = f"{result.low:g} to {result.high:g}" if result.low < result.high else ""
+            lines.append(f"| {result.name.split(': ', 1)[1]} | {result.unit} | {result.value:g} | {spread} |")
+    return "\n".join(lines) + "\n"
+
+
+def _commit() -> str:
+    asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip()
