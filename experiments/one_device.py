@@ -52,7 +52,7 @@ def _note(neurons: RateNeurons | TickNeurons, x: Array, spikes: list[Array]) -> 
     y = neurons(x)
     if isinstance(neurons, RateNeurons):
         rate = neurons.rate.with_threshold(jax.numpy.exp(neurons.log_threshold[...]))
-        spikes.append(abs(rate.spikes(x)) / rate.ticks)
+        spikes.append(abs(rate.spikes(x)) / rate.time_steps)
     else:
         spikes.append(y)
     return y

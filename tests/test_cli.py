@@ -180,7 +180,7 @@ def test_links_that_carry_numbers():
     assert encoding("int3:absmax") == snap.Int(3)
     assert encoding("int4:channel") == snap.Int(4, block="channel")
     assert encoding("int2:block32") == snap.Int(2, block=32)
-    assert encoding("latency:8").ticks == encoding("phase:8").ticks == 8
+    assert encoding("latency:8").time_steps == encoding("phase:8").time_steps == 8
     assert as_codec("topk:0.1") == snap.Codec(snap.TopK(0.1, 4), snap.Events(0.1))
     assert as_codec("topk:0.5") == snap.Codec(snap.TopK(0.5, 4), snap.Bitmap(0.5))
     assert as_codec("topk:0.1+bitmap").wire == snap.Bitmap(0.1)

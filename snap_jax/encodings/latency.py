@@ -24,39 +24,40 @@ class Latency(Encoding):
 
     A spike in time step t stands for `threshold / t`, no spike for 0. A neuron fires at the first t with
     `|x| / threshold >= (1 - dead_zone) / (t + 1) + dead_zone / t` (`dead_zone / t` in the last step), and
-    `s = sign(x) (ticks + 1 - t)`, 0 for no spike. With a dead zone of 1 that is `t = ceil(threshold / |x|)` (Thorpe et
-    al. 2001). Not linear in s: spikes of several devices do not add up.
+    `s = sign(x) (time_steps + 1 - t)`, 0 for no spike. With a dead zone of 1 that is `t = ceil(threshold / |x|)`
+    (Thorpe et al. 2001). Not linear in s: spikes of several devices do not add up.
 
     Attributes:
-      ticks: number of time steps.
+      time_steps: number of time steps.
       threshold: the membrane potential that fires, and the value of a spike in the first step.
       dead_zone: where between two values it fires for the larger one: 0.5 rounds to nearest, 1 is integrate-and-fire.
       surrogate: the pseudo-derivative of the spike; distances in steps between neighbouring values.
 
     Raises:
-      UsageError: unless `ticks` is 1 to 127 and `0 < dead_zone <= 1`.
+      UsageError: unless `time_steps` is 1 to 127 and `0 < dead_zone <= 1`.
 
-    >>> Latency(ticks=4).spikes(jnp.array([9.0, -0.5, 0.3, 0.1])).tolist()
+    >>> Latency(time_steps=4).spikes(jnp.array([9.0, -0.5, 0.3, 0.1])).tolist()
     [4, -3, 2, 0]
-    >>> Latency(ticks=4).quantize(jnp.array([9.0, -0.5, 0.3, 0.1])).tolist()
+    >>> Latency(time_steps=4).quantize(jnp.array([9.0, -0.5, 0.3, 0.1])).tolist()
     [1.0, -0.5, 0.3333333432674408, 0.0]
     """
 
-    ticks: int
+    time_steps: int
     threshold: Any = 1.0
     dead_zone: float = 0.5
     surrogate: Surrogate = StraightThrough()
 
     def __post_init__(self):
-        if not 1 <= self.ticks <= 127 or not 0 < self.dead_zone <= 1:
+        if not 1 <= self.time_steps <= 127 or not 0 < self.dead_zone <= 1:
             raise UsageError(
-                f"Latency: ticks={self.ticks}, dead_zone={self.dead_zone}: use ticks of 1 to 127 and 0 < dead_zone <= 1"
+                f"Latency: time_steps={self.time_steps}, dead_zone={self.dead_zone}: "
+                "use 1 to 127 time steps and 0 < dead_zone <= 1"
             )
 
     @property
     def symbols(self):
-        """{-ticks, ..., ticks}."""
-        return range(-self.ticks, self.ticks + 1)
+        """{-time_steps, ..., time_steps}."""
+        return range(-self.time_steps, self.time_steps + 1)
 
     @property
     def summable(self):
@@ -65,8 +66,8 @@ class Latency(Encoding):
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The values of the symbols from 0 up, in thresholds: 0, 1 / ticks, ..., 1 / 2, 1."""
-        return (0.0, *(1 / tick for tick in range(self.ticks, 0, -1)))
+        """The values of the symbols from 0 up, in thresholds: 0, 1 / time_steps, ..., 1 / 2, 1."""
+        return (0.0, *(1 / tick for tick in range(self.time_steps, 0, -1)))
 
     @property
     def firing_levels(self) -> tuple[float, ...]:
@@ -78,7 +79,7 @@ class Latency(Encoding):
         return _first_spike(in_thresholds(x, self.threshold), self)[0], ()
 
     def decode(self, values, side=()):
-        """`sign(s) threshold / (ticks + 1 - |s|)`, 0 for 0."""
+        """`sign(s) threshold / (time_steps + 1 - |s|)`, 0 for 0."""
         return _read(values, self) * jnp.asarray(self.threshold, jnp.float32)
 
     def reconstruct(self, x):
@@ -114,7 +115,7 @@ def _signed(u: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Array, 
 def _read(spikes: Array, code: Latency) -> Float[Array, "..."]:
     """The values of symbols, in thresholds, from a table."""
     table = [-value for value in code.values[:0:-1]] + list(code.values)
-    return jnp.take(jnp.asarray(table, jnp.float32), spikes.astype(jnp.int32) + code.ticks, mode="clip")
+    return jnp.take(jnp.asarray(table, jnp.float32), spikes.astype(jnp.int32) + code.time_steps, mode="clip")
 
 
 def simulate_latency(u: Float[Array, "..."], code: Latency) -> Float[Array, "..."]:
@@ -123,16 +124,16 @@ def simulate_latency(u: Float[Array, "..."], code: Latency) -> Float[Array, "...
     The membrane potential gains `|u|` per step. It fires in step t at `t` times the firing level there: the threshold
     with a dead zone of 1; with less, `1 - (1 - dead_zone) / (t + 1)` of it, and `dead_zone` of it in the last step.
 
-    >>> simulate_latency(jnp.array([9.0, -0.5, 0.3, 0.1]), Latency(ticks=4)).tolist()
+    >>> simulate_latency(jnp.array([9.0, -0.5, 0.3, 0.1]), Latency(time_steps=4)).tolist()
     [4.0, -3.0, 2.0, 0.0]
     """
-    barrier = [1 - (1 - code.dead_zone) / (t + 1) for t in range(1, code.ticks)] + [code.dead_zone]
+    barrier = [1 - (1 - code.dead_zone) / (t + 1) for t in range(1, code.time_steps)] + [code.dead_zone]
 
     def tick(t, state):
         membrane, symbol = state
         membrane = membrane + jnp.abs(u)
         fires = (membrane >= jnp.asarray(barrier, jnp.float32)[t]) & (symbol == 0)
-        return membrane, jnp.where(fires, code.ticks - t, symbol)
+        return membrane, jnp.where(fires, code.time_steps - t, symbol)
 
     silent = jnp.zeros_like(u)
-    return _signed(u, jax.lax.fori_loop(0, code.ticks, tick, (silent, silent))[1])
+    return _signed(u, jax.lax.fori_loop(0, code.time_steps, tick, (silent, silent))[1])

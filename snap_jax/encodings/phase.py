@@ -20,52 +20,52 @@ from snap_jax.errors import UsageError
 class Phase(Shared):
     """A neuron whose spike in time step k = 0, 1, ... weighs `2^-(k + 1)` thresholds (Kim et al. 2018).
 
-    The spikes of one value are the binary digits of `s = sign(x) clip(floor(2^ticks |x| / threshold + start), 0,
-    2^ticks - 1)`, and a second neuron fires for negative input; `y = s * threshold / 2^ticks`.
+    The spikes of one value are the binary digits of `s = sign(x) clip(floor(2^time_steps |x| / threshold + start), 0,
+    2^time_steps - 1)`, and a second neuron fires for negative input; `y = s * threshold / 2^time_steps`.
 
     Attributes:
-      ticks: number of time steps.
+      time_steps: number of time steps.
       threshold: the value of all spikes together, plus the weight of the last.
       start: the initial membrane potential, in weights of the last step; 0.5 rounds to nearest.
       surrogate: the pseudo-derivative of each step of s.
 
     Raises:
-      UsageError: unless `ticks` is 1 to 16.
+      UsageError: unless `time_steps` is 1 to 16.
 
-    >>> Phase(ticks=3).spikes(jnp.array([0.625, -0.3, 4.0])).tolist()  # binary 101, 010, 111
+    >>> Phase(time_steps=3).spikes(jnp.array([0.625, -0.3, 4.0])).tolist()  # binary 101, 010, 111
     [5, -2, 7]
-    >>> Phase(ticks=3).quantize(jnp.array([0.625, -0.3, 4.0])).tolist()
+    >>> Phase(time_steps=3).quantize(jnp.array([0.625, -0.3, 4.0])).tolist()
     [0.625, -0.25, 0.875]
     """
 
-    ticks: int
+    time_steps: int
     threshold: Any = 1.0
     start: float = 0.5
     surrogate: Surrogate = StraightThrough()
 
     def __post_init__(self):
-        if not 1 <= self.ticks <= 16:
-            raise UsageError(f"Phase: ticks={self.ticks}: use 1 to 16, or Cast() for more")
+        if not 1 <= self.time_steps <= 16:
+            raise UsageError(f"Phase: time_steps={self.time_steps}: use 1 to 16, or Cast() for more")
 
     @property
     def symbols(self):
-        """{-(2^ticks - 1), ..., 2^ticks - 1}."""
-        return range(1 - 2**self.ticks, 2**self.ticks)
+        """{-(2^time_steps - 1), ..., 2^time_steps - 1}."""
+        return range(1 - 2**self.time_steps, 2**self.time_steps)
 
     def encode(self, x):
         """Spikes as floats with the surrogate's gradient; no side arrays."""
-        u = in_thresholds(x, self.threshold) * 2**self.ticks
-        return staircase(u, 2**self.ticks - 1, 1 - self.start, True, self.surrogate), ()
+        u = in_thresholds(x, self.threshold) * 2**self.time_steps
+        return staircase(u, 2**self.time_steps - 1, 1 - self.start, True, self.surrogate), ()
 
     def decode(self, values, side=()):
-        """`spikes * threshold / 2^ticks`."""
-        return values.astype(jnp.float32) * (jnp.asarray(self.threshold, jnp.float32) * 2**-self.ticks)
+        """`spikes * threshold / 2^time_steps`."""
+        return values.astype(jnp.float32) * (jnp.asarray(self.threshold, jnp.float32) * 2**-self.time_steps)
 
 
 def simulate_phase(u: Float[Array, "..."], code: Phase) -> Float[Array, "..."]:
     """Return the symbols of `code`, step by step, for an input `u` in thresholds; it fires at the weight of the step.
 
-    >>> simulate_phase(jnp.array([0.625, -0.3, 4.0]), Phase(ticks=3)).tolist()
+    >>> simulate_phase(jnp.array([0.625, -0.3, 4.0]), Phase(time_steps=3)).tolist()
     [5.0, -2.0, 7.0]
     """
 
@@ -75,6 +75,6 @@ def simulate_phase(u: Float[Array, "..."], code: Phase) -> Float[Array, "..."]:
         fired = (membrane >= weight).astype(u.dtype)
         return membrane - fired * weight, 2 * symbol + fired
 
-    start = jnp.abs(u) + code.start * 2.0**-code.ticks
-    _, symbol = jax.lax.fori_loop(0, code.ticks, tick, (start, jnp.zeros_like(u)))
+    start = jnp.abs(u) + code.start * 2.0**-code.time_steps
+    _, symbol = jax.lax.fori_loop(0, code.time_steps, tick, (start, jnp.zeros_like(u)))
     return jnp.where(u < 0, 0 - symbol, symbol)

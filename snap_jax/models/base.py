@@ -63,14 +63,14 @@ class LanguageNetwork(Network):
 
 
 class VisionNetwork(Network):
-    """Images in, class logits out, averaged over places and time steps; the stream is `[ticks * batch, h, w, c]`."""
+    """Images in, class logits out, averaged over places and time steps; streams are `[time_steps * batch, h, w, c]`."""
 
-    ticks: int
+    time_steps: int
     channels: int
     act: Activation
     stem: Any
 
-    def enter(self, inputs: Float[Array, "batch height width channels"]) -> Float[Array, "ticks_batch h w features"]:
+    def enter(self, inputs: Float[Array, "batch height width channels"]) -> Float[Array, "steps_batch h w features"]:
         """Return the stream from images; with time steps, the same input current at each.
 
         Raises:
@@ -81,12 +81,12 @@ class VisionNetwork(Network):
                 f"{type(self).__name__}.enter: images of shape {inputs.shape}, channels={self.channels}: "
                 "make the last axis that long"
             )
-        return repeat(self.stem(inputs), self.ticks)
+        return repeat(self.stem(inputs), self.time_steps)
 
     def width(self, place: int) -> int:
         """Return the channels of the stream after so many blocks, one or more."""
         return self.blocks[place - 1].region.features
 
-    def leave(self, x: Float[Array, "ticks_batch h w features"]) -> Float[Array, "batch classes"]:
+    def leave(self, x: Float[Array, "steps_batch h w features"]) -> Float[Array, "batch classes"]:
         """Return logits from the stream."""
-        return self.head(average(self.act(self.norm_out(x)).mean((1, 2)), self.ticks))
+        return self.head(average(self.act(self.norm_out(x)).mean((1, 2)), self.time_steps))

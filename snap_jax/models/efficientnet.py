@@ -7,8 +7,8 @@ Invariant: B0 to B4 have as many parameters as the published ones.
 Divided over devices (`tensor_parallel`), each has some of the channels between the first and the last convolution of a
 block. What they squeeze out of theirs is summed for the gate, what they project is summed for the stream.
 
-With `ticks`, neurons fire in place of SiLU. The stream stays real (its bottlenecks are linear), so what reads spikes is
-the depthwise convolution and, scaled by the gate, the projection; the gate itself is a rate and stays dense.
+With `time_steps`, neurons fire in place of SiLU. The stream stays real (its bottlenecks are linear), so what reads
+spikes is the depthwise convolution and, scaled by the gate, the projection; the gate itself is a rate and stays dense.
 """
 
 import dataclasses
@@ -90,7 +90,7 @@ class EfficientNetConfig:
       features: what the head reads, a multiple of 8.
       classes: of the head.
       channels: of an image.
-      ticks: time steps of spiking neurons; 0 for SiLU.
+      time_steps: time steps of spiking neurons; 0 for SiLU.
 
     Raises:
       UsageError: a number that makes no network.
@@ -102,19 +102,19 @@ class EfficientNetConfig:
     features: int = 1280
     classes: int = 1000
     channels: int = 3
-    ticks: int = 0
+    time_steps: int = 0
 
     def __post_init__(self):
         numbers = [n for stage in self.stages for n in dataclasses.astuple(stage)]
         if not numbers or min(*numbers, self.stem, self.stem_stride, self.features, self.classes, self.channels) < 1:
             raise UsageError(f"efficientnet.{self}: use 1 or more of everything, in one stage or more")
-        if self.ticks < 0:
+        if self.time_steps < 0:
             raise UsageError(
-                f"efficientnet.EfficientNetConfig: ticks={self.ticks}: use 0 for dense activations, or more"
+                f"efficientnet.EfficientNetConfig: time_steps={self.time_steps}: use 0 for dense activations, or more"
             )
 
 
-def efficientnet(variant: str, *, classes: int = 1000, channels: int = 3, ticks: int = 0) -> EfficientNetConfig:
+def efficientnet(variant: str, *, classes: int = 1000, channels: int = 3, time_steps: int = 0) -> EfficientNetConfig:
     """B0 to B4: B0 with its widths and depths scaled; images should have `SCALINGS[variant].pixels` a side.
 
     Raises:
@@ -131,7 +131,9 @@ def efficientnet(variant: str, *, classes: int = 1000, channels: int = 3, ticks:
         for s in B0
     )
     stem, features = scaled(32, scaling.width), scaled(1280, scaling.width)
-    return EfficientNetConfig(stages, stem, features=features, classes=classes, channels=channels, ticks=ticks)
+    return EfficientNetConfig(
+        stages, stem, features=features, classes=classes, channels=channels, time_steps=time_steps
+    )
 
 
 def scaled(width: int, factor: float) -> int:
@@ -190,9 +192,9 @@ class Gate(nnx.Module):
 class Block(nnx.Module):
     """An inverted bottleneck, "MBConv"; with a shortcut, it starts as the identity."""
 
-    def __init__(self, inputs: int, stage: StageSpec, stride: int, ticks: int, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, stage: StageSpec, stride: int, time_steps: int, rngs: nnx.Rngs):
         hidden = inputs * stage.expand
-        self.act, self.stride = fired(ticks, jax.nn.silu), stride
+        self.act, self.stride = fired(time_steps, jax.nn.silu), stride
         self.region: Region = WholeRegion(stage.width)
         self.shortcut = stride == 1 and inputs == stage.width
         self.expand = ConvNorm(inputs, hidden, 1, rngs, parts=_PARTS, split=OUTPUTS) if stage.expand > 1 else None
@@ -222,14 +224,14 @@ class EfficientNet(VisionNetwork):
     """
 
     def __init__(self, config: EfficientNetConfig, *, rngs: nnx.Rngs):
-        self.ticks, self.channels = config.ticks, config.channels
-        self.act = fired(config.ticks, jax.nn.silu)
+        self.time_steps, self.channels = config.time_steps, config.channels
+        self.act = fired(config.time_steps, jax.nn.silu)
         self.stem = ConvNorm(config.channels, config.stem, 3, rngs, stride=config.stem_stride)
         self.blocks = nnx.List(_blocks(config, rngs))
         self.norm_out = ConvNorm(config.stages[-1].width, config.features, 1, rngs)
         self.head = nnx.Linear(config.features, config.classes, rngs=rngs)
 
-    def enter(self, inputs: Float[Array, "batch height width channels"]) -> Float[Array, "ticks_batch h w features"]:
+    def enter(self, inputs: Float[Array, "batch height width channels"]) -> Float[Array, "steps_batch h w features"]:
         """Return the stream from images, after the activation that an MS-ResNet leaves to its blocks."""
         return self.act(super().enter(inputs))
 
@@ -238,6 +240,6 @@ def _blocks(config: EfficientNetConfig, rngs: nnx.Rngs) -> list[Block]:
     blocks, inputs = [], config.stem
     for stage in config.stages:
         for i in range(stage.blocks):
-            blocks.append(Block(inputs, stage, stage.stride if i == 0 else 1, config.ticks, rngs))
+            blocks.append(Block(inputs, stage, stage.stride if i == 0 else 1, config.time_steps, rngs))
             inputs = stage.width
     return blocks

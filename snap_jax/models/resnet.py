@@ -1,8 +1,8 @@
 """MS-ResNet: its shortcuts carry membrane potentials, never spikes (Hu et al. 2021, arXiv:2112.08954).
 
 `x = norm(conv(image))`; each block adds `norm(conv(act(norm(conv(act(x))))))` to the stream; `logits = head(mean(
-act(norm(x))))`. The stream is real-valued, so the identity goes straight through; what reads activations, with `ticks`
-spikes, are all convolutions but the first and, where the shape changes, the one of size 1 in the shortcut.
+act(norm(x))))`. The stream is real-valued, so the identity goes straight through; what reads activations, with
+`time_steps` spikes, are all convolutions but the first and, where the shape changes, the one of size 1 in the shortcut.
 Invariant: an image's logits do not depend on the other images of its batch, so microbatches and replicas do not change
 them.
 """
@@ -31,7 +31,7 @@ class ResNetConfig:
       stem: `small` is a 3x3 convolution, for images of 8 to 64 pixels; `large` 7x7 by 2 and a 3x3 max-pool by 2.
       downsample: whether each stage after the first halves the image and doubles the width; without, the stream has
         one shape everywhere, and all stages of a pipeline are alike.
-      ticks: time steps of spiking neurons; 0 for ReLU.
+      time_steps: time steps of spiking neurons; 0 for ReLU.
 
     Raises:
       UsageError: a number that makes no network.
@@ -43,15 +43,15 @@ class ResNetConfig:
     channels: int = 1
     stem: str = "small"
     downsample: bool = True
-    ticks: int = 0
+    time_steps: int = 0
 
     def __post_init__(self):
         if not self.stages or min(*self.stages, self.width, self.classes, self.channels) < 1:
             raise UsageError(f"{self}: use 1 or more of everything, in one stage or more")
         if self.stem not in ("small", "large"):
             raise UsageError(f"resnet.ResNetConfig: stem={self.stem!r}: use 'small' or 'large'")
-        if self.ticks < 0:
-            raise UsageError(f"resnet.ResNetConfig: ticks={self.ticks}: use 0 for dense activations, or more")
+        if self.time_steps < 0:
+            raise UsageError(f"resnet.ResNetConfig: time_steps={self.time_steps}: use 0 for dense activations, or more")
 
 
 def resnet18(
@@ -60,14 +60,14 @@ def resnet18(
     width: int = 64,
     channels: int = 3,
     stem: str = "large",
-    ticks: int = 0,
+    time_steps: int = 0,
 ) -> ResNetConfig:
     """MS-ResNet-18: eight blocks in four stages.
 
     >>> resnet18(classes=10).stages
     (2, 2, 2, 2)
     """
-    return ResNetConfig((2, 2, 2, 2), width, classes, channels, stem, ticks=ticks)
+    return ResNetConfig((2, 2, 2, 2), width, classes, channels, stem, time_steps=time_steps)
 
 
 class Stem(nnx.Module):
@@ -88,8 +88,8 @@ class Stem(nnx.Module):
 class Block(nnx.Module):
     """`shortcut(x) + norm(conv(act(norm(conv(act(x))))))`; the last norm starts at zero, so depth costs nothing."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, ticks: int, rngs: nnx.Rngs):
-        self.act, self.stride = fired(ticks), stride
+    def __init__(self, inputs: int, outputs: int, stride: int, time_steps: int, rngs: nnx.Rngs):
+        self.act, self.stride = fired(time_steps), stride
         self.conv1 = conv(inputs, outputs, 3, stride=stride, split=OUTPUTS, rngs=rngs)
         self.norm_inside = norm(outputs, split=True, rngs=rngs)
         self.conv2, self.norm2 = conv(outputs, outputs, 3, split=INPUTS, rngs=rngs), norm(outputs, scale=0.0, rngs=rngs)
@@ -108,7 +108,7 @@ class Block(nnx.Module):
 class ResNet(VisionNetwork):
     """The whole model, or with fewer `blocks` the part on one device.
 
-    The stream is `[batch, h, w, width]`, with ticks `[ticks * batch, h, w, width]`.
+    The stream is `[batch, h, w, width]`, with time steps `[time_steps * batch, h, w, width]`.
 
     >>> model = ResNet(ResNetConfig(stages=(1, 1), width=16), rngs=nnx.Rngs(0))
     >>> model.enter(jnp.zeros((2, 8, 8, 1))).shape, model(jnp.zeros((2, 8, 8, 1))).shape
@@ -116,8 +116,8 @@ class ResNet(VisionNetwork):
     """
 
     def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
-        self.ticks, self.channels = config.ticks, config.channels
-        self.act = fired(config.ticks)
+        self.time_steps, self.channels = config.time_steps, config.channels
+        self.act = fired(config.time_steps)
         self.stem = Stem(config, rngs)
         self.blocks = nnx.List(_blocks(config, rngs))
         width = config.width * 2 ** (len(config.stages) - 1) if config.downsample else config.width
@@ -131,6 +131,6 @@ def _blocks(config: ResNetConfig, rngs: nnx.Rngs) -> list[Block]:
         outputs = config.width * 2**stage if config.downsample else config.width
         for i in range(count):
             halve = config.downsample and stage > 0 and i == 0
-            blocks.append(Block(inputs, outputs, 2 if halve else 1, config.ticks, rngs))
+            blocks.append(Block(inputs, outputs, 2 if halve else 1, config.time_steps, rngs))
             inputs = outputs
     return blocks

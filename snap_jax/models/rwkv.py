@@ -29,7 +29,7 @@ class RWKVConfig:
       heads: of the time mix; the state of each is (width / heads)^2.
       vocabulary: 256 for bytes.
       chunk: tokens that `wkv` computes at once; must divide the sequence length.
-      ticks: 0 for floats; else time steps of the neurons before both mixes and in the hidden layer.
+      time_steps: 0 for floats; else time steps of the neurons before both mixes and in the hidden layer.
     """
 
     layers: int = 4
@@ -37,7 +37,7 @@ class RWKVConfig:
     heads: int = 4
     vocabulary: int = 256
     chunk: int = 32
-    ticks: int = 0
+    time_steps: int = 0
 
     def __post_init__(self):
         if self.width % self.heads:
@@ -108,7 +108,7 @@ class TimeMix(nnx.Module):
 
     def __init__(self, config: RWKVConfig, depth: float, rngs: nnx.Rngs):
         width, heads = config.width, config.heads
-        self.feed = feed(width, config.ticks)
+        self.feed = feed(width, config.time_steps)
         place = jnp.arange(width) / width
         self.mix = nnx.Param(jnp.tile(place ** (1 - depth), (4, 1)))
         # Rates from e^-6 to e^-1 a token, slow channels first, as in RWKV-5.
@@ -144,7 +144,7 @@ class ChannelMix(nnx.Module):
 
     def __init__(self, config: RWKVConfig, depth: float, rngs: nnx.Rngs):
         width, wide = config.width, config.width * 7 // 2
-        self.feed = feed(width, config.ticks)
+        self.feed = feed(width, config.time_steps)
         self.mix = nnx.Param(jnp.tile((jnp.arange(width) / width) ** (1 - depth), (2, 1)))
         self.key = nnx.Linear(width, wide, use_bias=False, kernel_metadata=split_along(1), rngs=rngs)
         self.receptance = nnx.Linear(width, width, use_bias=False, rngs=rngs)
@@ -152,7 +152,7 @@ class ChannelMix(nnx.Module):
         self.value = nnx.Linear(
             wide, width, use_bias=False, kernel_init=zeros, kernel_metadata=split_along(0), rngs=rngs
         )
-        self.hidden = hidden(wide, config.ticks)
+        self.hidden = hidden(wide, config.time_steps)
         self.region: Region = WholeRegion(width)
 
     def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:

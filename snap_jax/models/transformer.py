@@ -29,7 +29,7 @@ class TransformerConfig:
       heads: of attention; each of even size width / heads.
       vocabulary: 256 for bytes.
       expansion: hidden size of the MLP over the width.
-      ticks: 0 for floats; else time steps of the neurons before attention and MLP and in the hidden layer.
+      time_steps: 0 for floats; else time steps of the neurons before attention and MLP and in the hidden layer.
     """
 
     layers: int = 4
@@ -37,7 +37,7 @@ class TransformerConfig:
     heads: int = 4
     vocabulary: int = 256
     expansion: int = 4
-    ticks: int = 0
+    time_steps: int = 0
 
     def __post_init__(self):
         if self.width % (2 * self.heads):
@@ -66,7 +66,7 @@ class Attention(nnx.Module):
 
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
         width, heads = config.width, (config.heads, config.width // config.heads)
-        self.feed = feed(width, config.ticks)
+        self.feed = feed(width, config.time_steps)
         by_heads = {"use_bias": False, "rngs": rngs}
         self.query, self.key, self.value = (
             nnx.LinearGeneral(width, heads, kernel_metadata=split_along(1), **by_heads) for _ in range(3)
@@ -94,9 +94,9 @@ class MLP(nnx.Module):
 
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
         width, wide = config.width, config.width * config.expansion
-        self.feed = feed(width, config.ticks)
+        self.feed = feed(width, config.time_steps)
         self.up = nnx.Linear(width, wide, use_bias=False, kernel_metadata=split_along(1), rngs=rngs)
-        self.hidden = hidden(wide, config.ticks)
+        self.hidden = hidden(wide, config.time_steps)
         zeros = nnx.initializers.zeros
         self.down = nnx.Linear(
             wide, width, use_bias=False, kernel_init=zeros, kernel_metadata=split_along(0), rngs=rngs

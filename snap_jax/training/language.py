@@ -117,13 +117,15 @@ def token_bits(config: LanguageConfig, corpus: text_loader.Corpus) -> float:
 def network(config: Settings) -> Network:
     """Return the model on one device."""
     assert isinstance(config, LanguageConfig)
-    rngs, ticks = nnx.Rngs(config.seed), config.neuron_steps
+    rngs, time_steps = nnx.Rngs(config.seed), config.neuron_steps
     if config.model == "transformer":
         return transformer.Transformer(
-            transformer.TransformerConfig(config.layers, config.width, config.heads, ticks=ticks), rngs=rngs
+            transformer.TransformerConfig(config.layers, config.width, config.heads, time_steps=time_steps), rngs=rngs
         )
     chunk = math.gcd(config.seq_len, 32)
-    return rwkv.RWKV(rwkv.RWKVConfig(config.layers, config.width, config.heads, chunk=chunk, ticks=ticks), rngs=rngs)
+    return rwkv.RWKV(
+        rwkv.RWKVConfig(config.layers, config.width, config.heads, chunk=chunk, time_steps=time_steps), rngs=rngs
+    )
 
 
 def next_token(rows: Integer[np.ndarray | Array, "*batch time_plus_1"]) -> Batch:

@@ -139,19 +139,19 @@ def network(images: image_loader.Images, config: Settings) -> VisionNetwork:
     assert isinstance(config, VisionConfig)
     height, width, channels = images.train_images.shape[1:]
     small, classes = min(height, width) <= _SMALL, images.classes
-    rngs, ticks = nnx.Rngs(config.seed), config.neuron_steps
+    rngs, time_steps = nnx.Rngs(config.seed), config.neuron_steps
     if config.model.startswith("efficientnet-"):
         size = efficientnet.efficientnet(
-            config.model.removeprefix("efficientnet-"), classes=classes, channels=channels, ticks=ticks
+            config.model.removeprefix("efficientnet-"), classes=classes, channels=channels, time_steps=time_steps
         )
         size = dataclasses.replace(size, stem_stride=1 if small else size.stem_stride)
         return efficientnet.EfficientNet(size, rngs=rngs)
     stem = "small" if small else "large"
     if config.model == "resnet18":
-        size = resnet.resnet18(classes=classes, width=config.width, channels=channels, stem=stem, ticks=ticks)
+        size = resnet.resnet18(classes=classes, width=config.width, channels=channels, stem=stem, time_steps=time_steps)
     else:
         size = resnet.ResNetConfig(
-            (config.layers,), config.width, classes, channels, stem, downsample=False, ticks=ticks
+            (config.layers,), config.width, classes, channels, stem, downsample=False, time_steps=time_steps
         )
     return resnet.ResNet(size, rngs=rngs)
 

@@ -16,44 +16,44 @@ quantize = jax.jit(lambda code, x: code.quantize(x))
 INPUTS = st.floats(-3, 3, width=32)
 
 
-@given(x=INPUTS, ticks=st.sampled_from([1, 3, 8]))
+@given(x=INPUTS, time_steps=st.sampled_from([1, 3, 8]))
 @settings(deadline=None, max_examples=50)
-def test_latency_of_a_plain_neuron(x, ticks):
-    """It fires at ceil(1 / |x|) and reads as the inverse of that; later than `ticks` it is silent."""
+def test_latency_of_a_plain_neuron(x, time_steps):
+    """It fires at ceil(1 / |x|) and reads as the inverse of that; later than `time_steps` it is silent."""
     assume(x == 0 or abs(1 / abs(x) - round(1 / abs(x))) > 1e-5 * abs(1 / x))  # f32 decides on the very edge
-    tick = int(np.ceil(1 / abs(x))) if abs(x) > 0.01 else ticks + 1
-    code = snap.Latency(ticks, dead_zone=1.0)
-    assert int(spikes(code, jnp.float32(x))) == np.sign(x) * max(ticks + 1 - tick, 0)
-    expected = np.sign(x) / tick if tick <= ticks else 0.0
+    tick = int(np.ceil(1 / abs(x))) if abs(x) > 0.01 else time_steps + 1
+    code = snap.Latency(time_steps, dead_zone=1.0)
+    assert int(spikes(code, jnp.float32(x))) == np.sign(x) * max(time_steps + 1 - tick, 0)
+    expected = np.sign(x) / tick if tick <= time_steps else 0.0
     np.testing.assert_allclose(quantize(code, jnp.float32(x)), expected, rtol=1e-6)
 
 
-@given(x=INPUTS, ticks=st.sampled_from([1, 3, 8]))
+@given(x=INPUTS, time_steps=st.sampled_from([1, 3, 8]))
 @settings(deadline=None, max_examples=50)
-def test_latency_rounds_to_the_nearest_value(x, ticks):
+def test_latency_rounds_to_the_nearest_value(x, time_steps):
     """Also where it is silent, and nothing lies beyond one threshold."""
-    values = np.array([0, *(1 / t for t in range(1, ticks + 1))])
-    error = abs(float(quantize(snap.Latency(ticks), jnp.float32(x))) - x)
+    values = np.array([0, *(1 / t for t in range(1, time_steps + 1))])
+    error = abs(float(quantize(snap.Latency(time_steps), jnp.float32(x))) - x)
     assert error <= min(abs(values - abs(x))) + 1e-6
 
 
-@given(k=st.integers(-256, 256), ticks=st.sampled_from([1, 3, 8]), dead_zone=st.sampled_from([0.3, 0.5, 1.0]))
+@given(k=st.integers(-256, 256), time_steps=st.sampled_from([1, 3, 8]), dead_zone=st.sampled_from([0.3, 0.5, 1.0]))
 @settings(deadline=None, max_examples=60)
-def test_latency_is_its_simulation(k, ticks, dead_zone):
+def test_latency_is_its_simulation(k, time_steps, dead_zone):
     """The membrane of k / 128 is exact; where it meets what fires, f32 decides: exact for 1 and 1/2, 1/4, 1/8 of it."""
-    code, x = snap.Latency(ticks, dead_zone=dead_zone), jnp.float32(k / 128)
+    code, x = snap.Latency(time_steps, dead_zone=dead_zone), jnp.float32(k / 128)
     exact = dead_zone == 1.0 and abs(k) in (128, 64, 32, 16)
     assume(exact or min(abs(abs(k) / 128 - np.array(code.firing_levels))) > 1e-6)
     assert float(simulated_latency(x, code)) == float(spikes(code, x))
 
 
-@given(x=INPUTS, ticks=st.sampled_from([1, 4, 8]))
+@given(x=INPUTS, time_steps=st.sampled_from([1, 4, 8]))
 @settings(deadline=None, max_examples=50)
-def test_phase_is_its_simulation_and_the_binary_digits(x, ticks):
-    """Multiples of 2^-12 are exact: greedy ticks are the digits of the input, rounded to `ticks` of them."""
+def test_phase_is_its_simulation_and_the_binary_digits(x, time_steps):
+    """Multiples of 2^-12 are exact: greedy steps are the digits of the input, rounded to `time_steps` of them."""
     x = np.round(x * 4096) / 4096
-    code = snap.Phase(ticks)
-    expected = np.sign(x) * min(np.floor(abs(x) * 2**ticks + 0.5), 2**ticks - 1)
+    code = snap.Phase(time_steps)
+    expected = np.sign(x) * min(np.floor(abs(x) * 2**time_steps + 0.5), 2**time_steps - 1)
     assert int(spikes(code, jnp.float32(x))) == expected
     assert float(simulated_phase(jnp.float32(x), code)) == expected
 
@@ -91,9 +91,9 @@ def test_latency_slope_is_that_of_its_surrogate():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: snap.Latency(0), r"Latency: ticks=0, .* use ticks of 1 to 127"),
+        (lambda: snap.Latency(0), r"Latency: time_steps=0, .* use 1 to 127 time steps"),
         (lambda: snap.Latency(4, dead_zone=0.0), r"dead_zone=0.0: use .* 0 < dead_zone <= 1"),
-        (lambda: snap.Phase(17), r"Phase: ticks=17: use 1 to 16"),
+        (lambda: snap.Phase(17), r"Phase: time_steps=17: use 1 to 16"),
     ],
 )
 def test_errors_name_the_value_and_the_fix(make, message):

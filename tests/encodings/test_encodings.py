@@ -106,19 +106,19 @@ def test_ternary_fires_at_its_dead_zone():
     assert snap.Ternary(1.0, dead_zone=1.0).spikes(x).tolist() == [0, 1, 0, -1]
 
 
-@given(k=st.integers(-64, 64), ticks=st.sampled_from([1, 4, 16]), signed=st.booleans())
+@given(k=st.integers(-64, 64), time_steps=st.sampled_from([1, 4, 16]), signed=st.booleans())
 @settings(deadline=None, max_examples=30)
-def test_rate_closed_form_is_the_simulation(k, ticks, signed):
+def test_rate_closed_form_is_the_simulation(k, time_steps, signed):
     """Multiples of 1/32, where both are exact: the same count."""
-    rate = snap.Rate(ticks, signed=signed)
+    rate = snap.Rate(time_steps, signed=signed)
     x = jnp.float32(k / 32)
     assert float(rate.spikes(x)) == float(simulate(x, rate))
 
 
-@given(x=st.floats(-3, 3, width=32), ticks=st.sampled_from([1, 3, 8]))
+@given(x=st.floats(-3, 3, width=32), time_steps=st.sampled_from([1, 3, 8]))
 @settings(deadline=None, max_examples=20)
-def test_rate_anywhere_is_at_most_one_spike_from_the_simulation(x, ticks):
-    rate = snap.Rate(ticks)
+def test_rate_anywhere_is_at_most_one_spike_from_the_simulation(x, time_steps):
+    rate = snap.Rate(time_steps)
     assert abs(float(rate.spikes(jnp.float32(x))) - float(simulate(jnp.float32(x), rate))) <= 1
 
 
@@ -184,7 +184,7 @@ def test_a_spike_has_the_slope_of_its_surrogate(surrogate):
         (lambda: snap.Count(3, dead_zone=float("nan")), r"Count: dead_zone=nan: use a number above 0"),
         (lambda: snap.codec("count:3:dead0"), r"Count: dead_zone=0.0: use a number above 0"),
         (lambda: snap.Ternary(dead_zone=-1.0), r"Ternary: dead_zone=-1.0: use a number above 0"),
-        (lambda: snap.Rate(0), r"Rate: ticks=0.*use ticks >= 1"),
+        (lambda: snap.Rate(0), r"Rate: time_steps=0.*use time_steps >= 1"),
         (lambda: snap.Rate(2, leak=1.5), r"leak=1.5: use .* leak <= 1"),
         (lambda: snap.Int(1), r"Int: bits=1: use 2 to 8"),
         (lambda: snap.Cast("int8"), r"Cast: dtype=int8 is no float"),

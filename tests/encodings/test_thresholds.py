@@ -20,16 +20,16 @@ LEARNED = {
 }
 
 
-@pytest.mark.parametrize("ticks", [3, 5, 7, 10])
-def test_rate_fires_the_same_under_jit(ticks):
-    """Inputs next to every firing level: (k + 1/2) threshold / ticks, one float up and down."""
+@pytest.mark.parametrize("time_steps", [3, 5, 7, 10])
+def test_rate_fires_the_same_under_jit(time_steps):
+    """Inputs next to every firing level: (k + 1/2) threshold / time_steps, one float up and down."""
     threshold = 1.929037
-    levels = ((np.arange(ticks) + 0.5) * threshold / ticks).astype(np.float32)
+    levels = ((np.arange(time_steps) + 0.5) * threshold / time_steps).astype(np.float32)
     x = jnp.asarray(np.concatenate([levels, np.nextafter(levels, np.float32(9)), np.nextafter(levels, np.float32(0))]))
-    rate = snap.Rate(ticks, threshold)
+    rate = snap.Rate(time_steps, threshold)
     compiled = jax.jit(lambda x: rate.spikes(x))(x)
     np.testing.assert_array_equal(compiled, rate.spikes(x))
-    argument = jax.jit(lambda x, t: snap.Rate(ticks, t).spikes(x))(x, jnp.float32(threshold))
+    argument = jax.jit(lambda x, t: snap.Rate(time_steps, t).spikes(x))(x, jnp.float32(threshold))
     np.testing.assert_array_equal(compiled, argument)
 
 

@@ -76,7 +76,7 @@ class OneLayer(nnx.Module):
 
 def test_firing_rates_are_spikes_per_neuron_and_time_step():
     # Currents of 0.5 for three steps reach the threshold of 1 once; currents of 0 never.
-    steps = TickNeurons(ticks=3, leak=1.0)
+    steps = TickNeurons(time_steps=3, leak=1.0)
     assert firing_rate(OneLayer(steps), jnp.array([[0.5, 0.0]] * 3)) == pytest.approx(1 / 6)
     # In thresholds these fire at 1, 0.5 and 0 of their steps.
     rate = RateNeurons(3, 4, signed=False)

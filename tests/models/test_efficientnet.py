@@ -15,8 +15,10 @@ SMALL = EfficientNetConfig(
 )
 
 
-def small(ticks=0):
-    config = EfficientNetConfig(SMALL.stages, 16, stem_stride=1, features=32, classes=10, channels=1, ticks=ticks)
+def small(time_steps=0):
+    config = EfficientNetConfig(
+        SMALL.stages, 16, stem_stride=1, features=32, classes=10, channels=1, time_steps=time_steps
+    )
     return EfficientNet(config, rngs=nnx.Rngs(0))
 
 
@@ -77,26 +79,26 @@ def test_b0_has_the_resolutions_of_table_1():
     assert logits.shape == (2, 1000)
 
 
-@pytest.mark.parametrize("ticks", [0, 3])
-def test_an_image_does_not_see_its_batch(ticks):
-    model, x = awake(small(ticks)), pixels()
+@pytest.mark.parametrize("time_steps", [0, 3])
+def test_an_image_does_not_see_its_batch(time_steps):
+    model, x = awake(small(time_steps)), pixels()
     one, every = jax.jit(lambda image: model(image[None])[0]), jax.jit(model)
     alone = jnp.stack([one(image) for image in x])
     np.testing.assert_allclose(every(x), alone, atol=1e-4)
     np.testing.assert_allclose(every(x[::-1])[::-1], alone, atol=1e-4)
 
 
-@pytest.mark.parametrize("ticks", [0, 2])
-def test_one_stage_makes_a_stream_of_one_shape_and_starts_as_the_identity(ticks):
-    model = small(ticks)
+@pytest.mark.parametrize("time_steps", [0, 2])
+def test_one_stage_makes_a_stream_of_one_shape_and_starts_as_the_identity(time_steps):
+    model = small(time_steps)
     x, body = jax.jit(lambda x: model.enter(x))(pixels()), jax.jit(lambda model, x: model.body(x))
-    assert x.shape == (4 * max(ticks, 1), 8, 8, 16)
+    assert x.shape == (4 * max(time_steps, 1), 8, 8, 16)
     np.testing.assert_array_equal(body(model, x), x)
     assert np.abs(body(awake(model), x) - x).max() > 0.1
 
 
 def test_with_ticks_it_is_spikes_that_the_depthwise_convolution_reads():
-    model = awake(small(ticks=2))
+    model = awake(small(time_steps=2))
     hidden = jax.jit(lambda x: model.blocks[0].act(model.blocks[0].expand(model.enter(x))))(pixels())
     assert set(np.unique(hidden)) == {0.0, 1.0}
 
@@ -107,7 +109,7 @@ def test_with_ticks_it_is_spikes_that_the_depthwise_convolution_reads():
         ({"stages": ()}, "use 1 or more of everything, in one stage or more"),
         ({"stages": (StageSpec(3, 0, 16, 1, 1),)}, "expand=0.*use 1 or more of everything"),
         ({"classes": 0}, "classes=0"),
-        ({"ticks": -1}, "efficientnet.EfficientNetConfig: ticks=-1: use 0 for dense activations, or more"),
+        ({"time_steps": -1}, "efficientnet.EfficientNetConfig: time_steps=-1: use 0 for dense activations, or more"),
     ],
 )
 def test_configs_that_make_no_network_are_refused(change, message):

@@ -1,4 +1,4 @@
-"""Neurons tick by tick: the closed form, the leak, and ticks that stay apart from the batch."""
+"""Neurons step by step: the closed form, the leak, and time steps that stay apart from the batch."""
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +11,12 @@ from snap_jax.errors import UsageError
 from snap_jax.models.neurons import TickNeurons, average, fired, repeat, unfold
 
 
-@pytest.mark.parametrize("ticks", [1, 4, 7])
-def test_without_leak_the_count_is_the_closed_form(ticks):
+@pytest.mark.parametrize("time_steps", [1, 4, 7])
+def test_without_leak_the_count_is_the_closed_form(time_steps):
     # Eighths are exact in f32, so the staircase of the closed form and the simulation agree at its very steps.
     x = jnp.arange(-16, 17) / 8
-    count = unfold(TickNeurons(ticks, leak=1.0)(repeat(x, ticks)), ticks).sum(0)
-    rate = Rate(ticks, signed=False, start=0.0)
+    count = unfold(TickNeurons(time_steps, leak=1.0)(repeat(x, time_steps)), time_steps).sum(0)
+    rate = Rate(time_steps, signed=False, start=0.0)
     np.testing.assert_array_equal(count, rate.spikes(x))
 
 
@@ -42,7 +42,7 @@ def test_without_ticks_nothing_fires():
 
 
 def test_images_of_a_batch_have_membranes_of_their_own():
-    x = jnp.asarray(np.random.default_rng(0).uniform(0, 2, (3 * 4, 5)), jnp.float32)  # 3 ticks of 4 images
+    x = jnp.asarray(np.random.default_rng(0).uniform(0, 2, (3 * 4, 5)), jnp.float32)  # 3 time steps of 4 images
     act = TickNeurons(3)
     alone = [act(x[i::4]) for i in range(4)]
     for i in range(4):
@@ -50,7 +50,7 @@ def test_images_of_a_batch_have_membranes_of_their_own():
 
 
 def test_the_gradient_is_the_surrogates():
-    """Two ticks of 0.8, leak 1/2: d s_1 = g(0.8 - 1), d s_2 = g(1.2 - 1) (1/2 d x_1 + d x_2)."""
+    """Two time steps of 0.8, leak 1/2: d s_1 = g(0.8 - 1), d s_2 = g(1.2 - 1) (1/2 d x_1 + d x_2)."""
     act = TickNeurons(2, leak=0.5)
     g = act.surrogate
     gradient = jax.grad(lambda x: act(x).sum())(jnp.full(2, 0.8))
@@ -68,7 +68,7 @@ def test_ticks_fold_and_unfold():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ticks": -1}, "TickNeurons: ticks=-1, threshold=1.0, leak=0.5: use ticks >= 1, threshold > 0"),
+        ({"time_steps": -1}, "TickNeurons: time_steps=-1, threshold=1.0, leak=0.5: use time_steps >= 1, threshold > 0"),
         ({"threshold": 0.0}, "threshold=0.0"),
         ({"leak": 0.0}, "leak=0.0.* 0 < leak <= 1"),
         ({"leak": 1.1}, "leak=1.1"),
@@ -76,11 +76,11 @@ def test_ticks_fold_and_unfold():
 )
 def test_a_neuron_that_cannot_be_is_refused(change, message):
     with pytest.raises(UsageError, match=message):
-        TickNeurons(**({"ticks": 4} | change))
+        TickNeurons(**({"time_steps": 4} | change))
 
 
 def test_ticks_that_do_not_divide_are_named():
     with pytest.raises(
-        UsageError, match="unfold: ticks=3 does not divide a first axis of 4: pass the input to `repeat`"
+        UsageError, match="unfold: time_steps=3 does not divide a first axis of 4: pass the input to `repeat`"
     ):
         TickNeurons(3)(jnp.zeros(4))

@@ -34,20 +34,20 @@ def parameters(config):
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
-@pytest.mark.parametrize("ticks", [0, 3])
-def test_an_image_does_not_see_its_batch(ticks):
-    model, x = awake(build(resnet.ResNetConfig(stages=(1, 1), width=16, ticks=ticks))), pixels()
+@pytest.mark.parametrize("time_steps", [0, 3])
+def test_an_image_does_not_see_its_batch(time_steps):
+    model, x = awake(build(resnet.ResNetConfig(stages=(1, 1), width=16, time_steps=time_steps))), pixels()
     one, all_ = jax.jit(lambda image: model(image[None])[0]), jax.jit(model)
     alone = jnp.stack([one(image) for image in x])
     np.testing.assert_allclose(all_(x), alone, atol=1e-4)
     np.testing.assert_allclose(all_(x[::-1])[::-1], alone, atol=1e-4)
 
 
-@pytest.mark.parametrize("ticks", [0, 2])
-def test_blocks_of_one_shape_start_as_the_identity(ticks):
-    model = build(resnet.ResNetConfig(stages=(1, 1), width=16, downsample=False, ticks=ticks))
+@pytest.mark.parametrize("time_steps", [0, 2])
+def test_blocks_of_one_shape_start_as_the_identity(time_steps):
+    model = build(resnet.ResNetConfig(stages=(1, 1), width=16, downsample=False, time_steps=time_steps))
     x, body = jax.jit(lambda x: model.enter(x))(pixels()), jax.jit(lambda model, x: model.body(x))
-    assert x.shape == (4 * max(ticks, 1), 8, 8, 16)
+    assert x.shape == (4 * max(time_steps, 1), 8, 8, 16)
     np.testing.assert_array_equal(body(model, x), x)
     assert np.abs(body(awake(model), x) - x).max() > 0.1
 
@@ -108,11 +108,11 @@ def test_each_stage_halves_the_image_and_doubles_the_width(config, image, stream
     assert logits.shape == (2, config.classes)
 
 
-@pytest.mark.parametrize("ticks", [0, 2])
-def test_it_learns_sixteen_digits(ticks):
+@pytest.mark.parametrize("time_steps", [0, 2])
+def test_it_learns_sixteen_digits(time_steps):
     data = image_loader.load("digits")
     x, labels = image_loader.normalise(data, data.train_images[:16]), data.train_labels[:16]
-    graph, params = nnx.split(build(resnet.ResNetConfig(stages=(1,), width=16, ticks=ticks)))
+    graph, params = nnx.split(build(resnet.ResNetConfig(stages=(1,), width=16, time_steps=time_steps)))
     optimizer = optax.adam(2e-2)
 
     def loss(params):
@@ -138,7 +138,7 @@ def test_it_learns_sixteen_digits(ticks):
         ({"stages": ()}, "use 1 or more of everything, in one stage or more"),
         ({"stages": (2, 0)}, r"stages=\(2, 0\).*use 1 or more of everything"),
         ({"classes": 0}, "classes=0"),
-        ({"ticks": -1}, "ticks=-1: use 0 for dense activations, or more"),
+        ({"time_steps": -1}, "time_steps=-1: use 0 for dense activations, or more"),
         ({"stem": "huge"}, "stem='huge': use 'small' or 'large'"),
     ],
 )

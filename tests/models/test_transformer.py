@@ -45,9 +45,9 @@ def test_squared_relu_by_hand():
     np.testing.assert_allclose(mlp(jnp.asarray([[[3.0, 5.0]]]))[0, 0], [9, 9])
 
 
-@pytest.mark.parametrize(("name", "ticks"), [("transformer", 0), ("transformer", 4)])
-def test_no_token_sees_its_future(name, ticks):
-    model, rows = build(name, layers=2, ticks=ticks), tokens(1, 8)
+@pytest.mark.parametrize(("name", "time_steps"), [("transformer", 0), ("transformer", 4)])
+def test_no_token_sees_its_future(name, time_steps):
+    model, rows = build(name, layers=2, time_steps=time_steps), tokens(1, 8)
     changed = rows.at[0, 5].set((rows[0, 5] + 1) % 256)
     difference = np.abs(run(lambda m, x, y: m(x) - m(y), model, rows, changed)).max((0, 2))
     assert (difference[:5] == 0).all()
@@ -77,12 +77,12 @@ def test_a_neuron_leaks_fires_and_is_reset():
 @pytest.mark.parametrize("name", ["transformer", "rwkv"])
 def test_a_spiking_model_fires_and_learns_its_thresholds(name):
     """Products see at most 2 T + 1 values a channel, and every weight and threshold has a gradient."""
-    model, ticks = build(name, ticks=2), 2
+    model, time_steps = build(name, time_steps=2), 2
     block = model.blocks[0]
     first, second = (block.attention, block.mlp) if name == "transformer" else (block.time_mix, block.channel_mix)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((100, WIDTH)), jnp.float32)
     for neurons in (first.feed, second.feed):
-        spikes = np.asarray(neurons(x) / jnp.exp(neurons.log_threshold[...]) * ticks)
+        spikes = np.asarray(neurons(x) / jnp.exp(neurons.log_threshold[...]) * time_steps)
         np.testing.assert_allclose(spikes, np.round(spikes), atol=1e-4)
         assert set(np.unique(np.round(spikes))) == {-2, -1, 0, 1, 2}
     gradient = run(jax.grad(cross_entropy), model, tokens(2, 9))

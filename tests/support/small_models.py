@@ -19,13 +19,13 @@ def tokens(*shape):
 
 
 @functools.cache
-def build(name, layers=1, heads=8, ticks=0):
+def build(name, layers=1, heads=8, time_steps=0):
     """A transformer or an RWKV of width 32; outputs that would start at zero get weight."""
     if name == "transformer":
-        size = transformer.TransformerConfig(layers, WIDTH, heads, ticks=ticks)
+        size = transformer.TransformerConfig(layers, WIDTH, heads, time_steps=time_steps)
         model = transformer.Transformer(size, rngs=nnx.Rngs(0))
     else:
-        model = rwkv.RWKV(rwkv.RWKVConfig(layers, WIDTH, heads, chunk=4, ticks=ticks), rngs=nnx.Rngs(0))
+        model = rwkv.RWKV(rwkv.RWKVConfig(layers, WIDTH, heads, chunk=4, time_steps=time_steps), rngs=nnx.Rngs(0))
     leaves, tree = jax.tree.flatten(nnx.state(model))
     rng = np.random.default_rng(1)
     noisy = [leaf + 0.2 * jnp.asarray(rng.standard_normal(leaf.shape), jnp.float32) for leaf in leaves]

@@ -40,7 +40,7 @@ class Plain(VisionNetwork):
     """Three blocks, `[8, 8, 8]` -> `[4, 4, 8]` -> `[2, 2, 16]` -> `[1, 1, 24]`, and linear ends."""
 
     def __init__(self, classes, *, rngs):
-        self.ticks, self.channels, self.act, self.stem = 0, 1, fired(0), nnx.Linear(1, 8, rngs=rngs)
+        self.time_steps, self.channels, self.act, self.stem = 0, 1, fired(0), nnx.Linear(1, 8, rngs=rngs)
         widths = [8, 8, 16, 24]
         self.blocks = nnx.List([Block(a, b, rngs=rngs) for a, b in itertools.pairwise(widths)])
         self.norm_out, self.head = nnx.LayerNorm(24, rngs=rngs), nnx.Linear(24, classes, rngs=rngs)
