@@ -12,6 +12,7 @@ Run: `python -m benchmarks.entropy_coding`
 """
 
 import functools
+import math
 import time
 from collections.abc import Callable
 
@@ -27,7 +28,7 @@ from benchmarks.results import show
 from benchmarks.timing import machine, take_turns
 from snap_jax.parallel.mesh import emulate_devices
 
-SIZE = 2**20
+SHAPES = (2**20,), (2**14, 64), (64, 512)
 LEVELS = {3: 0.5, 7: 1.0, 31: 4.0, 255: 30.0}  # and the standard deviation of the normal numbers that are rounded
 FLOOR = 2.5e-9  # seconds per element
 TARGETS = {7: 200, 255: 100}  # million elements per second
@@ -41,41 +42,32 @@ def main() -> None:
 
 def table() -> Table:
     """Return how many million elements per second are coded and decoded; the best of some rounds."""
-    title = f"Rans, 2^20 elements: {machine()}; best of {ROUNDS} rounds, million elements per second"
-    made = Table(
-        "levels", "channels", "bits", "code", "decode", "both", "cpu / floor", "2 devices", "target", title=title
-    )
+    title = f"Rans: {machine()}; best of {ROUNDS} rounds, million elements per second"
+    made = Table("levels", "shape", "bits", "code", "decode", "both", "cpu / floor", "2 devices", "target", title=title)
     for levels, width in LEVELS.items():
-        for channels in (1, 64):
-            made.add_row(*_row(levels, width, channels))
+        for shape in SHAPES:
+            made.add_row(*_row(levels, width, shape))
     return made
 
 
-def _row(levels: int, width: float, channels: int) -> tuple[str, ...]:
-    limit = levels // 2
+def _row(levels: int, width: float, shape: tuple[int, ...]) -> tuple[str, ...]:
+    limit, size = levels // 2, math.prod(shape)
     symbols = range(-limit, limit + 1)
-    drawn = np.round(width * np.random.default_rng(0).standard_normal((2, SIZE // channels, channels)))
-    spikes = jnp.asarray(np.clip(drawn, -limit, limit), jnp.int8).reshape((2, -1) if channels == 1 else drawn.shape)
+    drawn = np.round(width * np.random.default_rng(0).standard_normal((2, *shape)))
+    spikes = jnp.asarray(np.clip(drawn, -limit, limit), jnp.int8)
     code = jax.jit(functools.partial(_code, symbols=symbols))
-    decode = jax.jit(functools.partial(_decode, shape=spikes.shape[1:], symbols=symbols))
+    decode = jax.jit(functools.partial(_decode, shape=shape, symbols=symbols))
     rung, payload = code(spikes[0])
     assert bool((decode(rung, payload) == spikes[0]).all())
-    runs = {
-        "code": lambda: code(spikes[0]),
-        "decode": lambda: decode(rung, payload),
-        "two": _on_two_devices(spikes, symbols),
-    }
+    first, two = spikes[0], _on_two_devices(spikes, symbols)
+    runs = {"code": lambda: code(first), "decode": lambda: decode(rung, payload), "two": two}
     wall = {name: min(times.rounds) for name, times in take_turns(runs, ROUNDS).items()}
     busy = {n: min(t.rounds) for n, t in take_turns(runs, ROUNDS, clock=time.process_time).items()}
-    bits = 8 * snap.Rans().sizes(SIZE, symbols)[int(rung)] / SIZE
-    rates = (wall["code"], wall["decode"], wall["code"] + wall["decode"])
-    over_floor = (busy["code"] + busy["decode"]) / SIZE / FLOOR
-    shown = (
-        *(f"{SIZE / seconds / 1e6:.0f}" for seconds in rates),
-        f"{over_floor:.1f}",
-        f"{2 * SIZE / wall['two'] / 1e6:.0f}",
-    )
-    return str(levels), str(channels), f"{bits:.2f}", *shown, str(TARGETS.get(levels, ""))
+    bits = 8 * snap.Rans().sizes(size, symbols)[int(rung)] / size
+    rates = [size / seconds / 1e6 for seconds in (wall["code"], wall["decode"], wall["code"] + wall["decode"])]
+    over_floor = (busy["code"] + busy["decode"]) / size / FLOOR
+    shown = (*(f"{rate:.0f}" for rate in rates), f"{over_floor:.1f}", f"{2 * size / wall['two'] / 1e6:.0f}")
+    return str(levels), " x ".join(map(str, shape)), f"{bits:.2f}", *shown, str(TARGETS.get(levels, ""))
 
 
 def _code(spikes: jax.Array, symbols: range) -> tuple[jax.Array, jax.Array]:

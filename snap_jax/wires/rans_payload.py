@@ -26,7 +26,7 @@ LANE_BITS = 2560  # what a lane takes at least, packed: it costs about 20 bits m
 LANE = 512  # elements it has at least: those of many levels may still be few bits
 ROWS = 64  # elements that share a table, at least
 MOST_WORDS = 255  # of a lane
-MOST_SLOTS = 2**16  # entries of tables that say which symbol a slot has: 256 kB
+MOST_SLOTS = 2**18  # entries of tables that say which symbol a slot has: 1 MB
 TOO_MANY = 2**30  # bytes that fit nowhere
 _STATE = 4
 
@@ -148,12 +148,12 @@ def read(payload, shape: Shape, book: Book):
 def _finder(plan: _Plan, book: Book, names):
     """Return the function that finds entries, and the rows of the channels, for `interleaved_ans.decode`.
 
-    In a table of all slots while that stays in the cache; else by halving.
+    In a table of all slots, where that stays in the cache and is read four times as often as written; else by halving.
     """
     levels, channel = len(book.symbols), jnp.arange(plan.channels, dtype=jnp.uint32)
     entries = book.entries(names[channel // plan.together])
     find, stride = functools.partial(frequency_tables.search, entries, levels=levels), levels
-    if plan.tables * TOTAL <= min(plan.size, MOST_SLOTS):
+    if plan.tables * TOTAL <= min(plan.size // 4, MOST_SLOTS):
         find = functools.partial(frequency_tables.search, bitstring.computed_once(entries), levels=levels)
         slots = jnp.broadcast_to(jnp.arange(TOTAL, dtype=jnp.uint32), (plan.tables, TOTAL))
         direct = find(jnp.broadcast_to(channel[:, None] * levels, slots.shape), slots).reshape(-1)
