@@ -35,7 +35,8 @@ class Pair:
 
 def in_float32(add, q):
     """`add(q)`, where no partial sum overflows a float16: `lax` may return infinity for a sum that fits."""
-    return add(q.astype(jnp.float32)).astype(q.dtype) if q.dtype == jnp.float16 else add(q)
+    one = lambda q: add(q.astype(jnp.float32)).astype(q.dtype) if q.dtype == jnp.float16 else add(q)
+    return jax.tree.map(one, q)
 
 
 PAIRS = {
@@ -64,7 +65,9 @@ PAIRS = {
     ),
     "pmean": Pair(
         lambda x, axis, c: snap.pmean(x, axis, codec=c),
-        lambda q, axis: in_float32(lambda q: lax.psum(q, axis), q) / lax.axis_size(axis),
+        lambda q, axis: jax.tree.map(
+            lambda total: total / lax.axis_size(axis), in_float32(lambda q: lax.psum(q, axis), q)
+        ),
     ),
     "psum": Pair(
         lambda x, axis, c: snap.psum(x, axis, codec=c), lambda q, axis: in_float32(lambda q: lax.psum(q, axis), q)
