@@ -15,7 +15,7 @@ QUICK = (
     "pipeline_speed",
     "telemetry_overhead",
 )
-LONG = ("layout_bytes", "image_training_speed")  # minutes each
+LONG = ("layout_bytes", "image_training_speed", "accelerator")  # minutes each
 
 
 def main(names: list[str]) -> None:

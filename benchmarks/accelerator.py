@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 import snap_jax as snap
+from benchmarks.results import show
 from benchmarks.timing import machine, take_turns
 from snap_jax.models.transformer import Transformer, TransformerConfig
 from snap_jax.parallel.mesh import auto_mesh
@@ -62,8 +63,8 @@ def main() -> None:
     console, large = Console(width=110), jax.default_backend() != "cpu"
     console.print(f"{machine()}, {jax.device_count()} x {jax.devices()[0].device_kind}\n", highlight=False)
     # The tables come first: what is left out for time is checks, which CPUs pass.
-    console.print(bandwidth(LARGE if large else SMALL, end=end))
-    console.print(steps(large, end=end))
+    show(console, bandwidth(LARGE if large else SMALL, end=end))
+    show(console, steps(large, end=end))
     failed, left_out = run_checks(checks(), console, end)
     if left_out:
         console.print(f"left out for time: {left_out} checks; --seconds {2 * seconds:.0f} gives more")
