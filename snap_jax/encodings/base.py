@@ -121,7 +121,12 @@ class Encoding(abc.ABC):
         return False
 
     def fire(self, x: Floats[Array, "..."]) -> Spikes:
-        """Return the spikes of `x`. No gradient goes through them; see `quantize`."""
+        """Return the spikes of `x`. No gradient goes through them; see `quantize`.
+
+        Raises:
+          UsageError: for spike counts that float32 does not hold exactly.
+        """
+        _check_counts(self)
         values, side = self.encode(x)
         return Spikes(values.astype(spike_dtype(self.symbols)), side, all_finite(x))
 
@@ -136,7 +141,12 @@ class Encoding(abc.ABC):
         return self.decode(values, self.expand_side(side, x.shape))
 
     def quantize(self, x: Floats[Array, "..."]) -> Floats[Array, "..."]:
-        """Return what the receiver will see of `x`, in its dtype; NaN if anything in `x` is not finite."""
+        """Return what the receiver will see of `x`, in its dtype; NaN if anything in `x` is not finite.
+
+        Raises:
+          UsageError: for spike counts that float32 does not hold exactly.
+        """
+        _check_counts(self)
         y = saturate(self.reconstruct(x), x.dtype)
         return jnp.where(all_finite(x), y, jnp.asarray(jnp.nan, x.dtype))
 
@@ -184,6 +194,15 @@ class Shared(Encoding):
     def summable(self):
         """Yes: the threshold is shared."""
         return True
+
+
+def _check_counts(code: Encoding) -> None:
+    most = max(abs(code.symbols[0]), abs(code.symbols[-1]))
+    if most > 2**24 and not code.bit_patterns:
+        raise UsageError(
+            f"{type(code).__name__}: spike counts up to {most} are past 2^24, where float32 leaves out integers: "
+            "use a lower limit"
+        )
 
 
 def all_finite(x: Floats[Array, "..."]) -> Bool[Array, ""]:

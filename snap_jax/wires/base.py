@@ -189,10 +189,10 @@ def require_offsets(wire: Any, size: int, bits: int) -> None:
 def slots_for(share: float, size: int) -> int:
     """Return `ceil(share * size)`, but for the rounding of floats.
 
-    >>> slots_for(0.1, 30), slots_for(0.1, 31)
-    (3, 4)
+    >>> slots_for(0.1, 30), slots_for(0.1, 31), slots_for(1e-7, 30)
+    (3, 4, 1)
     """
-    return min(size, math.ceil(share * size - 1e-6))
+    return min(size, max(math.ceil(share * size - 1e-6), int(share > 0)))
 
 
 def spike_dtype(symbols: range) -> jnp.dtype:

@@ -115,3 +115,23 @@ def test_lowered_limits():
         snap.Count(7).lowered(9)
     with pytest.raises(snap.UsageError, match=r"lowered: Latency has no limit to lower to 2: use Count"):
         snap.Latency(4).lowered(2)
+
+
+@pytest.mark.parametrize("code", [snap.Count(2**24 + 1), snap.Count(2**29 - 1), snap.Rate(2**25)], ids=repr)
+def test_counts_that_float32_does_not_hold_are_refused(code):
+    for run in (code.spikes, code.quantize, snap.Codec(code).encode):
+        with pytest.raises(snap.UsageError, match=r"past 2\^24, where float32 leaves out integers: use a lower limit"):
+            run(jnp.ones(3))
+
+
+def test_the_largest_counts_are_symbols():
+    """Every count up to 2^24 is a float32; above 2^23 rounding leaves out some."""
+    codec, x = snap.Codec(snap.Count(2**24)), jnp.array([2.0**23 - 1, -(2.0**30)])
+    assert codec.spikes(x).tolist() == [2**23 - 1, -(2**24)]
+    assert codec.decode(codec.encode(x), shape=(2,), dtype=x.dtype).tolist() == [2**23 - 1, -(2**24)]
+
+
+@pytest.mark.parametrize("fraction", [1e-9, 1e-7, 0.1, 0.125, 0.126])
+def test_top_k_keeps_at_least_one(fraction):
+    kept = int((snap.TopK(fraction).quantize(jnp.arange(1.0, 9.0)) != 0).sum())
+    assert kept == max(1, int(np.ceil(8 * fraction)))
