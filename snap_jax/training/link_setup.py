@@ -112,10 +112,10 @@ def _start_bits(config: Settings, codec: Codec | None) -> float:
 def crossing_elements(config: Settings, model: Network, inputs: jax.ShapeDtypeStruct) -> int:
     """Return how many elements cross forward for one batch; with float links, 4 bytes each.
 
-    `ticks tensor sum_boundaries stream + 2 microbatches (tensor - 1) sum_regions out`, all data replicas together,
+    `ticks tensor sum_boundaries stream + 2 passes microbatches (tensor - 1) sum_regions out`, all replicas together,
     where `ticks` are those of the schedule. A stream crosses each pipeline boundary from every device that holds it,
     in idle ticks of the pipeline too. A sum over n devices takes 2 (n - 1) elements for each of its own: n - 1 to add
-    it up and n - 1 to return it; an idle stage sums nothing.
+    it up and n - 1 to return it; an idle stage sums nothing. A stage of 1F1B sums in two passes.
 
     Args:
       config: of the run.
@@ -126,7 +126,8 @@ def crossing_elements(config: Settings, model: Network, inputs: jax.ShapeDtypeSt
     streams, summed = _sizes(model, jax.ShapeDtypeStruct((rows, *inputs.shape), inputs.dtype))
     crossing = sum(streams[place - 1] for place in cuts(model, layout.pipeline)[:-1])
     ticks = GPipe(config.parts, layout.pipeline).ticks
-    return ticks * layout.tensor * crossing + 2 * config.parts * (layout.tensor - 1) * summed
+    passes = 2 if config.pipeline_schedule == "1f1b" else 1
+    return ticks * layout.tensor * crossing + 2 * passes * config.parts * (layout.tensor - 1) * summed
 
 
 class _CountingRegion(WholeRegion):

@@ -22,7 +22,9 @@ from snap_jax.models.base import Network
 from snap_jax.models.compute_dtype import compute_in
 from snap_jax.models.split import cuts
 from snap_jax.parallel import data_parallel
+from snap_jax.parallel.gpipe import GPipe
 from snap_jax.parallel.mesh import STAGE, emulate_devices
+from snap_jax.parallel.one_f_one_b import OneFOneB
 from snap_jax.parallel.processes import devices_here, on_host
 from snap_jax.parallel.schedule import Schedule
 from snap_jax.training import pruning
@@ -177,6 +179,8 @@ def build(
         layout,
         links.codec,
         links.grad_codec,
+        schedule=OneFOneB if config.pipeline_schedule == "1f1b" else GPipe,
+        remat=None if config.remat == "none" else "full",
         data_codec=data_parallel.codec_for(links.codec),
         transform=links.transform,
         penalty=links.penalty,

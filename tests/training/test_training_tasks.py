@@ -11,7 +11,10 @@ import pytest
 import snap_jax as snap
 from snap_jax import cli, training
 from snap_jax.errors import UsageError
-from snap_jax.training import run_dir
+from snap_jax.parallel.gpipe import GPipe
+from snap_jax.parallel.one_f_one_b import OneFOneB
+from snap_jax.traffic.jaxpr import collective_traffic
+from snap_jax.training import result_json, run_dir
 from snap_jax.training.config import LanguageConfig, VisionConfig, command, read_settings, written_settings
 from tests.support.idx_files import write_idx
 from tests.support.training_jobs import write_text
@@ -116,6 +119,31 @@ def test_every_mode_traces_in_every_layout(tiny, task, mode, layout, devices):
     assert sizes(gradient) == rows * sizes(job.params)
 
 
+def test_a_pipeline_schedule_changes_neither_the_loss_nor_the_bytes(tiny):
+    """What the backward pass computes again is neither sent nor counted again."""
+    base = dataclasses.replace(tiny["language"], devices=2)
+    asked = [{}, {"remat": "full"}, {"pipeline_schedule": "1f1b"}]
+    jobs = [training.prepare(dataclasses.replace(base, **flags)) for flags in asked]
+    schedules = [GPipe(2, 2), GPipe(2, 2, "full"), OneFOneB(2, 2)]
+    assert [job.schedule for job in jobs] == schedules
+    sent = [
+        collective_traffic(job.loss_and_gradient, schedule=job.schedule)(job.params, job.batch(0), job.extra())
+        for job in jobs
+    ]
+    crossing = [traffic.where(lambda t: "boundary" in t.path) for traffic in sent]
+    bytes_of = lambda way: [traffic.where(lambda t: t.direction == way).sent_bytes for traffic in crossing]
+    for way in ("forward", "backward"):
+        assert len(set(bytes_of(way))) == 1, way
+
+
+def test_a_sum_inside_a_stage_of_1f1b_is_sent_twice_and_its_elements_count_twice(tiny):
+    flags = {"mode": "dense", "layout": "pipeline:2+tensor", "devices": 4, "pipeline_schedule": "1f1b"}
+    job = training.prepare(dataclasses.replace(tiny["language"], **flags))
+    traffic = collective_traffic(job.loss_and_gradient, schedule=job.schedule)(job.params, job.batch(0), job.extra())
+    wire = result_json.wire_section(traffic, job.mesh.shape, job.crossing_elements)
+    assert wire["bits_per_element"] == pytest.approx(32)
+
+
 def test_a_spiking_model_learns_images_from_the_command_line(tiny, tmp_path, capsys):
     """With a page that shows it, and a report beside a run on text."""
     data, out = tiny["vision"].data, tmp_path / "run"
@@ -194,6 +222,9 @@ def test_what_a_run_is_comes_back_from_its_record(tmp_path):
             "--budget 1.0 with --layout data: it applies between",
         ),
         ("vision --data /no/such/folder", "neither a dataset"),
+        ("language --pipeline-schedule interleaved", "--pipeline-schedule interleaved: a device of .* holds one stage"),
+        ("vision --pipeline-schedule zigzag", "--pipeline-schedule zigzag: use gpipe or 1f1b"),
+        ("language --pipeline-schedule 1f1b --remat full", "--remat full with --pipeline-schedule 1f1b: it computes"),
         ("vision --heldout-images -1", "--heldout-images -1: use 1 or more"),
     ],
 )

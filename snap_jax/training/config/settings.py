@@ -49,6 +49,10 @@ class Settings:
       batch: Number of sequences or images in one batch.
       microbatches: Number of parts of a batch that follow each other through the pipeline. Fewer are used where data
         replicas leave fewer rows.
+      pipeline_schedule: The order in which pipeline stages work: `gpipe`, or `1f1b`, in which each stage keeps the
+        messages of at most as many microbatches as there are stages, and is computed again in the backward pass.
+        Numbers are the same; bytes too, but for sums inside of a stage, which are sent again.
+      remat: What the backward pass of gpipe computes again instead of keeping it: `none`, or `full`, all of a stage.
       steps: Number of optimizer steps.
       learning_rate: Peak learning rate, after a linear warm-up over 5 % of the steps.
       schedule: Learning rate after the warm-up: `cosine` or `linear` decay to 5 % of the peak, or `constant`.
@@ -86,6 +90,8 @@ class Settings:
     width: int = 128
     batch: int = 8
     microbatches: int = 8
+    pipeline_schedule: str = "gpipe"
+    remat: Literal["none", "full"] = "none"
     steps: int = 1000
     learning_rate: float = 8e-3
     schedule: Literal["cosine", "linear", "constant"] = "cosine"

@@ -30,6 +30,7 @@ def check(config: Settings) -> None:
     if config.batch % config.microbatches:
         raise UsageError(f"{typed(config, ['microbatches'])} does not divide {typed(config, ['batch'])}: use a divisor")
     _check_layout(config)
+    _check_schedule(config)
     _check_mode(config)
     _check_transform(config)
     _check_budget(config)
@@ -64,6 +65,21 @@ def _check_layout(config: Settings) -> None:
         raise UsageError(
             f"{typed(config, ['layout'])}: {layout.data} replicas do not divide {typed(config, ['batch'])}: "
             f"use --batch {-(-config.batch // layout.data) * layout.data}"
+        )
+
+
+def _check_schedule(config: Settings) -> None:
+    named = typed(config, ["pipeline_schedule"])
+    if config.pipeline_schedule == "interleaved":
+        raise UsageError(
+            f"{named}: a device of `snap-jax train` holds one stage: use gpipe or 1f1b, or "
+            "snap_jax.parallel.interleaved in a program of your own"
+        )
+    if config.pipeline_schedule not in ("gpipe", "1f1b"):
+        raise UsageError(f"{named}: use gpipe or 1f1b")
+    if config.pipeline_schedule == "1f1b" and config.remat != "none":
+        raise UsageError(
+            f"{typed(config, ['remat'])} with {named}: it computes each stage again anyway: leave --remat out"
         )
 
 
