@@ -23,19 +23,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from snap_jax._compat import as_varying, varying_axes
+from snap_jax._compat import as_varying
 from snap_jax.codecs.codec import Codec, check_input
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.collectives.message import Sent
+from snap_jax.collectives.pytree_messages import messages
 from snap_jax.collectives.reverse_only import reverse_only
 from snap_jax.collectives.scale_exchange import AxisName, Codecs, axes_of, is_per_axis, stopped, vary
 from snap_jax.encodings import Encoding
 from snap_jax.errors import UsageError
-
-MOST = 2**28  # elements of one message
 
 MaybeCodecs = tuple[Codec | None, ...]  # as `Codecs`
 Arrays = tuple[jax.Array, ...]
@@ -104,24 +102,6 @@ def coded(
                 results[place] = y
     result = jax.tree.unflatten(structure, results)
     return (result, sent and Sent(sent.spikes[0], sent.rung)) if return_sent else result
-
-
-def messages(codecs: list[Codec | None], arrays: list[Any]) -> list[list[int]]:
-    """Return which arrays travel together: those whose codecs differ in learnable arrays only, up to `MOST` elements.
-
-    Arrays that vary over other mesh axes travel apart, or all would come back typed as varying over the axes of all.
-
-    A codec whose wire has no room for a tensor that fires everywhere gives every array a payload of its own.
-    """
-    groups: dict[Any, list[list[int]]] = {}
-    for place, codec in enumerate(codecs):
-        alone = codec is not None and not codec.wire.holds(1.0)
-        varying = frozenset().union(*map(varying_axes, (arrays[place], *jax.tree.leaves(codec))))
-        group = groups.setdefault((jax.tree.structure(codec), varying, place if alone else None), [[]])
-        if sum(np.size(arrays[i]) for i in (*group[-1], place)) > MOST:
-            group.append([])
-        group[-1].append(place)
-    return [places for group in groups.values() for places in group if places]
 
 
 def _checked(name: str, codec: Codec | None, x: Any, axis_name: AxisName) -> jax.Array:
