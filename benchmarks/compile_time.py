@@ -24,7 +24,7 @@ from snap_jax.parallel.mesh import auto_mesh, emulate_devices
 
 SHAPE = (64, 512)  # on each of 8 devices
 ROUNDS = 3
-SITES = 96
+SITES = 24  # 96 of a ladder take a minute and a half
 CODECS = {
     "lax": None,
     "Packed": snap.Codec(snap.Count(3), snap.Packed()),
