@@ -19,6 +19,9 @@ from rich.table import Table
 from benchmarks.timing import machine
 
 FILE = Path(".cache/benchmarks/results.jsonl")
+# Asked when the program starts: the tree may change while it measures.
+_ASKED = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+COMMIT = _ASKED.stdout.strip()
 _NUMBER = r"([\d,]+(?:\.\d+)?)"
 _CELL = re.compile(rf"{_NUMBER}(?: \({_NUMBER}–{_NUMBER}\))?( ?%)?")
 _NOT_MEASURED = ("target", "levels")
@@ -55,7 +58,7 @@ def show(console: Console, table: Table) -> None:
     """Print a table and append its numbers to `FILE`."""
     console.print(table)
     benchmark = Path(sys.argv[0]).stem
-    where = {"machine": machine(), "commit": _commit(), "date": time.strftime("%Y-%m-%d")}
+    where = {"machine": machine(), "commit": COMMIT, "date": time.strftime("%Y-%m-%d")}
     FILE.parent.mkdir(parents=True, exist_ok=True)
     with FILE.open("a", encoding="utf-8") as file:
         for result in numbers(benchmark, table):
@@ -109,8 +112,3 @@ def page(results: Iterable[Result]) -> str:
             spread = f"{result.low:g} to {result.high:g}" if result.low < result.high else ""
             lines.append(f"| {result.name.split(': ', 1)[1]} | {result.unit} | {result.value:g} | {spread} |")
     return "\n".join(lines) + "\n"
-
-
-def _commit() -> str:
-    asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return asked.stdout.strip()
