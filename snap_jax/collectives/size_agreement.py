@@ -4,7 +4,7 @@ Invariant: every device takes the same rung, the largest that any of them needs.
 them, and one byte for the agreement. A wire with one size agrees on nothing.
 
 Compiling a collective takes time, so a wire of many sizes does not get one for each: where its sizes lie on a grid, a
-payload travels in parts, each sent or not under a `lax.cond` of its own. At most 8 messages make 128 sizes; on average
+payload travels in parts, each sent or not under a `lax.cond` of its own. At most 9 messages make 256 sizes; on average
 half of them are sent. An accelerator waits for the host before each `cond`. A ladder of few wires has one `lax.switch`.
 """
 

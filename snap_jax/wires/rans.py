@@ -27,7 +27,7 @@ class Rans(Wire):
 
     Attributes:
       ratio: of the bytes of neighboring sizes, which start at those of `Packed` and go down; each is a collective of
-        its own in the compiled program. `None` takes `size_grid.sizes`, 1/128 of `Packed` apart, from few collectives.
+        its own in the compiled program. `None` takes `size_grid.sizes`, 1/256 of `Packed` apart, from few collectives.
       least: share of the bytes of `Packed` where they end.
       learned: frequency tables that were fitted to such spikes (`frequency_tables.fit`) and that both sides hold.
         Without, and for tensors with another number of levels, the built-in tables serve.

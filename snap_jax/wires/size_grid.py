@@ -1,10 +1,10 @@
 """Payload sizes on a grid, so that few collectives serve many sizes.
 
 Invariant: the sizes of a grid are `most - k unit`, for k below a power of two. So a size is a first part, which is
-always there, and those of the parts `unit, 2 unit, 4 unit, ...` whose bits are set: 7 such parts make 128 sizes.
+always there, and those of the parts `unit, 2 unit, 4 unit, ...` whose bits are set: 8 such parts make 256 sizes.
 """
 
-PARTS = 7  # at most, besides the first
+PARTS = 8  # at most, besides the first
 LEAST_UNIT = 32  # bytes: a shorter part saves less than a message of its own costs
 
 

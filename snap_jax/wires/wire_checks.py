@@ -53,14 +53,14 @@ def checked_sizes(wire: Wire, size: int, symbols: range) -> tuple[int, ...]:
     """Return `wire.sizes(size, symbols)`.
 
     Raises:
-      UsageError: unless there are 1 to 255 of them, none less than 0 or than the one before; for 2^31 spikes or bytes
+      UsageError: unless there are 1 to 256 of them, none less than 0 or than the one before; for 2^31 spikes or bytes
         and more, which 32-bit offsets do not count.
     """
     sizes = tuple(wire.sizes(size, symbols))
     if max(size, *sizes) >= 2**31:
         raise UsageError(f"{wire}: {size} spikes in {max(sizes)} bytes are past 2^31: split the tensor")
-    if not 1 <= len(sizes) <= 255 or list(sizes) != sorted(sizes) or sizes[0] < 0:
-        raise UsageError(f"{wire}: {len(sizes)} sizes {sizes[:5]}...: return 1 to 255 numbers of bytes, rising")
+    if not 1 <= len(sizes) <= 256 or list(sizes) != sorted(sizes) or sizes[0] < 0:
+        raise UsageError(f"{wire}: {len(sizes)} sizes {sizes[:5]}...: return 1 to 256 numbers of bytes, rising")
     return sizes
 
 
