@@ -37,7 +37,7 @@ BASES = {
     "text": dataclasses.replace(TEXT, steps=240, microbatches=4),
     "digits": dataclasses.replace(DIGITS, microbatches=4),
 }
-BASELINE = "dense, bf16 links"
+BASELINE = "ANN, bf16 links"
 
 
 def models(base: Settings) -> dict[str, Settings]:
@@ -50,13 +50,13 @@ def models(base: Settings) -> dict[str, Settings]:
     link = partial(coded, base, grad_link="bf16")
     return {
         BASELINE: link("bf16"),
-        "dense, int8 links": link("int8"),
+        "ANN, int8 links": link("int8"),
         "hybrid, 1 bit": hybrid(1.0, rank=ranked(base, wide)),
         "SNN, 4 time steps": link("rate:4+bitplanes" if text else "ternary+bitplanes", mode="spiking", time_steps=4),
         "hybrid, 1 bit, fixed size": link("ternary+radix", ranked(base, usual), **tokens),
         "hybrid, 1/2 bit": hybrid(0.5, rank=ranked(base, 10 / 64 if text else 8 / 32)),
-        "dense, int4 links": link("int4"),
-        "dense, int4 bottleneck": link("int4", ranked(base, 1 / 4)),
+        "ANN, int4 links": link("int4"),
+        "ANN, int4 bottleneck": link("int4", ranked(base, 1 / 4)),
     }
 
 
