@@ -72,6 +72,16 @@ def test_a_change_is_one_beyond_the_quartiles_of_both_runs_on_one_machine():
     assert results.changes([outside, old], [old]) == [], "the last run counts"
 
 
+def test_the_best_of_several_rounds_may_vary_by_a_tenth():
+    def fastest(rate):
+        return Result("entropy_coding: Rans: 7", "both", rate, rate, rate)
+
+    assert results.changes([fastest(200.0)], [fastest(181.0)]) == []
+    assert len(results.changes([fastest(200.0)], [fastest(179.0)])) == 1
+    bits = dataclasses.replace(fastest(200.0), name="wire_sizes: Rans: 7")
+    assert len(results.changes([bits], [dataclasses.replace(bits, value=199.0, low=199.0, high=199.0)])) == 1
+
+
 def test_the_page_has_the_latest_of_each_result(tmp_path):
     old = Result("codec_speed: copy", "ms", 2.0, 1.0, 3.0, "here", "v1", "2026-01-01")
     new = dataclasses.replace(old, value=1.5, commit="v2")
