@@ -158,7 +158,7 @@ def mappings() -> dict[str, Callable]:
 
         def over_devices(function):
             one = lambda x: function(x[0])[None]  # noqa: E731
-            return jax.shard_map(one, mesh=mesh, in_specs=P("x"), out_specs=P("x"), check_vma=False)
+            return jax.shard_map(one, mesh=mesh, in_specs=P("x"), out_specs=P("x"))
 
         found[f"{count} devices"] = over_devices
     return found

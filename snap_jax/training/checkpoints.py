@@ -46,9 +46,10 @@ class Checkpoints:
         try:
             if error is None or count() == 1:
                 self.wait()
-        except Exception:
+        except Exception as second:
             if error is None:
                 raise
+            error.add_note(f"the last checkpoint could not be finished either: {second}")
         finally:
             self._manager.close()
 

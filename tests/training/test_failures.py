@@ -1,5 +1,6 @@
 """What ends a run early: signals, losses that are not finite, full disks."""
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -15,8 +16,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from snap_jax.errors import UsageError
-from snap_jax.training import Stopped, checkpoints
-from snap_jax.training.failures import Signals, full_disk_explained
+from snap_jax.training import Stopped, checkpoints, failures, loop
+from snap_jax.training.failures import Signals, full_disk_explained, lost_process_explained
 from snap_jax.training.loop import fit_saved as fit
 from tests.support.loop_runs import CONFIG, begun, changed, fitted, same
 from tests.support.training_jobs import Parabola
@@ -129,3 +130,43 @@ def test_a_disk_that_is_really_full_loses_nothing(small_disk):
     good, _ = checkpoints.last_good(small_disk / "run" / "checkpoints")
     assert good is not None
     assert int(good.name) >= int(signed[0].name) >= 10  # 20 may still have been on its way to the disk at step 30
+
+
+def test_what_is_being_saved_is_finished_when_an_error_ends_the_run(tmp_path):
+    """Its manifest is written, so a resumed run uses it; the error is that of the run."""
+    _, _, state = begun(CONFIG, tmp_path / "run")
+    with contextlib.suppress(ZeroDivisionError), checkpoints.Checkpoints(tmp_path / "saved") as saved:
+        saved.save(7, state, 1.0)
+        raise ZeroDivisionError
+    assert checkpoints.last_good(tmp_path / "saved") == (tmp_path / "saved" / "7", [])
+
+
+def test_an_error_of_the_run_comes_before_that_of_its_last_checkpoint(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.Checkpoints, "wait", full)
+    with pytest.raises(ZeroDivisionError) as raised, checkpoints.Checkpoints(tmp_path / "checkpoints"):
+        raise ZeroDivisionError
+    assert "No space left" in raised.value.__notes__[0]
+
+
+def test_a_lost_process_is_one_line_on_the_others(monkeypatch):
+    """And only that: other errors, and those of a single process, stay what they are."""
+    gone = RuntimeError("Gloo all-reduce failed: Connection closed by peer [127.0.0.1]:1")
+    with pytest.raises(RuntimeError, match="Gloo"), lost_process_explained("X"):
+        raise gone
+    monkeypatch.setattr(failures, "count", lambda: 2)
+    explained = pytest.raises(UsageError, match=r"another process ended .*Gloo.* resume on all processes with: X$")
+    with explained, lost_process_explained("X"):
+        raise gone
+    with pytest.raises(RuntimeError, match="shapes"), lost_process_explained("X"):
+        raise RuntimeError("shapes differ")
+
+
+def test_several_processes_stop_at_the_same_step(tmp_path, monkeypatch):
+    """The other process has the signal: this one stops too, at the next step at which all ask each other."""
+    monkeypatch.setattr(loop, "count", lambda: 2)
+    monkeypatch.setattr(loop, "from_each", lambda own: [own, signal.SIGTERM])
+    with pytest.raises(Stopped, match="stopped by SIGTERM after step 10, which is saved"):
+        fitted(changed(steps=100), tmp_path / "run")
