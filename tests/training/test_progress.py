@@ -15,18 +15,19 @@ def shown(terminal):
     with Display(LanguageConfig(steps=200), console) as display:  # evaluated every 20 steps
         display.progress(Progress(0, 200))
         for step in (10, 20, 30, 40):
-            display.progress(Progress(step, 200, 3.0, 2.0, seconds=step / 4, elements=4000))
+            seconds = step / 4 if step <= 20 else 5 + (step - 20) / 2
+            display.progress(Progress(step, 200, 3.0, 2.0, seconds=seconds, elements=4000))
         display.note("[b]a path[/x]")
     return console.file.getvalue().splitlines()
 
 
 def test_a_log_has_a_line_per_evaluation_with_rates_since_the_last():
-    """Four steps a second: 160 left take 40 s. 2 bits x 4000 / 8 x 4 = 4 kB per second."""
+    """Four steps per second: 180 left take 45 s. Then two: 160 take 80 s. 2 bits x 4000 / 8 are 1 kB per step."""
     lines = [line for line in shown(terminal=False) if line.startswith("snap-jax")]
     assert lines == [
         "snap-jax: step 0 of 200: compiling",
         "snap-jax: step 20 of 200: 3.000 bits/byte, 2.00 bits/element, 4 steps/s, 4 kB/s, 45 s left",
-        "snap-jax: step 40 of 200: 3.000 bits/byte, 2.00 bits/element, 4 steps/s, 4 kB/s, 40 s left",
+        "snap-jax: step 40 of 200: 3.000 bits/byte, 2.00 bits/element, 2 steps/s, 2 kB/s, 80 s left",
         "snap-jax: [b]a path[/x]",
     ]
 
