@@ -6,7 +6,8 @@ vectors of eight per cycle and 3 GHz that is 1 ns, and 0.3 to 0.5 ns for each ga
 Memory moves 28 bytes, most of them in cache: 1 to 2 ns. Nothing depends on how many levels there are, but words do:
 8 bits per element store four times as many as 2.
 
-Processor time says what all cores together can do while each has devices of its own; the last column measures that.
+Processor time says what all cores together can do while each has devices of its own; the column of two devices measures
+that.
 
 Run: `python -m benchmarks.entropy_coding`
 """
@@ -37,16 +38,17 @@ ROUNDS = 15
 
 def main() -> None:
     emulate_devices(8)
-    show(Console(width=110), table())
+    show(Console(width=140), table())
 
 
 def table() -> Table:
-    """Return how many million elements per second are coded and decoded; the best of some rounds."""
-    title = f"Rans: {machine()}; best of {ROUNDS} rounds, million elements per second"
-    made = Table("levels", "shape", "bits", "code", "decode", "both", "cpu / floor", "2 devices", "target", title=title)
+    """Return how fast spikes are coded and decoded, in million elements per second; the best of some rounds."""
+    rates = (f"{what}, M elements/s" for what in ("code", "decode", "both", "both, two devices"))
+    columns = "bits per element", *rates, "processor time / floor", "target"
+    made = Table("", *columns, title=f"Rans, best of {ROUNDS} rounds ({machine()})")
     for levels, width in LEVELS.items():
         for shape in SHAPES:
-            made.add_row(*_row(levels, width, shape))
+            made.add_row(f"{levels} levels, {' x '.join(f'{n:,}' for n in shape)}", *_row(levels, width, shape))
     return made
 
 
@@ -66,8 +68,8 @@ def _row(levels: int, width: float, shape: tuple[int, ...]) -> tuple[str, ...]:
     bits = 8 * snap.Rans().sizes(size, symbols)[int(rung)] / size
     rates = [size / seconds / 1e6 for seconds in (wall["code"], wall["decode"], wall["code"] + wall["decode"])]
     over_floor = (busy["code"] + busy["decode"]) / size / FLOOR
-    shown = (*(f"{rate:.0f}" for rate in rates), f"{over_floor:.1f}", f"{2 * size / wall['two'] / 1e6:.0f}")
-    return str(levels), " x ".join(map(str, shape)), f"{bits:.2f}", *shown, str(TARGETS.get(levels, ""))
+    rates.append(2 * size / wall["two"] / 1e6)
+    return f"{bits:.2f}", *(f"{rate:.0f}" for rate in rates), f"{over_floor:.1f}", str(TARGETS.get(levels, ""))
 
 
 def _code(spikes: jax.Array, symbols: range) -> tuple[jax.Array, jax.Array]:

@@ -106,15 +106,34 @@ def _margin(result: Result) -> float:
 
 
 def page(results: Iterable[Result]) -> str:
-    """Return the latest of each result as tables in Markdown, one per benchmark."""
-    latest = list({(result.name, result.unit): result for result in results}.values())
+    """Return the latest of each result in Markdown: a section for each benchmark, and in it each of its tables."""
     lines: list[str] = []
-    for benchmark in dict.fromkeys(result.name.split(": ")[0] for result in latest):
-        own = [result for result in latest if result.name.startswith(f"{benchmark}: ")]
+    for benchmark, own in _grouped({(r.name, r.unit): r for r in results}.values(), 0).items():
         lines += [f"\n## {benchmark}\n", f"`python -m benchmarks.{benchmark}`, {own[0].machine}; commit"]
-        lines[-1] += f" {own[0].commit}, {own[0].date}.\n"
-        lines += ["| what | unit | median | quartiles |", "|---|---|---|---|"]
-        for result in own:
-            spread = f"{result.low:g} to {result.high:g}" if result.low < result.high else ""
-            lines.append(f"| {result.name.split(': ', 1)[1]} | {result.unit} | {result.value:g} | {spread} |")
+        lines[-1] += f" {own[0].commit}, {own[0].date}."
+        for title, of_table in _grouped(own, 1).items():
+            lines += ["", *_markdown(title, of_table)]
     return "\n".join(lines) + "\n"
+
+
+def _grouped(results: Iterable[Result], place: int) -> dict[str, list[Result]]:
+    """Return results by their benchmark (place 0), title of the table (1) or row (2)."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.name.split(": ", 2)[place], []).append(result)
+    return groups
+
+
+def _markdown(title: str, results: list[Result]) -> list[str]:
+    """Return the lines of a table, as `show` printed it: medians, with quartiles where there are any."""
+    units = list(dict.fromkeys(result.unit for result in results))
+    lines = ["| " + " | ".join([title, *units]) + " |", "|---" * (1 + len(units)) + "|"]
+    for row, cells in _grouped(results, 2).items():
+        shown = {cell.unit: _shown(cell) for cell in cells}
+        lines.append("| " + " | ".join([row, *(shown.get(unit, "") for unit in units)]) + " |")
+    return lines
+
+
+def _shown(result: Result) -> str:
+    spread = f" ({result.low:g}–{result.high:g})" if result.low < result.high else ""
+    return f"{result.value:,.10g}{spread}"

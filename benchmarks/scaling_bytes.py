@@ -121,8 +121,9 @@ def table(title: str, *columns: str) -> Table:
 
 def flat() -> Table:
     """Return the bits of a sum over one axis."""
-    coded = [f"ternary, {wire}, {rate:.0%} fires (over entropy)" for wire in ("rANS", "ladder") for rate in RATES]
-    found = table("one axis", "devices", "f32", "bf16", "int8, twice", f"PowerSGD, rank {RANK}", "ternary", *coded)
+    columns = ["f32", "bf16", "int8, twice", f"PowerSGD, rank {RANK}", "ternary"]
+    columns += [f"ternary, {wire}, {rate:.0%} fires (over entropy)" for wire in ("rANS", "ladder") for rate in RATES]
+    found = table("bits per element of a sum over one axis", "devices", *columns)
     for devices in DEVICES:
 
         def of(dtype="float32", devices=devices, **codecs):
@@ -131,7 +132,9 @@ def flat() -> Table:
         factors = 64 * (devices - 1) / devices * RANK * (ROWS + COLUMNS) / (ROWS * COLUMNS)
         known = [of(), of("bfloat16"), of(**INT8), factors, of(codec="ternary")]
         drawn = [coded_bits(wire, devices, rate) for wire in (snap.Rans(), snap.Ladder()) for rate in RATES]
-        found.add_row(str(devices), *(f"{b:.2f}" for b in known), *(f"{b:.2f} ({b / e:.2f}x)" for b, e in drawn))
+        found.add_row(
+            f"{devices} devices", *(f"{b:.2f}" for b in known), *(f"{b:.2f} ({b / e:.2f}x)" for b, e in drawn)
+        )
     return found
 
 

@@ -53,7 +53,7 @@ def _steps() -> Table:
 
 
 def _histograms() -> Table:
-    table = Table("spikes to bytes and histogram", "levels", "scatter / encode", "one comparison per symbol / encode")
+    table = Table("spikes to bytes and histogram", "scatter / encode", "one comparison per symbol / encode")
     for size in SIZES:
         for limit in LIMITS:
             codec = as_codec(f"count:{limit}")
@@ -66,7 +66,7 @@ def _histograms() -> Table:
             }
             times = take_turns({name: lambda f=f, x=x: f(x) for name, f in runs.items()}, ROUNDS)
             ratios = [times[name].over(times["encode"]) for name in ("scatter", "compare")]
-            table.add_row(f"{size:,} elements", str(codec.encoding.levels), *ratios)
+            table.add_row(f"{size:,} elements of {codec.encoding.levels} levels", *ratios)
     return table
 
 

@@ -48,17 +48,17 @@ def overhead(wire: Ladder | Rans, spikes: np.ndarray, symbols: range) -> float:
 
 def main():
     console = Console(width=100)
-    ladder = _table(console, "Ladder, ternary spikes", Ladder(), ternary, DENSITIES, "{:.1%}", range(-1, 2))
+    ladder = _table(console, "Ladder, ternary spikes", Ladder(), ternary, DENSITIES, "{:.1%} fire", range(-1, 2))
     worst, mean = max(ladder), statistics.mean(ladder)
     console.print(f"worst {worst:.3f} (at most {WORST}), mean {mean:.3f} (at most {MEAN})\n")
-    _table(console, "Rans, ternary spikes", Rans(), ternary, DENSITIES, "{:.1%}", range(-1, 2))
+    _table(console, "Rans, ternary spikes", Rans(), ternary, DENSITIES, "{:.1%} fire", range(-1, 2))
     for wire in (Rans(), Ladder()):
-        title = f"{type(wire).__name__}, normal numbers of this width as counts up to 3"
-        _table(console, title, wire, counts, WIDTHS, "{}", range(-3, 4))
+        title = f"{type(wire).__name__}, normal numbers rounded to counts up to 3"
+        _table(console, title, wire, counts, WIDTHS, "standard deviation {}", range(-3, 4))
 
 
 def _table(console: Console, title: str, wire: Ladder | Rans, draw, rows, name: str, symbols: range) -> list[float]:
-    table = Table(title=f"{title}: payload bits / entropy bits ({machine()})")
+    table = Table(title=f"{title}, payload bits / entropy bits ({machine()})")
     table.add_column("")
     for size in SIZES:
         table.add_column(f"2^{size.bit_length() - 1} elements", justify="right")

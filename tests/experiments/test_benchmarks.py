@@ -74,20 +74,24 @@ def test_a_change_is_one_beyond_the_quartiles_of_both_runs_on_one_machine():
 
 def test_the_best_of_several_rounds_may_vary_by_a_tenth():
     def fastest(rate):
-        return Result("entropy_coding: Rans: 7", "both", rate, rate, rate)
+        return Result("entropy_coding: Rans: 7 levels, 64 x 512", "both, M elements/s", rate, rate, rate)
 
     assert results.changes([fastest(200.0)], [fastest(181.0)]) == []
     assert len(results.changes([fastest(200.0)], [fastest(179.0)])) == 1
-    bits = dataclasses.replace(fastest(200.0), name="wire_sizes: Rans: 7")
+    bits = dataclasses.replace(fastest(200.0), name="wire_sizes: Rans: 1.0% fire")
     assert len(results.changes([bits], [dataclasses.replace(bits, value=199.0, low=199.0, high=199.0)])) == 1
 
 
 def test_the_page_has_the_latest_of_each_result(tmp_path):
-    old = Result("codec_speed: copy", "ms", 2.0, 1.0, 3.0, "here", "v1", "2026-01-01")
+    old = Result("codec_speed: Codecs: copy", "ms", 2.0, 1.0, 3.0, "here", "v1", "2026-01-01")
     new = dataclasses.replace(old, value=1.5, commit="v2")
+    rates = [
+        Result(f"codec_speed: Codecs: {row}", "GB/s", 1024.0, 1024.0, 1024.0) for row in ("copy", "7 levels: pack")
+    ]
     file = tmp_path / "results.jsonl"
-    file.write_text("".join(json.dumps(dataclasses.asdict(result)) + "\n" for result in (old, new)))
+    file.write_text("".join(json.dumps(dataclasses.asdict(result)) + "\n" for result in (old, new, *rates)))
     page = results.page(results.load(file))
-    assert "| copy | ms | 1.5 | 1 to 3 |" in page
+    rows = "| copy | 1.5 (1–3) | 1,024 |", "| 7 levels: pack |  | 1,024 |"
+    assert "\n".join(["| Codecs | ms | GB/s |", "|---|---|---|", *rows]) in page
     assert "`python -m benchmarks.codec_speed`, here; commit v2, 2026-01-01." in page
     assert "v1" not in page
