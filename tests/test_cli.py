@@ -183,6 +183,7 @@ def test_links_that_carry_numbers():
     assert encoding("latency:8").time_steps == encoding("phase:8").time_steps == 8
     assert as_codec("topk:0.1") == snap.Codec(snap.TopK(0.1, 4), snap.Events(0.1))
     assert as_codec("topk:0.5") == snap.Codec(snap.TopK(0.5, 4), snap.Bitmap(0.5))
+    assert as_codec("topk:0.1:2") == snap.Codec(snap.TopK(0.1, 2), snap.Events(0.1))
     assert as_codec("topk:0.1+bitmap").wire == snap.Bitmap(0.1)
     assert as_codec("topk:0.1+ladder").wire == snap.Ladder()
 

@@ -37,8 +37,9 @@ def codec(encoding: str | Encoding, wire: str | Wire | None = None) -> Codec | N
 
     Thresholds start at the value that suits a unit normal input, `2 E|x| / sqrt(limit)` (LSQ, Esser et al. 2020), and
     are learned where the codec sits in a `Boundary`. `int4` learns its step too; `int4:absmax`, `int4:channel` and
-    `int4:block32` take it from the data. `topk:0.1` keeps a tenth, 4 bits each, on the smaller of `Events(0.1)` and
-    `Bitmap(0.1)`, which hold just that many. `count:3:dead0.6` fires its first spike at 0.6 thresholds.
+    `int4:block32` take it from the data. `topk:0.1` keeps a tenth, 4 bits each (`topk:0.1:2`: 2 bits), on the smaller
+    of `Events(0.1)` and `Bitmap(0.1)`, which hold just that many. `count:3:dead0.6` fires its first spike at 0.6
+    thresholds.
 
     Args:
       encoding: words, e.g. "count:3" or "count:3+rans", where an object is defined, e.g. "my_package.codes.SIGN", or an
@@ -146,8 +147,12 @@ def _integer(kind: str, scale: str) -> Int | None:
     return Int(bits, block=int(block)) if scale.startswith("block") and block.isdecimal() else None
 
 
-def _topk(kind: str, fraction: str) -> TopK | None:
-    return TopK(float(fraction)) if fraction.replace(".", "", 1).isdecimal() else None
+def _topk(kind: str, argument: str) -> TopK | None:
+    """The share that is kept, and the bits of a value if they are given."""
+    fraction, colon, bits = argument.partition(":")
+    if not fraction.replace(".", "", 1).isdecimal() or (colon and not bits.isdecimal()):
+        return None
+    return TopK(float(fraction), int(bits)) if colon else TopK(float(fraction))
 
 
 def _counted(make: Callable[[int], Encoding], most: int, kind: str, number: str) -> Encoding | None:

@@ -33,12 +33,10 @@ def compressed_mean(
 
     Args:
       mesh: with the axis `data`.
-      codec: `Ternary` or `Count`; its threshold is relative to the mean size of each parameter's gradient.
+      codec: how to send them, as in `error_feedback`; a threshold is relative to the mean size of each parameter's
+        gradient.
       specs: parameters -> a `PartitionSpec` for each, without `data`.
       sizes: what the threshold is relative to instead, where one array holds several parameters.
-
-    Raises:
-      UsageError: if spikes of the codec do not add up.
     """
     feedback = error_feedback(codec, DATA, sizes=sizes)
 

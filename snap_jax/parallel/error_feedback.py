@@ -16,17 +16,19 @@ import optax
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from snap_jax._compat import as_varying, varying_axes
+from snap_jax._compat import as_varying, is_mesh_axis, varying_axes
+from snap_jax.codecs import payload
 from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.codecs.payload import as_bytes
-from snap_jax.collectives import pmean
+from snap_jax.collectives import all_gather, pmean
 from snap_jax.collectives.scale_exchange import AxisName, axes_of, gather_to_all
 from snap_jax.encodings import saturate
 from snap_jax.errors import UsageError
 
 Sizes = Callable[[Array, AxisName], Array]
 """`u` and mesh axes -> what a threshold is relative to: a scalar, or one number for each place of the last axis."""
+CodecsOf = Callable[[list[Array]], list[Codec]]
 
 
 class ErrorFeedbackState(NamedTuple):
@@ -49,26 +51,35 @@ def error_feedback(
     al. 2019, arXiv:1901.09847). A gradient that is NaN or infinite on any device gives NaN on all, and leaves all
     residuals of this parameter as they were: `optax.apply_if_finite` after it skips that step on all devices.
 
+    Spikes that add up are summed as integers (`pmean`). Where each device has a step of its own (`int4:block32`), or
+    sends the largest numbers only (`topk:0.01`, chosen among all parameters together), every device gets the payloads
+    of all others (`all_gather`) and averages what they stand for: `n / 2` times the bytes of a sum at equal payloads.
+
     `init` and `update` belong inside `shard_map`; gradients must still vary over the axis, so take them with respect to
     `lax.pcast(params, axis_name, to="varying")`; JAX sums others before.
 
     Args:
-      codec: how to send them, e.g. `"ternary"`; its spikes must add up (`encoding.summable`).
+      codec: how to send them, e.g. `"ternary"` or `"topk:0.01"`.
       axis_name: mesh axis, or a tuple of them.
-      relative: the codec's threshold is relative to `pmean(mean|u|)` of each parameter array, so it needs no tuning.
-        Each device sends its mean to all others, 4 bytes per array. For a Gaussian `u`, the best is 1.53 for `Ternary`
-        and 0.82 for `Count(3)` (Max 1960: 1.224 and 0.651 standard deviations). Without it, the threshold is absolute.
+      relative: the codec's threshold, if it has one, is relative to `pmean(mean|u|)` of each parameter array, so it
+        needs no tuning. Each device sends its mean to all others, 4 bytes per array. For a Gaussian `u`, the best is
+        1.53 for `Ternary` and 0.82 for `Count(3)` (Max 1960: 1.224 and 0.651 standard deviations). Without it, the
+        threshold is absolute.
       sizes: what it is relative to instead, where one array holds several parameters.
 
     Raises:
-      UsageError: if spikes of the codec do not add up, gradients do not vary over the axis, or there is no such axis.
+      UsageError: for `fp32`, gradients that do not vary over the axis, or if there is no such axis.
 
-    >>> from snap_jax.encodings import Int
-    >>> error_feedback(Codec(Int(bits=4)), "data")
+    >>> error_feedback("fp32", "data")
     Traceback (most recent call last):
-    snap_jax.errors.UsageError: error_feedback: spikes of Int do not add up: use Ternary or Count
+    snap_jax.errors.UsageError: error_feedback: fp32 sends everything, nothing is left over: use jax.lax.pmean
     """
-    summed = _summable(as_codec(codec))
+    coder = _required(as_codec(codec))
+
+    def codecs_of(arrays: list[Array]) -> list[Codec]:
+        if not relative or coder.encoding.threshold is None:
+            return [coder for _ in arrays]
+        return jax.tree.map(lambda size: _in_sizes(coder, size), _all_sizes(arrays, axis_name, sizes))
 
     def init(params: PyTree) -> ErrorFeedbackState:
         _require_axis(axis_name)
@@ -80,26 +91,34 @@ def error_feedback(
         gradients, structure = jax.tree.flatten(updates)
         residuals, pairs = structure.flatten_up_to(state.residual), [(g, g) for g in gradients]
         for places in _varying_alike(gradients):
-            means, kept = message([gradients[i] for i in places], [residuals[i] for i in places])
+            means, kept = _exchange(
+                coder, codecs_of, axis_name, [gradients[i] for i in places], [residuals[i] for i in places]
+            )
             for i, mean, rest in zip(places, means, kept, strict=True):
                 pairs[i] = mean, rest
         means, kept = ([pair[side] for pair in pairs] for side in (0, 1))
         return structure.unflatten(means), ErrorFeedbackState(structure.unflatten(kept))
 
-    def message(updates: list[Array], residuals: list[Array]) -> tuple[list[Array], list[Array]]:
-        sums = jax.tree.map(lambda g, residual: g.astype(jnp.float32) + residual[0], updates, residuals)
-        codecs = jax.tree.map(lambda _: summed, sums)
-        if relative:
-            codecs = jax.tree.map(lambda size: _in_sizes(summed, size), _all_sizes(sums, axis_name, sizes))
-        means = pmean(sums, axis_name, codec=codecs)
-
-        def keep(u: Array, mean: Array, codec: Codec, residual: Array) -> Array:
-            return jnp.where(jnp.isfinite(mean).all(), u - codec.quantize(u), residual[0])[None]
-
-        kept = jax.tree.map(keep, sums, means, codecs, residuals)
-        return jax.tree.map(lambda mean, g: saturate(mean, g.dtype), means, updates), kept
-
     return optax.GradientTransformation(init, update)
+
+
+def _exchange(
+    coder: Codec, codecs_of: CodecsOf, axis_name: AxisName, updates: list[Array], residuals: list[Array]
+) -> tuple[list[Array], list[Array]]:
+    """The means over devices of updates and residuals that travel in one message, and the next residuals."""
+    sums = jax.tree.map(lambda g, residual: g.astype(jnp.float32) + residual[0], updates, residuals)
+    shapes, sparse = tuple(u.shape for u in sums), not coder.wire.holds(1.0)
+    arrays = [payload.join(tuple(sums))] if sparse else sums
+    codecs = codecs_of(arrays)
+    means, sent = _mean(arrays, axis_name, codecs), [c.quantize(u) for c, u in zip(codecs, arrays, strict=True)]
+    if sparse:
+        means, sent = (payload.split(one, shapes) for (one,) in (means, sent))
+
+    def keep(u: Array, mean: Array, sent: Array, residual: Array) -> Array:
+        return jnp.where(jnp.isfinite(mean).all(), u - sent, residual[0])[None]
+
+    kept = [keep(*each) for each in zip(sums, means, sent, residuals, strict=True)]
+    return [saturate(mean, g.dtype) for mean, g in zip(means, updates, strict=True)], kept
 
 
 def _varying_alike(arrays: list[Array]) -> list[list[int]]:
@@ -125,10 +144,17 @@ def mean_size(tree: PyTree, axis_name: AxisName) -> PyTree:
     return jax.tree.unflatten(structure, list(sizes))
 
 
-def _summable(codec: Codec | None) -> Codec:
-    if codec is None or not codec.encoding.summable or codec.encoding.threshold is None:
-        name = "fp32" if codec is None else type(codec.encoding).__name__
-        raise UsageError(f"error_feedback: spikes of {name} do not add up: use Ternary or Count")
+def _mean(arrays: list[Array], axis_name: AxisName, codecs: list[Codec]) -> list[Array]:
+    """The mean over devices of the quantized arrays, from integer sums if spikes add up, else from all payloads."""
+    if all(codec.encoding.summable for codec in codecs):
+        return pmean(arrays, axis_name, codec=codecs)
+    to = "invarying" if is_mesh_axis(axes_of(axis_name)) else "varying"
+    return [rows.mean(0) for rows in all_gather(arrays, axis_name, codec=codecs, to=to)]
+
+
+def _required(codec: Codec | None) -> Codec:
+    if codec is None:
+        raise UsageError("error_feedback: fp32 sends everything, nothing is left over: use jax.lax.pmean")
     return codec
 
 
