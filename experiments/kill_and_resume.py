@@ -1,12 +1,16 @@
 """Question: killed at random moments and resumed each time, does a run end as if nothing had happened.
 
     python -m experiments.kill_and_resume
+    python -m experiments.kill_and_resume --processes 4 --steps 500
 
 One run is left alone. Another one, with the same command line, is killed with SIGKILL, which no program can catch, and
 continued with `--requeue`, until it has been killed 20 times. Then it may finish. Odd kills come at a random moment
 after the process starts, while it imports, reads the checkpoint or compiles. Even ones come at a random moment after
 its first step, while it steps, logs or saves; a checkpoint every 3 steps keeps the disk busy. It prints where each kill
 found the run, and whether parameters, optimizer state, average, metrics and quality have the same bits.
+
+With `--processes N` both runs are started with `snap-jax launch -n N`, and each kill hits one of the processes, chosen
+at random; the others must end by themselves or by `launch`.
 """
 
 import argparse
@@ -15,6 +19,7 @@ import json
 import logging
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,6 +41,7 @@ class Experiment:
       longest_s: a kill comes at most so long after the start, or after the first step.
       seed: of the moments.
       steps: of the run; enough that it is not done before the last kill.
+      processes: that train together.
       flags: of the run.
     """
 
@@ -43,10 +49,17 @@ class Experiment:
     longest_s: float = 6.0
     seed: int = 0
     steps: int = 1500
+    processes: int = 1
     flags: str = (
-        "--link count:2 --layers 2 --chips 2 --width 16 --heads 2 --seq-len 32 --batch 4 --microbatches 2 "
+        "--link count:2 --layers 2 --width 16 --heads 2 --seq-len 32 --batch 4 --microbatches 2 "
         "--save-every 3 --ema 0.99 --accumulate 2 --heldout-bytes 4096"
     )
+
+    @property
+    def layout(self) -> str:
+        """Two stages, and a replica for each two processes."""
+        replicas = max(1, self.processes // 2)
+        return f"--devices {2 * replicas} --layout {f'data:{replicas}+' if replicas > 1 else ''}pipeline:2"
 
 
 def main() -> None:
@@ -54,6 +67,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=Experiment.kills)
     parser.add_argument("--seed", type=int, default=Experiment.seed)
     parser.add_argument("--steps", type=int, default=Experiment.steps)
+    parser.add_argument("--processes", type=int, default=Experiment.processes)
     experiment = Experiment(**vars(parser.parse_args()))
     with tempfile.TemporaryDirectory() as folder:
         compare(experiment, Path(folder))
@@ -80,7 +94,9 @@ def compare(experiment: Experiment, folder: Path) -> None:
 
 def started(experiment: Experiment, out: Path, folder: Path) -> subprocess.Popen:
     """The command line; compiled programs are kept, so that a resumed run compiles nothing twice."""
-    command = [sys.executable, "-m", "snap_jax", "train", "language", *experiment.flags.split()]
+    program = [sys.executable, "-m", "snap_jax"]
+    launch = [*program, "launch", "-n", str(experiment.processes), "--"] if experiment.processes > 1 else []
+    command = [*launch, *program, "train", "language", *experiment.flags.split(), *experiment.layout.split()]
     command += ["--steps", str(experiment.steps), "--out", str(out), "--requeue"]
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "programs"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1"}
     with (folder / "log").open("ab") as log:
@@ -104,10 +120,24 @@ def kill_often(experiment: Experiment, out: Path, folder: Path) -> None:
         time.sleep(after)
         if process.poll() is not None:
             raise SystemExit(f"kill {number} came too late: give more --steps")
+        which = kill_one(experiment, process, moments)
+        where = "its first step" if number % 2 == 0 else "its start"
+        print(f"kill {number:2}: {which}{after:.2f} s after {where}; {state_of(out)}", flush=True)
+
+
+def kill_one(experiment: Experiment, process: subprocess.Popen, moments: random.Random) -> str:
+    """Kill the run, or one of its processes, and wait until all have ended; return which one it was."""
+    if experiment.processes == 1:
         process.kill()
         process.wait()
-        where = "its first step" if number % 2 == 0 else "its start"
-        print(f"kill {number:2}: {after:.2f} s after {where}; {state_of(out)}", flush=True)
+        return ""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    which = moments.randrange(experiment.processes)
+    os.kill(int(children[which]) if which < len(children) else process.pid, signal.SIGKILL)
+    killed = time.monotonic()
+    if process.wait() == 0:
+        raise SystemExit("the run ended well though one of its processes was killed")
+    return f"process {which}, the others gone {time.monotonic() - killed:.1f} s later; "
 
 
 def wait_for_step(process: subprocess.Popen, out: Path) -> None:
