@@ -6,7 +6,7 @@ PY := .venv/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-newest lint bench clean
+.PHONY: demo test test-newest linklab lint bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -22,7 +22,7 @@ demo: .venv/ready ## train one model over five kinds of links, two seeds each; o
 	touch $@
 
 test: .venv/data lint ## lint, then every test; those of optimized programs in a session of their own
-	$(PY) $(PYTEST) -m "not optimized" --durations 20 --durations-min 5
+	$(PY) $(PYTEST) -m "not optimized and not linklab" --durations 20 --durations-min 5
 	$(PY) $(PYTEST) -m optimized --jaxtyping-packages= $$(grep -rl --include '*.py' mark.optimized tests)
 
 .venv-newest/ready: pyproject.toml
@@ -34,6 +34,9 @@ test: .venv/data lint ## lint, then every test; those of optimized programs in a
 test-newest: .venv-newest/ready ## invariants, wires, payload bytes and a pipeline with the newest JAX
 	.venv-newest/bin/python $(PYTEST) --laws 20 -k "not as_users_compile" tests/collectives tests/wires \
 	  "tests/test_golden.py::test_values_are_those_recorded[payloads]" tests/parallel/test_pipeline.py
+
+linklab: .venv/ready ## test networks of hosts on this machine, which needs root; skipped by name without
+	$(PY) -m pytest -m linklab -rs tests/linklab
 
 lint: .venv/ready
 	$(PY) -m ruff check .

@@ -28,6 +28,7 @@ def launch(
     *,
     devices_per_process: int | None = None,
     coordinator: str | None = None,
+    prefix: Callable[[int], Sequence[str]] = lambda number: (),
     say: Callable[[str], None] | None = None,
 ) -> int:
     """Run `command` in several processes on this machine, and return the exit code: of the first that failed, or 0.
@@ -41,6 +42,7 @@ def launch(
       processes: how many.
       devices_per_process: CPU devices that each emulates; `None` leaves it to the program.
       coordinator: HOST:PORT where the first process listens; `None` takes a free port of the loopback interface.
+      prefix: words in front of the command of a process, such as those that run it in a container.
       say: receives each line; `None` prints it.
 
     Raises:
@@ -51,7 +53,7 @@ def launch(
     lines = _Lines(say or functools.partial(print, flush=True))
     with _all_ended() as started, _passed_on(started):
         for number in range(processes):
-            process = _start(command, _environment(address, processes, number, devices_per_process))
+            process = _start([*prefix(number), *command], _environment(address, processes, number, devices_per_process))
             started.append(process)
             lines.follow(process, number)
         code = _wait(started, lines)
