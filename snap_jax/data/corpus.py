@@ -1,7 +1,8 @@
 """A text in bytes, split into a training part and a held-out part that never change."""
 
 import dataclasses
-import gzip
+import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 from snap_jax.errors import UsageError
 
 Text = NDArray[np.uint8]
+
+_PART = 2**20  # bytes
+_GZIP = 16 + zlib.MAX_WBITS  # a gzip header around the compressed bytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,7 +49,7 @@ def order0_bits(text: bytes | Text) -> float:
     >>> order0_bits(b"abcd")
     2.0
     """
-    counts = np.bincount(as_text(bytes(_some(text, "order0_bits"))))
+    counts = np.sum([np.bincount(part, minlength=256) for part in _parts(_some(text, "order0_bits"))], axis=0)
     p = counts[counts > 0] / counts.sum()
     return float(p @ -np.log2(p))
 
@@ -56,11 +60,17 @@ def gzip_bits(text: bytes | Text) -> float:
     >>> round(gzip_bits(b"spike " * 1000), 2)
     0.07
     """
-    data = bytes(_some(text, "gzip_bits"))
-    return 8 * len(gzip.compress(data, compresslevel=9, mtime=0)) / len(data)
+    data, gzip = _some(text, "gzip_bits"), zlib.compressobj(9, wbits=_GZIP)
+    size = sum(len(gzip.compress(part.data)) for part in _parts(data)) + len(gzip.flush())
+    return 8 * size / len(data)
 
 
-def _some(text: bytes | Text, function: str) -> bytes | Text:
+def _some(text: bytes | Text, function: str) -> Text:
     if len(text) == 0:
         raise UsageError(f"{function}: the text is empty: bits per byte need at least one byte")
-    return text
+    return as_text(text) if isinstance(text, bytes) else text
+
+
+def _parts(text: Text) -> Iterator[Text]:
+    """The text in parts, so that no copy of it all is made."""
+    return (text[at : at + _PART] for at in range(0, len(text), _PART))

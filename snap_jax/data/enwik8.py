@@ -5,7 +5,9 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from snap_jax.data.corpus import Corpus, as_text
+import numpy as np
+
+from snap_jax.data.corpus import Corpus, Text, as_text
 from snap_jax.errors import UsageError
 
 ADDRESS = "http://mattmahoney.net/dc/enwik8.zip"
@@ -29,7 +31,7 @@ def read_enwik8(folders: list[Path], size: int) -> Corpus:
     text = _read(_find(folders), size)
     valid, test = size * 90 // 100, size * 95 // 100
     notes = (f"held out {test - valid:,} bytes after the first {valid:,}; the last {size - test:,} are for testing",)
-    return Corpus("enwik8", as_text(text[:valid]), as_text(text[valid:test]), as_text(text[test:]), notes)
+    return Corpus("enwik8", text[:valid], text[valid:test], text[test:], notes)
 
 
 def _find(folders: list[Path]) -> Path:
@@ -41,10 +43,10 @@ def _find(folders: list[Path]) -> Path:
     raise UsageError(f"--data 'enwik8': no file enwik8 or enwik8.zip in {looked}: download {ADDRESS} into one of these")
 
 
-def _read(path: Path, size: int) -> bytes:
+def _read(path: Path, size: int) -> Text:
     try:
-        text = _unzip(path) if path.suffix == ".zip" else path.read_bytes()
-    except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        text = as_text(_unzip(path)) if path.suffix == ".zip" else np.asarray(np.memmap(path, np.uint8, "r"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"--data 'enwik8': cannot read {path} ({error}): download {ADDRESS} again") from error
     if len(text) != size:
         raise UsageError(f"--data 'enwik8': {path} has {len(text):,} bytes, not {size:,}: download {ADDRESS} again")

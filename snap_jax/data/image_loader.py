@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Array, Float32, Int32, UInt8
+from jaxtyping import Array, Float32, Int, Int32, UInt8
 
 from snap_jax.data.digits import load_digits
 from snap_jax.data.idx import load_idx
@@ -44,9 +44,9 @@ def load(name_or_path: str, *, data_dir: Path | None = None, imagenet_size: int 
 
 
 def batch(
-    images: Images, *, step: int, seed: int, batch: int
-) -> tuple[UInt8[np.ndarray, "batch height width channels"], Int32[np.ndarray, " batch"]]:
-    """Return the images and labels of one step; each epoch is a new permutation of all training images.
+    images: Images, *, step: int, seed: int, batch: int, rows: Int[np.ndarray, " rows"] | None = None
+) -> tuple[UInt8[np.ndarray, "rows height width channels"], Int32[np.ndarray, " rows"]]:
+    """Return the images and labels of one step, or only some rows; each epoch is a new permutation of all images.
 
     Step `t` takes places `t batch ... t batch + batch - 1` of the sequence of epochs, so no image is left out when
     `batch` does not divide their number. A resumed run reads the images that the stopped one would have read.
@@ -64,6 +64,7 @@ def batch(
         if not 0 <= value < 2**32:  # one 32-bit word each: NumPy mixes longer ones so that two pairs could meet
             raise UsageError(f"{name}={value}: give a whole number from 0 to {2**32 - 1}")
     drawn = _order(len(images.train_images), step * batch, batch, seed)
+    drawn = drawn if rows is None else drawn[rows]
     return images.train_images[drawn], images.train_labels[drawn]
 
 

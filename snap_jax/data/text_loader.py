@@ -8,11 +8,12 @@ import os
 from pathlib import Path
 
 from snap_jax.data.corpus import Corpus as Corpus
+from snap_jax.data.corpus import Text as Text
 from snap_jax.data.corpus import gzip_bits as gzip_bits
 from snap_jax.data.corpus import order0_bits as order0_bits
 from snap_jax.data.enwik8 import load_enwik8
 from snap_jax.data.python_stdlib import load_stdlib
-from snap_jax.data.text_tree import divide, read_text, read_tree
+from snap_jax.data.text_tree import divide, divide_text, map_text, read_tree
 from snap_jax.data.windows import batch as batch
 from snap_jax.data.windows import starts as starts
 from snap_jax.data.windows import windows as windows
@@ -50,22 +51,26 @@ def load_path(name: str) -> Corpus:
     path = Path(os.path.expanduser(name))
     if not name.strip() or not os.path.exists(path):
         raise UsageError(_unknown(name))
-    files, notes = _read_directory(path) if path.is_dir() else _read_file(name, path)
+    if not path.is_dir():
+        return _load_file(name, path)
+    # Hidden files belong to tools (.git, .venv); they are not the text.
+    files, notes = read_tree(path, lambda folder: not folder.startswith("."), lambda name: not name.startswith("."))
     if not any(files.values()):
-        raise UsageError(f"--data {name!r} holds no text: {'; '.join(notes) or 'it is empty'}: give plain text files")
+        raise _empty(name, "; ".join(notes))
     return divide(name, files, notes)
 
 
-def _read_directory(path: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    # Hidden files belong to tools (.git, .venv); they are not the text.
-    return read_tree(path, lambda folder: not folder.startswith("."), lambda name: not name.startswith("."))
-
-
-def _read_file(name: str, path: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
+def _load_file(name: str, path: Path) -> Corpus:
     if not path.is_file():
         raise UsageError(f"--data {name!r} is neither a regular file nor a directory: give a file of text")
-    data, why = read_text(path)
-    return ({}, (f"the file is {why}",)) if why else ({path.name: data}, ())
+    text, why = map_text(path)
+    if not text.size:
+        raise _empty(name, f"the file is {why}" if why else "")
+    return divide_text(name, text)
+
+
+def _empty(name: str, why: str) -> UsageError:
+    return UsageError(f"--data {name!r} holds no text: {why or 'it is empty'}: give plain text files")
 
 
 def _unknown(name: str) -> str:

@@ -4,15 +4,19 @@ In a split by file, only its relative path decides where a file goes, so no file
 of a tree and held out in the next.
 """
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from snap_jax.data.corpus import Corpus, as_text
+import numpy as np
+
+from snap_jax.data.corpus import Corpus, Text, as_text
 from snap_jax.errors import UsageError
 
 HELDOUT = 0.1
+_PART = 2**24  # bytes looked through at a time
 _FEWEST, _MOST = 0.02, 0.25  # shares of held-out bytes between which a split by file is used
 
 
@@ -41,16 +45,13 @@ def divide(name: str, files: Mapping[str, bytes], notes: tuple[str, ...] = (), s
     b'9'
     """
     total = sum(len(data) for data in files.values())
-    if total * HELDOUT < 1:
-        raise UsageError(f"--data {name!r} has {total} bytes: give a longer text, so that a tenth can be held out")
     held = {path: data for path, data in files.items() if is_heldout(salt + path)}
     heldout = b"".join(held.values())
     train = b"".join(data for path, data in files.items() if path not in held)
     how = f"held out {len(held)} of {len(files)} files, chosen by the SHA-256 of their path"
-    if not _FEWEST <= len(heldout) / total <= _MOST:
-        text, size = b"".join(files.values()), int(total * HELDOUT)
-        train, heldout = text[:-size], text[-size:]
-        how = f"held out the last {HELDOUT:.0%} of the text"
+    if total < 1 / HELDOUT or not _FEWEST <= len(heldout) / total <= _MOST:
+        whole = divide_text(name, as_text(b"".join(files.values())))
+        return dataclasses.replace(whole, notes=(*whole.notes, *notes))
     return Corpus(name, as_text(train), as_text(heldout), notes=(how, *notes))
 
 
@@ -100,6 +101,33 @@ def read_text(path: Path) -> tuple[bytes, str]:
     except OSError:
         return b"", "unreadable"
     return (b"", "binary") if b"\0" in data else (data, "")
+
+
+def map_text(path: Path) -> tuple[Text, str]:
+    """Map a file into memory, so that only what is read of it is held; the second value is as for `read_text`."""
+    try:
+        if not path.stat().st_size:
+            return as_text(b""), ""
+        text = np.asarray(np.memmap(path, np.uint8, "r"))
+    except OSError:
+        return as_text(b""), "unreadable"
+    binary = any((text[at : at + _PART] == 0).any() for at in range(0, len(text), _PART))
+    return (as_text(b""), "binary") if binary else (text, "")
+
+
+def divide_text(name: str, text: Text) -> Corpus:
+    """Hold out the last 10 % of a text, of which nothing is copied.
+
+    Raises:
+      UsageError: fewer than 10 bytes.
+
+    >>> divide_text("one", as_text(b"0123456789")).heldout.tobytes()
+    b'9'
+    """
+    size = int(len(text) * HELDOUT)
+    if not size:
+        raise UsageError(f"--data {name!r} has {len(text)} bytes: give a longer text, so that a tenth can be held out")
+    return Corpus(name, text[:-size], text[-size:], notes=(f"held out the last {HELDOUT:.0%} of the text",))
 
 
 def _note(why: str, paths: list[str]) -> str:

@@ -8,7 +8,7 @@ from snap_jax.errors import UsageError
 
 
 def windows(text: Text, length: int) -> UInt8[np.ndarray, "n length_plus_1"]:
-    """Cut consecutive windows, in which all bytes but the first are predicted: [n, length + 1].
+    """Return consecutive windows, in which all bytes but the first are predicted: [n, length + 1], a view of the text.
 
     The last byte of one window is the first of the next, so every byte of the text but the first is predicted
     exactly once, up to a remainder shorter than `length` at the end.
@@ -20,13 +20,16 @@ def windows(text: Text, length: int) -> UInt8[np.ndarray, "n length_plus_1"]:
     [b'abcd', b'defg']
     """
     _check(text, "length", length)
-    return np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(text, length + 1)[::length])
+    return np.lib.stride_tricks.sliding_window_view(text, length + 1)[::length]
 
 
-def batch(train: Text, *, step: int, seed: int, batch: int, seq_len: int) -> UInt8[np.ndarray, "batch seq_len_plus_1"]:
-    """Cut windows of seq_len + 1 bytes at uniformly random places: [batch, seq_len + 1].
+def batch(
+    train: Text, *, step: int, seed: int, batch: int, seq_len: int, rows: Int[np.ndarray, " rows"] | None = None
+) -> UInt8[np.ndarray, "rows seq_len_plus_1"]:
+    """Cut windows of seq_len + 1 bytes at uniformly random places: [batch, seq_len + 1], or only some rows of it.
 
-    A pure function of (seed, step): a resumed run reads the bytes that the stopped one would have read.
+    A pure function of (seed, step): a resumed run reads the bytes that the stopped one would have read. Of the text,
+    only the windows themselves are read.
 
     Raises:
       UsageError: the text is shorter than one window, batch or seq_len < 1, seed or step outside [0, 2**32).
@@ -36,6 +39,7 @@ def batch(train: Text, *, step: int, seed: int, batch: int, seq_len: int) -> UIn
     ((2, 4), [[0, 1, 2, 3], [0, 1, 2, 3]])
     """
     begin = starts(train, step=step, seed=seed, batch=batch, seq_len=seq_len)
+    begin = begin if rows is None else begin[rows]
     return train[begin[:, None] + np.arange(seq_len + 1)]
 
 

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Integer, PyTree
 
 from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.parallel.mesh import STAGE
 from snap_jax.parallel.processes import on_host
-from snap_jax.training.tasks.losses import Batch, Scores
+from snap_jax.training.tasks.losses import Batch, Scores, by_microbatch
 from snap_jax.training.tasks.task import Task
 
 
@@ -35,7 +34,7 @@ class Score(NamedTuple):
 
 
 def score(
-    task: Task, params: PyTree, count: int, read: Callable[[np.ndarray], Batch], at_once: tuple[int, int]
+    task: Task, params: PyTree, count: int, read: Callable[[np.ndarray, np.ndarray], Batch], at_once: tuple[int, int]
 ) -> Score:
     """Return how well `count` rows are predicted.
 
@@ -43,24 +42,19 @@ def score(
       task: the divided model.
       params: its parameters.
       count: number of rows.
-      read: indices of rows -> these rows.
+      read: indices of the rows of a batch, and which of these this process holds -> those.
       at_once: microbatches, and rows in each.
     """
     total, seen, size = np.zeros(2), [], at_once[0] * at_once[1]
     for start in range(0, count, size):
-        places = np.arange(start, min(start + size, count))
         # All batches have one size: the last one is filled up with copies, which are not counted.
-        scores, batch = _evaluate(
-            task, params, task.place_batch(by_microbatch(read(np.resize(places, size)), at_once[0]))
-        )
-        total += [float(each.reshape(-1)[: len(places)].sum()) for each in on_host(scores)]
-        seen.append(jax.tree.map(np.int64, on_host(batch)))
+        counted = min(size, count - start)
+        places = np.resize(np.arange(start, start + counted), size)
+        batch = task.read_batch(functools.partial(read, places), size, at_once[0])
+        scores, sent = _evaluate(task, params, batch)
+        total += [float(each.reshape(-1)[:counted].sum()) for each in on_host(scores)]
+        seen.append(jax.tree.map(np.int64, on_host(sent)))
     return Score(float(total[0]), float(total[1]), functools.reduce(operator.add, seen))
-
-
-def by_microbatch(rows: Batch, count: int) -> Batch:
-    """Divide rows into `count` microbatches, `[rows, ...]` -> `[count, rows / count, ...]`."""
-    return Batch(*(jnp.asarray(a).reshape(count, -1, *a.shape[1:]) for a in (rows.inputs, rows.classes)))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -20,9 +20,9 @@ from snap_jax.data import text_loader
 from snap_jax.errors import UsageError
 from snap_jax.models import rwkv, transformer
 from snap_jax.models.base import Network
-from snap_jax.parallel.processes import is_first
+from snap_jax.parallel.processes import is_first, on_first
 from snap_jax.training.config import LanguageConfig, Settings
-from snap_jax.training.evaluation import by_microbatch, score, sends_spikes, spikes_of
+from snap_jax.training.evaluation import score, sends_spikes, spikes_of
 from snap_jax.training.link_setup import links_of
 from snap_jax.training.parallel_job import MakeLinks, ParallelJob, build
 from snap_jax.training.tasks.losses import Batch
@@ -40,15 +40,22 @@ class LanguageJob(ParallelJob):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the text, for training and held out."""
-        return hashlib.sha256(self.corpus.train.tobytes() + b"|" + self.corpus.heldout.tobytes()).hexdigest()
+        digest = hashlib.sha256(self.corpus.train.data)
+        digest.update(b"|")
+        digest.update(self.corpus.heldout.data)
+        return digest.hexdigest()
 
     def batch(self, index: int) -> Batch:
         """Return the tokens of one batch, by microbatch; a pure function of the seed and the index."""
-        config = self.config
-        rows = text_loader.batch(
-            self.corpus.train, step=index, seed=config.seed, batch=config.batch, seq_len=config.seq_len
-        )
-        return self.task.place_batch(by_microbatch(next_token(rows), config.parts))
+        config, text = self.config, self.corpus.train
+
+        def read(rows: np.ndarray) -> Batch:
+            drawn = text_loader.batch(
+                text, step=index, seed=config.seed, batch=config.batch, seq_len=config.seq_len, rows=rows
+            )
+            return next_token(drawn)
+
+        return self.task.read_batch(read, config.batch, config.parts)
 
     def batch_name(self, index: int) -> str:
         """Return the seed, the index and the bytes of the training text that the batch was cut from."""
@@ -71,10 +78,7 @@ class LanguageJob(ParallelJob):
             _write_raster(self, params, out)
         sections = {
             "quality": {"metric": "bits_per_byte", "value": bits, "n": self.heldout[:, 1:].size},
-            "baselines": {
-                "order0_bits_per_byte": text_loader.order0_bits(self.corpus.heldout),
-                "gzip_bits_per_byte": text_loader.gzip_bits(self.corpus.heldout),
-            },
+            "baselines": on_first(lambda: _baselines(self.corpus.heldout)),
         }
         return sections, seen
 
@@ -101,6 +105,13 @@ def prepare(config: LanguageConfig, make_links: MakeLinks = links_of) -> Languag
     inputs = jax.ShapeDtypeStruct((config.seq_len,), jnp.int32)
     built = build(config, network, inputs, sample, make_links, lambda: token_bits(config, corpus))
     return LanguageJob(config, *built, corpus, heldout)
+
+
+def _baselines(text: text_loader.Text) -> dict[str, float]:
+    return {
+        "order0_bits_per_byte": text_loader.order0_bits(text),
+        "gzip_bits_per_byte": text_loader.gzip_bits(text),
+    }
 
 
 def token_bits(config: LanguageConfig, corpus: text_loader.Corpus) -> float:
@@ -151,8 +162,8 @@ def spread(windows: np.ndarray, most_bytes: int | None) -> np.ndarray:
 def evaluate(job: LanguageJob, params: PyTree, windows: np.ndarray) -> tuple[float, Telemetry]:
     """Return bits per byte over the windows, and what left each stage."""
 
-    def read(places: np.ndarray) -> Batch:
-        return next_token(windows[places])
+    def read(places: np.ndarray, rows: np.ndarray) -> Batch:
+        return next_token(windows[places[rows]])
 
     found = score(job.task, params, len(windows), read, _EVALUATED_AT_ONCE)
     return found.nats / math.log(2) / windows[:, 1:].size, found.seen

@@ -22,7 +22,7 @@ from snap_jax.models import efficientnet, resnet
 from snap_jax.models.base import VisionNetwork
 from snap_jax.parallel.processes import is_first
 from snap_jax.training.config import Settings, VisionConfig
-from snap_jax.training.evaluation import Score, by_microbatch, score, sends_spikes, spikes_of
+from snap_jax.training.evaluation import Score, score, sends_spikes, spikes_of
 from snap_jax.training.link_setup import links_of
 from snap_jax.training.parallel_job import MakeLinks, ParallelJob, build
 from snap_jax.training.tasks.losses import Batch
@@ -51,8 +51,12 @@ class VisionJob(ParallelJob):
     def batch(self, index: int) -> Batch:
         """Return the images of one batch, by microbatch; a pure function of the seed and the index."""
         config = self.config
-        pixels, labels = image_loader.batch(self.images, step=index, seed=config.seed, batch=config.batch)
-        return self.task.place_batch(by_microbatch(self._ready(pixels, labels, config.seed, index), config.parts))
+
+        def read(rows: np.ndarray) -> Batch:
+            drawn = image_loader.batch(self.images, step=index, seed=config.seed, batch=config.batch, rows=rows)
+            return self._ready(*drawn, self._noise(config.batch, config.seed, index)[rows])
+
+        return self.task.read_batch(read, config.batch, config.parts)
 
     def batch_name(self, index: int) -> str:
         """Return the seed, the index and where the batch lies in its epoch."""
@@ -92,10 +96,10 @@ class VisionJob(ParallelJob):
         return sections, found.seen
 
     def _score(self, params: PyTree, places: np.ndarray) -> Score:
-        def read(rows: np.ndarray) -> Batch:
-            there = places[rows]
-            draw = 2**40, int(rows[0])  # noise that training never draws
-            return self._ready(self.images.heldout_images[there], self.images.heldout_labels[there], *draw)
+        def read(of: np.ndarray, rows: np.ndarray) -> Batch:
+            there = places[of[rows]]
+            noise = self._noise(len(of), 2**40, int(of[0]))[rows]  # that training never draws
+            return self._ready(self.images.heldout_images[there], self.images.heldout_labels[there], noise)
 
         return score(self.task, params, len(places), read, _EVALUATED_AT_ONCE)
 
@@ -108,13 +112,17 @@ class VisionJob(ParallelJob):
         if is_first():
             np.savez_compressed(out / "spikes.npz", image=image[0], label=label[0], **boundaries)
 
-    def _ready(self, pixels: np.ndarray, labels: np.ndarray, *draw: int) -> Batch:
-        """Normalized images, with noise that the numbers in `draw` decide."""
-        clean = image_loader.normalise(self.images, pixels)
+    def _noise(self, count: int, *draw: int) -> np.ndarray:
+        """Noise for so many images, that the numbers in `draw` decide; `[count]` zeros for none."""
         if not self.config.noise:
-            return Batch(clean, labels)
-        noise = np.random.default_rng(draw).standard_normal(clean.shape, np.float32)
-        return Batch(clean + np.float32(self.config.noise) * noise, labels)
+            return np.zeros(count, np.float32)
+        shape = count, *self.images.train_images.shape[1:]
+        return np.random.default_rng(draw).standard_normal(shape, np.float32)
+
+    def _ready(self, pixels: np.ndarray, labels: np.ndarray, noise: np.ndarray) -> Batch:
+        """Normalized images with noise."""
+        clean = image_loader.normalise(self.images, pixels)
+        return Batch(clean + np.float32(self.config.noise) * noise if self.config.noise else clean, labels)
 
 
 def prepare(config: VisionConfig, make_links: MakeLinks = links_of) -> VisionJob:

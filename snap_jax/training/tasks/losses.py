@@ -41,6 +41,11 @@ class Batch(NamedTuple):
         return self.labels.classes if isinstance(self.labels, Distilled) else self.labels
 
 
+def by_microbatch(rows: Batch, count: int) -> Batch:
+    """Divide rows into `count` microbatches, `[rows, ...]` -> `[count, rows / count, ...]`."""
+    return Batch(*(jnp.asarray(a).reshape(count, -1, *a.shape[1:]) for a in (rows.inputs, rows.classes)))
+
+
 class Scores(NamedTuple):
     """How well each row was predicted.
 

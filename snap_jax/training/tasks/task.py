@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -22,10 +23,11 @@ from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.codecs.codec import Codec
 from snap_jax.models.stages import Stages
 from snap_jax.parallel.data_parallel import SCOPE, compressed_mean, rows
+from snap_jax.parallel.local_rows import assembled, rows_here
 from snap_jax.parallel.mesh import DATA, STAGE
 from snap_jax.parallel.processes import on_host, placed
 from snap_jax.parallel.schedule import Schedule
-from snap_jax.training.tasks.losses import Batch, Distilled, Scores
+from snap_jax.training.tasks.losses import Batch, Distilled, Scores, by_microbatch
 from snap_jax.training.tasks.per_device import Program, Seen
 
 
@@ -69,6 +71,14 @@ class Task:
     def place_batch(self, batch: Batch) -> Batch:
         """Return a batch that every process holds, so that each keeps the rows of its replicas."""
         return placed(batch, self.mesh, self._row_spec)
+
+    def read_batch(self, read: Callable[[np.ndarray], Batch], rows: int, microbatches: int) -> Batch:
+        """Return a batch of so many rows, `[microbatches, rows / microbatches, ...]`.
+
+        Each process reads those of its replicas: `read` takes their places and returns them, `[places, ...]`.
+        """
+        here = read(rows_here(self.mesh, self._row_spec, microbatches, rows))
+        return assembled(by_microbatch(here, microbatches), self.mesh, self._row_spec, rows // microbatches)
 
     def with_average(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
         """Return an optimizer for `loss_and_gradient`: it averages rows of replicas as spikes, or is the same.
