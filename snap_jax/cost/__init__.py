@@ -4,7 +4,8 @@ from snap_jax.cost import links as links
 from snap_jax.cost.comparison import Comparison as Comparison
 from snap_jax.cost.compute import HOROWITZ_45NM as HOROWITZ_45NM
 from snap_jax.cost.compute import ComputeUnit as ComputeUnit
-from snap_jax.cost.links import Link as Link
+from snap_jax.cost.link import Link as Link
+from snap_jax.cost.memory import Memory as Memory
 from snap_jax.cost.pricing import cheapest as cheapest
 from snap_jax.cost.pricing import price as price
 from snap_jax.cost.report import Report as Report

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import final
 
 from snap_jax.cost.algorithms import REDUCTIONS, AlgorithmChoice, Plan, Rounds, chosen_plan
-from snap_jax.cost.links import Link
+from snap_jax.cost.link import Link
 from snap_jax.cost.system import System
 from snap_jax.cost.topologies import Topology
-from snap_jax.cost.topologies.base import Pairs, shift
+from snap_jax.cost.topologies.base import Pairs, Use, shift
 from snap_jax.cost.units import CostError, Joules, Number, Range, Seconds
 from snap_jax.traffic.transfer import Transfer
 
@@ -45,31 +45,42 @@ class AxisCost:
     coding_s: Seconds
 
     @property
-    def link(self) -> Link:
-        """Link between the chips of the axis."""
-        return self.topology.link
+    def links(self) -> tuple[Link, ...]:
+        """Kinds of link that messages cross; those of the topology when nothing is sent."""
+        used = tuple(dict.fromkeys(use.link for rounds in self.plan for use in rounds.uses))
+        return used or self.topology.links
 
     @property
     def energy_j(self) -> Joules:
         """Energy on the links. Raises CostError when pj_per_bit has no source."""
-        once = Joules.total(rounds.joules(self.link) for rounds in self.plan)
+        once = Joules.total(rounds.joules() for rounds in self.plan)
         return once * (self.parallel * self.transfer.times)
 
     @property
     def link_s(self) -> Seconds:
         """Time on the links, one execution after another. Raises CostError when the latency has no source."""
-        return Seconds.total(rounds.seconds(self.link) for rounds in self.plan) * self.transfer.times
+        return (Seconds.total(rounds.seconds() for rounds in self.plan) + self._start_s) * self.transfer.times
+
+    @property
+    def _start_s(self) -> Seconds:
+        """Time in which the first chip hands over its first message; the other chips are counted in each round."""
+        ends = [use.link.endpoint_ns * 1e-9 for rounds in self.plan[:1] for use in rounds.uses]
+        return Seconds(max((end.low for end in ends), default=0.0), max((end.high for end in ends), default=0.0))
 
     @property
     def serialization_s(self) -> Seconds:
         """Time of the bytes alone: a lower bound that needs no latency figure."""
-        return Seconds.total(rounds.serialization(self.link) for rounds in self.plan) * self.transfer.times
+        return Seconds.total(rounds.serialization() for rounds in self.plan) * self.transfer.times
+
+    @property
+    def memory_bytes(self) -> Number:
+        """Bytes that each chip reads and writes to add what arrives."""
+        return sum(rounds.memory_bytes for rounds in self.plan) * self.transfer.times
 
     @property
     def wire_bytes(self) -> Number:
         """Bytes that cross links, packet overhead included; a byte counts on each link that it crosses."""
-        once = sum(rounds.crossings * self.link.wire_bytes(rounds.message_bytes) for rounds in self.plan)
-        return once * self.parallel * self.transfer.times
+        return sum(rounds.wire_bytes for rounds in self.plan) * self.parallel * self.transfer.times
 
     @property
     def in_bandwidth_regime(self) -> bool:
@@ -82,40 +93,50 @@ class AxisCost:
     @property
     def half_size_bytes(self) -> Range | None:
         """Operand bytes at which latency takes as long as the bytes do; None where either has no source."""
-        if self.link.latency_ns is None or self.link.gbyte_per_s is None or not self.plan:
+        if any({"latency_ns", "gbyte_per_s"} & set(link.without_source) for link in self.links) or not self.plan:
             return None
-        latency = Seconds.total(rounds.latency(self.link) for rounds in self.plan)
-        bytes_ = Seconds.total(rounds.serialization(self.link) for rounds in self.plan)
+        latency = Seconds.total(rounds.latency() for rounds in self.plan)
+        bytes_ = Seconds.total(rounds.serialization() for rounds in self.plan)
         halves = sorted((latency.low / bytes_.low, latency.high / bytes_.high))
         return Range(halves[0], halves[1]) * self.transfer.bytes
 
     def explain(self) -> Iterator[str]:
         """Yield the formulas of time and energy, with the numbers filled in."""
         for rounds in self.plan:
-            wire = self.link.wire_bytes(rounds.message_bytes)
-            size = f"{rounds.message_bytes:,.0f} B = {wire:,.0f} B on the wire"
-            yield f"  {rounds.algorithm} on {self.axis} ({self.link.name}), {size}"
-            yield f"    time   {self.transfer.times} x {_time_formula(rounds, self.link, wire)}"
-            yield f"    energy {self._energy_formula(rounds, wire)}"
+            for use in rounds.uses:
+                yield from self._explained(rounds, use)
         if self.half_size_bytes is not None:
             half = _either(self.half_size_bytes, ",.0f")
             yield f"  latency takes as long as the bytes on {self.axis} at {half} B per operand"
 
-    def _energy_formula(self, rounds: Rounds, wire: Number) -> str:
-        if self.link.pj_per_bit is None:
+    def _explained(self, rounds: Rounds, use: Use) -> Iterator[str]:
+        wire = use.link.wire_bytes(rounds.message_bytes)
+        size = f"{rounds.message_bytes:,.0f} B = {wire:,.0f} B on the wire"
+        yield f"  {rounds.algorithm} on {self.axis} ({use.link.name}), {size}"
+        yield f"    time   {self.transfer.times} x {_time_formula(rounds, use, wire)}"
+        yield f"    energy {self._energy_formula(rounds, use, wire)}"
+
+    def _energy_formula(self, rounds: Rounds, use: Use, wire: Number) -> str:
+        if "pj_per_bit" in use.link.without_source:
             return "n/a: no source"
-        times = self.transfer.times
-        formula = f"{rounds.crossings:g} crossings x {wire:,.0f} B x 8 x {_either(self.link.pj_per_bit)} pJ/bit"
-        return f"{times} x {self.parallel} groups x {formula} = {rounds.joules(self.link) * (self.parallel * times)}"
+        each = [f"{wire:,.0f} B x 8 x {_either(use.link.pj_per_bit)} pJ/bit"] if use.link.pj_per_bit else []
+        if use.link.pj_per_packet is not None:
+            packets = use.link.packets(rounds.message_bytes)
+            each.append(f"{packets:,} packets x {_either(use.link.pj_per_packet)} pJ")
+        joules = use.link.message_energy(rounds.message_bytes, use.crossings) * (self.parallel * self.transfer.times)
+        crossings = f"{self.transfer.times} x {self.parallel} groups x {use.crossings:g} crossings"
+        return f"{crossings} x {' + '.join(each)} = {joules}"
 
 
-def _time_formula(rounds: Rounds, link: Link, wire: Number) -> str:
-    known = link.latency_ns is not None and link.gbyte_per_s is not None
-    alpha = "unknown" if link.latency_ns is None else f"{_either(link.latency_ns)} ns"
-    rate = "unknown" if link.gbyte_per_s is None else f"{_either(link.gbyte_per_s)} GB/s"
-    hops, bytes_ = f"{rounds.hops} hops x {alpha}", f"{rounds.load:g} x {wire:,.0f} B / {rate}"
+def _time_formula(rounds: Rounds, use: Use, wire: Number) -> str:
+    alpha = "unknown" if use.link.latency_ns is None else f"{_either(use.link.latency_ns)} ns"
+    rate = "unknown" if use.link.gbyte_per_s is None else f"{_either(use.link.gbyte_per_s)} GB/s"
+    hops, bytes_ = f"{use.hops} hops x {alpha}", f"{use.load:g} x {wire:,.0f} B / {rate}"
+    if use.link.ns_per_packet is not None:
+        bytes_ = f"{use.load:g} x {use.link.packets(rounds.message_bytes):,} x {_either(use.link.ns_per_packet)} ns"
     once = f"max({hops}, {bytes_})" if rounds.overlapped else f"({hops} + {bytes_})"
-    total = f" = {rounds.seconds(link)} each" if known else ""
+    known = len(rounds.uses) == 1 and not {"latency_ns", "gbyte_per_s"} & set(use.link.without_source)
+    total = f" = {rounds.seconds()} each" if known else ""
     return f"{rounds.count} rounds x {once}{total}"
 
 
@@ -154,7 +175,9 @@ def _stages(transfer: Transfer, topologies: tuple[Topology, ...], choice: Algori
         return [(0, chosen_plan(transfer.op, transfer.bytes, topologies[0], choice, pairs_of(transfer)))]
     if transfer.op in REDUCTIONS:
         shard = transfer.bytes / math.prod(topology.size for topology in topologies)
-        return _scatter(transfer.bytes, topologies, choice) + _gather(shard, topologies, choice)
+        (*before, (axis, scatter)) = _scatter(transfer.bytes, topologies, choice)
+        ((_, gather), *after) = _gather(shard, topologies, choice)
+        return [*before, (axis, scatter + gather), *after]
     if transfer.op == "psum_scatter":
         return _scatter(transfer.bytes, topologies, choice)
     if transfer.op == "all_gather":

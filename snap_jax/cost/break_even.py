@@ -35,8 +35,8 @@ class Line:
 
 def line(op: str, topology: Topology, figures: Figures, algorithm: Algorithm | None = None) -> Line:
     """Return latency and time per byte of a collective, with the best or worst figures. CostError without a source."""
-    rounds = plan(op, _BYTES, topology, algorithm or default_algorithm(topology), shift(topology.size))
-    return Line(*(_pick(part, figures) for part in _parts(rounds, topology)))
+    rounds = plan(op, _BYTES, topology, algorithm or default_algorithm(topology, op), shift(topology.size))
+    return Line(*(_pick(part, figures) for part in _parts(rounds)))
 
 
 def half_size_bytes(op: str, topology: Topology, algorithm: Algorithm | None = None) -> Range:
@@ -109,10 +109,9 @@ def _coding_s_per_byte(op: str, topology: Topology, coding: Coding | None, figur
     return sum(_pick(coding.seconds(one), figures) for one in moved) / _BYTES
 
 
-def _parts(plan: Plan, topology: Topology) -> tuple[Seconds, Seconds]:
-    bare = dataclasses.replace(topology.link, header_bytes=0, flit_bytes=1)
-    latency = Seconds.total(rounds.latency(bare) for rounds in plan)
-    return latency, Seconds.total(rounds.serialization(bare) for rounds in plan) * (1 / _BYTES)
+def _parts(plan: Plan) -> tuple[Seconds, Seconds]:
+    latency = Seconds.total(rounds.latency() for rounds in plan)
+    return latency, Seconds.total(rounds.bare().serialization() for rounds in plan) * (1 / _BYTES)
 
 
 def _pick(time: Seconds, figures: Figures) -> Number:

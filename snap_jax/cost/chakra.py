@@ -20,7 +20,7 @@ from snap_jax.cost.algorithms import Algorithm, AlgorithmChoice, default_algorit
 from snap_jax.cost.axis_cost import pairs_of
 from snap_jax.cost.protobuf import chunk, delimited, number, packed, present
 from snap_jax.cost.system import System
-from snap_jax.cost.topologies import FullyConnected, Ring, Switch, Topology, Torus
+from snap_jax.cost.topologies import FullyConnected, Switch, Topology, Torus
 from snap_jax.cost.topologies.grid import chip_at, coordinates
 from snap_jax.cost.units import CostError, Number
 from snap_jax.traffic.transfer import Traffic, Transfer
@@ -93,15 +93,13 @@ def _dimensions(axis: str, topology: Topology) -> list[Dimension]:
     match topology:
         case Torus(shape=sizes):
             lines = [("Ring", size) for size in sizes]
-        case Ring(chips=size):
-            lines = [("Ring", size)]
         case Switch(chips=size):
             lines = [("Switch", size)]
         case FullyConnected(chips=size):
             lines = [("FullyConnected", size)]
         case _:
             raise CostError(
-                f"chakra: ASTRA-sim's analytical network has no {type(topology).__name__} (axis {axis!r}); "
+                f"chakra: ASTRA-sim's analytical network has no {topology.kind} (axis {axis!r}); "
                 "use Ring, Torus, Switch or FullyConnected"
             )
     # Two chips on a ring share one link, as two fully connected ones do; a ring of two crashes one backend.

@@ -77,7 +77,7 @@ def link_sources() -> list[Text]:
 def system_table() -> Table:
     """Return the table of named systems."""
     samples = {name: topology(4) for name, topology in NAMED.items()}
-    rows = [(name, type(sample).__name__, sample.link.name) for name, sample in samples.items()]
+    rows = [(name, sample.kind, sample.link.name) for name, sample in samples.items()]
     return table("Systems: sized by the traffic", ("name", "topology of every axis", "link"), rows, left=3)
 
 

@@ -1,116 +1,37 @@
-"""Links between chips: energy per bit, bandwidth, latency, packet overhead, and the source of each number.
+"""Preset links: energy per bit, bandwidth, latency, packets, and the source of each number.
 
-A number without a source is None. Pricing a None raises an error that says what is missing; it is never taken as 0.
-
-Every figure is for one direction of a full-duplex link. `boundary` says what the energy figure includes. The name of a
-preset says its width; `wide(k)` returns a link k times as wide.
+A number without a source is None. Every figure is for one direction of a full-duplex link. `boundary` says what the
+energy figure includes. The name of a preset says its width; `Link.wide(k)` returns a link k times as wide.
 """
 
 import dataclasses
-import math
-from typing import final
 
-from snap_jax.cost.units import CostError, Joules, Number, Range, Seconds
-
-
-@final
-@dataclasses.dataclass(frozen=True)
-class Link:
-    """One physical link, or one lane, pin or millimetre of it.
-
-    Attributes:
-      name: what the report calls it.
-      boundary: what the energy includes, and how far the figures can be trusted.
-      source: where the figures come from.
-      pj_per_bit: energy per bit that crosses, in picojoules; None when no source is known.
-      gbyte_per_s: bandwidth in each direction, in 10^9 bytes per second.
-      latency_ns: time that a message takes besides its bytes, per link that it crosses, in nanoseconds.
-      packet_bytes: largest payload of one packet; None when a message travels as one packet.
-      header_bytes: bytes added to every packet (headers, checksums, framing).
-      flit_bytes: a message with its headers is rounded up to a multiple of this.
-      process_node: silicon node of the energy figure, such as "16 nm", if the source names one.
-    """
-
-    name: str
-    boundary: str
-    source: str
-    pj_per_bit: Range | None = None
-    gbyte_per_s: Range | None = None
-    latency_ns: Range | None = None
-    packet_bytes: int | None = None
-    header_bytes: int = 0
-    flit_bytes: int = 1
-    process_node: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.gbyte_per_s is not None and self.gbyte_per_s.low == 0:
-            raise CostError(f"Link {self.name!r}: gbyte_per_s={self.gbyte_per_s}; want more than 0, or None if unknown")
-        if self.flit_bytes < 1 or self.header_bytes < 0 or (self.packet_bytes is not None and self.packet_bytes < 1):
-            raise CostError(f"Link {self.name!r}: want flit_bytes >= 1, header_bytes >= 0, packet_bytes >= 1 or None")
-
-    def wire_bytes(self, payload_bytes: Number) -> Number:
-        """Return the bytes that cross for a message: payload, one header per packet, rounded up to whole flits.
-
-        >>> UCIE_STANDARD.wire_bytes(128)  # two 64-byte flits, each with 4 bytes of header and checksum
-        136
-        """
-        if payload_bytes == 0:
-            return 0
-        packets = 1 if self.packet_bytes is None else math.ceil(payload_bytes / self.packet_bytes)
-        framed = payload_bytes + packets * self.header_bytes
-        return framed if self.flit_bytes == 1 else math.ceil(framed / self.flit_bytes) * self.flit_bytes
-
-    def wide(self, times: int) -> "Link":
-        """Return `times` such links side by side: the bandwidth grows, energy per bit and latency do not.
-
-        >>> GRS_PIN.wide(16).gbyte_per_s
-        Range(low=50.0, high=50.0)
-        """
-        return dataclasses.replace(self, name=f"{self.name} x{times}", gbyte_per_s=self.bandwidth() * times)
-
-    def energy(self, wire_bytes: Number) -> Joules:
-        """Return the energy of bytes that cross once: 8 pJ/bit x bytes. Raises CostError when pj_per_bit is None."""
-        per_bit = self._known(self.pj_per_bit, "pj_per_bit")
-        return Joules(per_bit.low, per_bit.high) * (8e-12 * wire_bytes)
-
-    def serialization(self, wire_bytes: Number) -> Seconds:
-        """Return the time of the bytes alone: bytes / bandwidth. Raises CostError when gbyte_per_s is None."""
-        rate = self.bandwidth()
-        return Seconds(wire_bytes / (rate.high * 1e9), wire_bytes / (rate.low * 1e9))
-
-    def alpha(self) -> Seconds:
-        """Return the latency of one link. Raises CostError when latency_ns is None."""
-        latency = self._known(self.latency_ns, "latency_ns")
-        return Seconds(latency.low * 1e-9, latency.high * 1e-9)
-
-    def bandwidth(self) -> Range:
-        """Return gbyte_per_s. Raises CostError when it is None."""
-        return self._known(self.gbyte_per_s, "gbyte_per_s")
-
-    def missing(self, field: str) -> str:
-        """Return the error message for a field that has no source."""
-        return (
-            f"no source for {field} of link {self.name!r} (known from: {self.source}); "
-            f"give one: dataclasses.replace(link, {field}=Range(low, high), source=...)"
-        )
-
-    def _known(self, value: Range | None, field: str) -> Range:
-        if value is None:
-            raise CostError(self.missing(field))
-        return value
-
+from snap_jax.cost.link import Link as Link
+from snap_jax.cost.units import Number, Range
 
 _UCIE = "Converge Digest on D. Das Sharma, Hot Interconnects 2025"
 _UCIE_BOUNDARY = "die-to-die PHY, published target; no measured silicon figure was found"
 _UCIE_LOW = "; the lower figure is for 16 GT/s and below"
-_UCIE_FLIT = "; 68-byte flit (64 payload, 2 header, 2 CRC): UCIe specification 1.1, 3.3"
+_UCIE_FLIT = "; whole flits of 68 bytes (64 payload, 2 header, 2 CRC): UCIe specification 1.1, 3.3"
+_UCIE_FLIT_256 = "; whole flits of 256 bytes (236 payload), the format of PCIe 6: UCIe specification 1.1, 3.3.3"
 _PIMID = "PIMID interconnect table"
 _AS_TABULATED = "as tabulated; the table does not say what is included"
 _PCIE_TLP = (
-    "; a transaction packet adds 24 bytes (4 STP, 16 header, 4 LCRC) to at most 256 of payload, 128b/130b: "
-    "PCI Express base specification"
+    "; a transaction packet adds 24 bytes (4 STP, 16 header, 4 LCRC) to at most 256 of payload in whole words of 4, "
+    "128b/130b: PCI Express base specification"
 )
-_ETHERNET_FRAME = "; frame overhead 38 bytes (8 preamble, 14 header, 4 FCS, 12 gap) on 1500: IEEE 802.3"
+_ETHERNET_FRAME = (
+    "; frame overhead 38 bytes (8 preamble, 14 header, 4 FCS, 12 gap) on 46 to 1500: IEEE 802.3; headers of IP are "
+    "part of the payload there and not counted"
+)
+_ROCE_FRAME = (
+    "; overhead 82 bytes (38 of Ethernet, 20 IPv4, 8 UDP, 12 BTH, 4 ICRC) on 4096, padded to 4: "
+    "IEEE 802.3, RFC 791, RFC 768, InfiniBand specification 1.4 annex A17"
+)
+_TCP_FRAME = "; overhead 78 bytes (38 of Ethernet, 20 IPv4, 20 TCP) on 1460: IEEE 802.3, RFC 791, RFC 9293"
+_INFINIBAND_PACKET = (
+    "; overhead 26 bytes (8 LRH, 12 BTH, 4 ICRC, 2 VCRC) on 4096, padded to 4: InfiniBand specification 1.4"
+)
 _ICI = "jax-ml scaling-book, TPU chapter"
 _ICI_BOUNDARY = "one link, one way; energy not published"
 
@@ -123,6 +44,7 @@ def _pcie(name: str, giga_transfers: int, pj_per_bit: Range, boundary: str, sour
         pj_per_bit=pj_per_bit,
         gbyte_per_s=Range.exactly(16 * giga_transfers / 8 * 128 / 130),
         packet_bytes=256,
+        pad_bytes=4,
         header_bytes=24,
     )
 
@@ -136,6 +58,7 @@ def _ethernet(name: str, gbit_per_s: Number, latency_ns: Range | None = None, la
         latency_ns=latency_ns,
         packet_bytes=1500,
         header_bytes=38,
+        least_packet_bytes=84,
     )
 
 
@@ -158,6 +81,7 @@ UCIE_STANDARD = Link(
     latency_ns=Range.exactly(1.0),  # half of the published round trip of about 2 ns
     packet_bytes=64,
     header_bytes=4,
+    flit_bytes=68,
 )
 UCIE_ADVANCED = Link(
     name="UCIe advanced package, x64 at 32 GT/s",
@@ -168,6 +92,15 @@ UCIE_ADVANCED = Link(
     latency_ns=Range.exactly(1.0),
     packet_bytes=64,
     header_bytes=4,
+    flit_bytes=68,
+)
+UCIE_STANDARD_256 = dataclasses.replace(
+    UCIE_STANDARD,
+    name="UCIe standard package, x16 at 32 GT/s, 256-byte flits",
+    source=_UCIE + _UCIE_FLIT_256,
+    packet_bytes=236,
+    header_bytes=20,
+    flit_bytes=256,
 )
 UCIE_3D_MM2 = Link(
     name="UCIe 3D, 1 mm²",
@@ -216,13 +149,31 @@ UALINK_200G_LANE = Link(
 INFINIBAND_400G = Link(
     name="InfiniBand 400G",
     boundary="port to port, end to end",
-    source="line rate 400 Gb/s; latency 1 to 10 µs: a blog, secondary",
+    source="line rate 400 Gb/s; latency 1 to 10 µs: a blog, secondary" + _INFINIBAND_PACKET,
     gbyte_per_s=Range.exactly(50.0),
     latency_ns=Range(1000.0, 10_000.0),
+    packet_bytes=4096,
+    pad_bytes=4,
+    header_bytes=26,
 )
 ETHERNET_400G = _ethernet("Ethernet 400G", 400.0, Range(1000.0, 10_000.0), "; latency 1 to 10 µs: a blog, secondary")
+ROCE_400G = dataclasses.replace(
+    ETHERNET_400G,
+    name="RoCE v2 400G",
+    source="line rate 400 Gb/s; latency 1 to 10 µs: a blog, secondary" + _ROCE_FRAME,
+    packet_bytes=4096,
+    pad_bytes=4,
+    header_bytes=82,
+)
 ETHERNET_10G = _ethernet("Ethernet 10G", 10.0)
 INTERNET_200M = _ethernet("Internet 200M", 0.2)
+TCP_10G = dataclasses.replace(
+    ETHERNET_10G,
+    name="TCP over Ethernet 10G",
+    source="line rate 10 Gb/s" + _TCP_FRAME,
+    packet_bytes=1460,
+    header_bytes=78,
+)
 ON_CHIP_WIRE_MM = Link(
     name="on-chip wire, 1 mm",
     boundary="one millimetre of wire, no router",
@@ -232,6 +183,7 @@ ON_CHIP_WIRE_MM = Link(
 
 PRESETS: dict[str, Link] = {
     "UCIE_STANDARD": UCIE_STANDARD,
+    "UCIE_STANDARD_256": UCIE_STANDARD_256,
     "UCIE_ADVANCED": UCIE_ADVANCED,
     "UCIE_3D_MM2": UCIE_3D_MM2,
     "GRS_PIN": GRS_PIN,
@@ -247,7 +199,9 @@ PRESETS: dict[str, Link] = {
     "UALINK_200G_LANE": UALINK_200G_LANE,
     "INFINIBAND_400G": INFINIBAND_400G,
     "ETHERNET_400G": ETHERNET_400G,
+    "ROCE_400G": ROCE_400G,
     "ETHERNET_10G": ETHERNET_10G,
+    "TCP_10G": TCP_10G,
     "INTERNET_200M": INTERNET_200M,
     "ON_CHIP_WIRE_MM": ON_CHIP_WIRE_MM,
 }

@@ -4,34 +4,41 @@ from collections.abc import Iterator, Sequence
 
 from snap_jax.cost.axis_cost import AxisCost
 from snap_jax.cost.compute import Compute
-from snap_jax.cost.links import Link
+from snap_jax.cost.link import Link
+from snap_jax.cost.memory import Memory
 from snap_jax.cost.system import System
 from snap_jax.cost.units import Number
 
 Parts = Sequence[AxisCost]
 
 
-def missing_energy(parts: Parts, compute: Compute | None) -> tuple[str, ...]:
-    """Return one line for each link in use, and each kind of operation, whose energy has no source."""
-    links = tuple(link.missing("pj_per_bit") for link in _used_links(parts) if link.pj_per_bit is None)
-    return links + (compute.unit.missing_energy(compute.operations) if compute else ())
+def missing_energy(parts: Parts, compute: Compute | None, memory: Memory | None = None) -> tuple[str, ...]:
+    """Return one line for each link and memory in use, and each kind of operation, whose energy has no source."""
+    links = tuple(link.missing("pj_per_bit") for link in _used_links(parts) if "pj_per_bit" in link.without_source)
+    levels = (memory.missing("pj_per_byte"),) if memory and _adds(parts) and memory.pj_per_byte is None else ()
+    return links + levels + (compute.unit.missing_energy(compute.operations) if compute else ())
 
 
-def missing_latency(parts: Parts, compute: Compute | None) -> tuple[str, ...]:
-    """Return one line for each link in use, and the compute unit, whose speed has no source."""
-    slow = tuple(link.missing("latency_ns") for link in _used_links(parts) if link.latency_ns is None)
-    narrow = tuple(link.missing("gbyte_per_s") for link in _used_links(parts) if link.gbyte_per_s is None)
-    return slow + narrow + (compute.unit.missing_latency if compute else ())
+def missing_latency(parts: Parts, compute: Compute | None, memory: Memory | None = None) -> tuple[str, ...]:
+    """Return one line for each link and memory in use, and the compute unit, whose speed has no source."""
+    slow = tuple(link.missing("latency_ns") for link in _used_links(parts) if "latency_ns" in link.without_source)
+    narrow = tuple(link.missing("gbyte_per_s") for link in _used_links(parts) if "gbyte_per_s" in link.without_source)
+    levels = (memory.missing("gbyte_per_s"),) if memory and _adds(parts) and memory.gbyte_per_s is None else ()
+    return slow + narrow + levels + (compute.unit.missing_latency if compute else ())
+
+
+def _adds(parts: Parts) -> bool:
+    return any(part.memory_bytes for part in parts)
 
 
 def _used_links(parts: Parts) -> tuple[Link, ...]:
-    return tuple(dict.fromkeys(part.link for part in parts if part.plan))
+    return tuple(dict.fromkeys(link for part in parts if part.plan for link in part.links))
 
 
 def notes(parts: Parts, system: System, compute: Compute | None, least_share: Number) -> Iterator[str]:
     """Yield the notes of a report, one sentence each; the arguments are those of `Report`."""
-    yield from missing_energy(parts, compute)
-    yield from missing_latency(parts, compute)
+    yield from missing_energy(parts, compute, system.memory)
+    yield from missing_latency(parts, compute, system.memory)
     if outside := {part.index for part in parts if not part.in_bandwidth_regime}:
         yield (
             f"{len(outside)} of {len({part.index for part in parts})} transfers outside the bandwidth regime "
@@ -46,9 +53,11 @@ def notes(parts: Parts, system: System, compute: Compute | None, least_share: Nu
         )
     if system.coding is None:
         yield "time to encode and decode is left out: the system gives no coding="
+    if system.memory is None and _adds(parts):
+        yield "what reductions read and write is left out: the system gives no memory="
     if compute is not None and compute.unit.pj_per_byte is None:
         yield f"energy of memory is left out: {compute.unit.name!r} gives no pj_per_byte"
-    links = dict.fromkeys(part.link for part in parts)
+    links = dict.fromkeys(link for part in parts for link in part.links)
     yield from _process_nodes(system, compute, [link.name for link in links if link.process_node is None])
     yield from (f"{link.name}: {link.boundary}. Source: {link.source}." for link in links)
 

@@ -47,7 +47,8 @@ class Report(Printable):
         """Energy of one run: links, and compute where priced. Raises CostError naming every missing source."""
         _refuse(self.missing_energy)
         links = [part.energy_j for part in self.parts]
-        return Joules.total([*links, self.compute.energy_j] if self.compute else links)
+        chips = [self.memory_j, *([self.compute.energy_j] if self.compute else [])]
+        return Joules.total([*links, *chips])
 
     @property
     def latency_s(self) -> Seconds:
@@ -78,12 +79,27 @@ class Report(Printable):
         return Seconds.total(part.coding_s for part in self.parts)
 
     @property
+    def memory_s(self) -> Seconds:
+        """Time in which reductions read and write memory; zero when the system gives none."""
+        memory = self.system.memory
+        count = sum(part.memory_bytes for part in self.parts)
+        return memory.seconds(count) if memory and count else Seconds(0.0, 0.0)
+
+    @property
+    def memory_j(self) -> Joules:
+        """Energy of what reductions read and write, on all chips; zero when the system gives no memory."""
+        memory = self.system.memory
+        count = sum(part.memory_bytes * part.parallel * part.topology.size for part in self.parts)
+        return memory.energy(count) if memory and count else Joules(0.0, 0.0)
+
+    @property
     def _link_s(self) -> Seconds:
         return Seconds.total(part.link_s for part in self.parts)
 
     @property
     def _chip_s(self) -> Seconds:
-        return self.coding_s + self.compute.latency_s if self.compute else self.coding_s
+        chips = [self.coding_s, self.memory_s, *([self.compute.latency_s] if self.compute else [])]
+        return Seconds.total(chips)
 
     @property
     def link_share(self) -> Range:
@@ -97,7 +113,7 @@ class Report(Printable):
     @property
     def link_time_share(self) -> Range:
         """Share of the links in the time without overlap. Raises CostError without compute."""
-        return share(self._link_s, self._computed().latency_s + self.coding_s)
+        return share(self._link_s, self._computed().latency_s + self.coding_s + self.memory_s)
 
     @property
     def amdahl_limit(self) -> Range:
@@ -125,12 +141,12 @@ class Report(Printable):
     @property
     def missing_energy(self) -> tuple[str, ...]:
         """One line for each link in use, and each kind of operation, whose energy has no source."""
-        return missing_energy(self.parts, self.compute)
+        return missing_energy(self.parts, self.compute, self.system.memory)
 
     @property
     def missing_latency(self) -> tuple[str, ...]:
         """One line for each link in use, and the compute unit, whose speed has no source."""
-        return missing_latency(self.parts, self.compute)
+        return missing_latency(self.parts, self.compute, self.system.memory)
 
     @property
     def wire_bytes(self) -> Number:
@@ -246,7 +262,7 @@ class Report(Printable):
         energy = str(self.energy_j) if self.has_energy else "n/a"
         if self.has_latency:
             return f"{self.wire_bytes:,.0f}", energy, str(self.latency_s)
-        known = all(part.link.gbyte_per_s is not None for part in self.parts)
+        known = not any("gbyte_per_s" in link.without_source for part in self.parts for link in part.links)
         return f"{self.wire_bytes:,.0f}", energy, f"> {self.serialization_s}" if known else "n/a"
 
     def notes(self) -> tuple[str, ...]:

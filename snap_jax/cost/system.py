@@ -12,6 +12,7 @@ from typing import final
 from snap_jax.cost import links
 from snap_jax.cost.algorithms import AlgorithmChoice
 from snap_jax.cost.compute import ComputeUnit
+from snap_jax.cost.memory import Memory
 from snap_jax.cost.topologies import Chain, Ring, Switch, Topology
 from snap_jax.cost.units import CostError, Range, Seconds
 from snap_jax.traffic.transfer import Traffic, Transfer
@@ -55,6 +56,7 @@ class System:
         every size, "fastest" or "least_energy" for the cheapest at each size.
       compute: what a chip computes with; None prices the links alone.
       coding: speed of encoding and decoding; None leaves that time out, and the report says so.
+      memory: what a reduction reads and writes; None leaves that out, and the report says so.
       mixed_nodes: whether figures of different process nodes may stand in one report, which then says so.
 
     Raises:
@@ -69,6 +71,7 @@ class System:
     algorithm: AlgorithmChoice = "default"
     compute: ComputeUnit | None = None
     coding: Coding | None = None
+    memory: Memory | None = None
     mixed_nodes: bool = False
 
     def __post_init__(self) -> None:
@@ -87,8 +90,9 @@ class System:
     @property
     def process_nodes(self) -> frozenset[str]:
         """Process nodes that the sources name; many links name none."""
-        named = {topology.link.process_node for topology in self.axes.values()}
+        named = {link.process_node for topology in self.axes.values() for link in topology.links}
         named |= {self.compute.process_node} if self.compute else set()
+        named |= {self.memory.process_node} if self.memory else set()
         return frozenset(node for node in named if node is not None)
 
     def topologies(self, transfer: Transfer) -> tuple[Topology, ...]:

@@ -42,8 +42,8 @@ _CHOICES = ("default", "fastest", "least_energy", *ALGORITHMS)
 _SIZED = {"Chain": Chain, "Ring": Ring, "Switch": Switch, "FullyConnected": FullyConnected}
 _SHAPED = {"Mesh": Mesh, "Torus": Torus}
 _UNITS = {"HOROWITZ_45NM": compute.HOROWITZ_45NM}
-_RANGES = ("pj_per_bit", "gbyte_per_s", "latency_ns")
-_WHOLE = ("packet_bytes", "header_bytes", "flit_bytes")
+_RANGES = ("pj_per_bit", "gbyte_per_s", "latency_ns", "endpoint_ns", "pj_per_packet", "ns_per_packet")
+_WHOLE = ("packet_bytes", "pad_bytes", "header_bytes", "flit_bytes", "least_packet_bytes")
 
 
 def load(path: Path | str) -> System:

@@ -155,7 +155,7 @@ def _row(path: str, forward: int, backward: int) -> dict:
 def systems(mesh: Mapping[str, int]) -> dict[str, cost.System]:
     """Return the systems every run is priced on: stages in a chain, other axes in rings, on three kinds of link.
 
-    >>> [type(axis).__name__ for axis in systems({"data": 2, "stage": 4})["PCIe 5 x16"].axes.values()]
+    >>> [axis.kind for axis in systems({"data": 2, "stage": 4})["PCIe 5 x16"].axes.values()]
     ['Chain', 'Chain']
     """
 

@@ -194,7 +194,7 @@ def test_the_exported_files_say_what_the_closed_form_computes(tmp_path):
 @pytest.mark.parametrize("kind", [Chain, Mesh])
 def test_topologies_that_astra_sim_does_not_have_are_refused(kind):
     with pytest.raises(CostError, match=rf"has no {kind.__name__} \(axis 'x'\)"):
-        dimensions(System({"x": kind((4,) if kind is Mesh else 4, links.ICI_V5E)}))
+        dimensions(System({"x": kind((4, 2) if kind is Mesh else 4, links.ICI_V5E)}))
 
 
 ICI = System({"x": Ring(4, links.ICI_V5E)})

@@ -60,11 +60,23 @@ def test_slow_is_the_upper_bound():
 @pytest.mark.parametrize(
     ("link", "payload", "wire"),
     [
-        (links.UCIE_STANDARD, 1, 5),  # one flit of 64 bytes at most: 1 + 4
+        (links.UCIE_STANDARD, 4, 68),  # a whole flit: 64 of payload, 4 of header and checksum
         (links.UCIE_STANDARD, 64, 68),
-        (links.UCIE_STANDARD, 65, 73),  # two headers
+        (links.UCIE_STANDARD, 65, 136),  # two flits
+        (links.UCIE_STANDARD_256, 236, 256),
+        (links.UCIE_STANDARD_256, 237, 512),
+        (links.ETHERNET_400G, 1, 84),  # the least frame: 46 of payload, padded, and 38
+        (links.ETHERNET_400G, 46, 84),
+        (links.ETHERNET_400G, 47, 85),
         (links.ETHERNET_400G, 3000, 3076),
-        (links.PCIE5, 257, 257 + 48),
+        (links.ETHERNET_400G, 1501, 1538 + 84),
+        (links.ROCE_400G, 1, 84 + 2),  # 4 after padding, and 82: more than the least frame
+        (links.ROCE_400G, 8192, 2 * (4096 + 82)),
+        (links.TCP_10G, 1, 84),  # 1 + 20 + 20 is less than the least payload of 46
+        (links.TCP_10G, 1460, 1538),
+        (links.INFINIBAND_400G, 5, 8 + 26),
+        (links.INFINIBAND_400G, 4097, 4096 + 26 + 4 + 26),
+        (links.PCIE5, 257, 256 + 24 + 4 + 24),  # a payload of whole words
         (links.ICI_V5E, 257, 257),
         (links.ETHERNET_400G, 0, 0),
     ],
@@ -76,6 +88,18 @@ def test_wire_bytes(link, payload, wire):
 def test_flits_are_whole():
     link = Link("l", "b", "s", header_bytes=3, flit_bytes=16)
     assert [link.wire_bytes(n) for n in (1, 13, 14)] == [16, 16, 32]
+    # Packets of 20 + 3 bytes take two flits each; the last holds 1 + 3.
+    assert dataclasses.replace(link, packet_bytes=20).wire_bytes(41) == 32 + 32 + 16
+
+
+def test_packets_cost_what_they_cost_whatever_they_hold():
+    link = Link("l", "b", "s", packet_bytes=4, pj_per_packet=Range(2, 3), ns_per_packet=Range(5, 7))
+    assert list(link.message_energy(9)) == pytest.approx([3 * 2e-12, 3 * 3e-12])
+    assert list(link.message_time(9)) == pytest.approx([3 * 5e-9, 3 * 7e-9])
+    assert link.without_source == ("latency_ns",)
+    both = dataclasses.replace(link, pj_per_bit=Range(1, 1), gbyte_per_s=Range(1, 1))
+    assert both.message_energy(9).high == pytest.approx(9e-12 + 9 * 8e-12)
+    assert both.message_time(9).high == pytest.approx(21e-9 + 9e-9)
 
 
 @settings(deadline=None)
@@ -101,6 +125,8 @@ def test_pcie_bandwidth_is_lanes_times_rate_times_coding():
     [
         ({"gbyte_per_s": Range(0.0, 1.0)}, "want more than 0"),
         ({"flit_bytes": 0}, "flit_bytes >= 1"),
+        ({"pad_bytes": 0}, "pad_bytes >= 1"),
+        ({"least_packet_bytes": -1}, "least_packet_bytes >= 0"),
         ({"packet_bytes": 0}, "packet_bytes >= 1"),
         ({"header_bytes": -1}, "header_bytes >= 0"),
     ],

@@ -9,7 +9,7 @@ import functools
 import itertools
 from typing import TYPE_CHECKING, final
 
-from snap_jax.cost.links import Link
+from snap_jax.cost.link import Link
 from snap_jax.cost.topologies.base import Edge, Topology, check_size
 from snap_jax.cost.units import CostError
 

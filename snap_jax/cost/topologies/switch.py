@@ -6,7 +6,7 @@ No message passes through another chip.
 import dataclasses
 from typing import final
 
-from snap_jax.cost.links import Link
+from snap_jax.cost.link import Link
 from snap_jax.cost.topologies.base import Edge, Topology, check_size
 
 
@@ -16,7 +16,8 @@ class Switch(Topology):
     """Every chip has one link to one switch; in `edges` the switch is number `chips`.
 
     A message crosses two links and pays the energy of both; no preset includes the energy of the switch itself. It
-    pays one latency, because `latency_ns` of a switched link is measured from port to port, through the switch.
+    pays one latency, because `latency_ns` of a switched link is measured from port to port, through the switch. With
+    `store_and_forward` the switch sends a message on when it has all of it, which takes its bytes once more.
 
     >>> from snap_jax.cost import links
     >>> Switch(8, links.ETHERNET_400G).route(0, 3)
@@ -25,6 +26,7 @@ class Switch(Topology):
 
     chips: int
     link: Link
+    store_and_forward: bool = False
 
     def __post_init__(self) -> None:
         check_size("Switch", self.chips)
