@@ -1,0 +1,91 @@
+"""Time one collective over slow links, with each codec and at each rate, and count what crosses the links.
+
+`benchmarks/linklab/lab --hosts 4 --rate unlimited -- python -m benchmarks.linklab.collective_speed psum`
+"""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jax import lax
+
+import snap_jax as snap
+from benchmarks.linklab import hosts
+from snap_jax.codecs.link_spec import as_codec
+from snap_jax.parallel import processes
+
+RATES = ("unlimited", "10gbit", "1gbit", "200mbit", "50mbit")
+SPECS = ("fp32", "bf16", "int8", "int4", "count:3", "ternary", "ternary+ladder", "count:3+rans")
+FILE = Path(".cache/linklab/results.jsonl")
+
+
+def main() -> None:
+    asked = _asked()
+    mesh = hosts.join()
+    x = np.random.default_rng(processes.count()).standard_normal(asked.elements).astype(np.float32)
+    runs, facts = {}, {}
+    for spec in asked.specs:
+        try:
+            runs[spec] = hosts.on_hosts(mesh, collective(asked.collective, mesh.size, spec), x)
+        except snap.UsageError as error:
+            if processes.is_first():
+                print(f"{spec}: {error}")
+            continue
+        facts[spec] = _facts(runs[spec])
+    for rate in asked.rates:
+        hosts.set_rate(rate)
+        times = hosts.timed(runs, asked.rounds)
+        shared = {"program": "collective_speed", "collective": asked.collective, "elements": asked.elements}
+        shared |= {"hosts": mesh.size, "rate": rate}
+        rows = [hosts.row(times[spec], **shared, spec=spec, **facts[spec]) for spec in runs]
+        hosts.write(asked.out, rows)
+        if processes.is_first():
+            for one in rows:
+                ms = [1e3 * one[key] for key in ("seconds", "low", "high")]
+                print(f"{rate:9} {one['spec']:15} {ms[0]:9.2f} ms ({ms[1]:.2f} to {ms[2]:.2f})", flush=True)
+
+
+def collective(name: str, size: int, spec: str) -> Callable:
+    """Return a collective of `snap_jax` over all hosts; `ppermute` sends to the next, as a pipeline does."""
+    codec, axis = as_codec(spec), hosts.AXIS
+    chain = [(i, i + 1) for i in range(size - 1)]
+    calls = {
+        "ppermute": lambda x: snap.ppermute(x, axis, chain, codec=codec),
+        "all_gather": lambda x: snap.all_gather(x, axis, codec=codec),
+        "all_to_all": lambda x: snap.all_to_all(x.reshape(size, -1), axis, 0, 0, codec=codec),
+        "psum": lambda x: lax.pcast(snap.psum(x, axis, codec=codec), axis, to="varying"),
+        "psum_scatter": lambda x: snap.psum_scatter(x, axis, tiled=True, codec=codec),
+    }
+    return lambda x: calls[name](x)[None]
+
+
+def _facts(run: Callable) -> dict:
+    """What is claimed, and what crosses in fact."""
+    traffic, counted = run.traffic, hosts.crossed(run)
+    transfers = [dataclasses.asdict(t) for t in traffic]
+    return {
+        "claimed_bytes": traffic.sent_bytes,
+        "least_claimed_bytes": traffic.least_sent_bytes,
+        "interface_bytes": counted,
+        "messages": sum(t.times for t in traffic),
+        "traffic": json.loads(traffic.to_json()) if len(transfers) < 40 else None,
+    }
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("collective", choices=("ppermute", "all_gather", "all_to_all", "psum", "psum_scatter"))
+    parser.add_argument("--elements", type=int, default=2**20)
+    parser.add_argument("--rates", nargs="+", default=RATES)
+    parser.add_argument("--specs", nargs="+", default=SPECS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=FILE)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    with processes.ended_on_failure():
+        main()
