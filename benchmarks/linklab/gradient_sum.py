@@ -67,9 +67,7 @@ def step(mesh: jax.sharding.Mesh, spec: str, gradient: np.ndarray) -> tuple[Call
         return lax.pcast(mean, hosts.AXIS, to="varying")[None], state.residual
 
     placed = jax.make_array_from_process_local_data(sharding, gradient[None])
-    program = jax.jit(
-        jax.shard_map(mean, mesh=mesh, in_specs=P(hosts.AXIS), out_specs=P(hosts.AXIS)), donate_argnums=1
-    )
+    program = jax.jit(jax.shard_map(mean, mesh=mesh, in_specs=P(hosts.AXIS), out_specs=P(hosts.AXIS)), donate_argnums=1)
     zeros = jax.jit(lambda g: jnp.zeros_like(g), out_shardings=sharding)
     residual = [zeros(placed)]
     traffic = snap.collective_traffic(program)(placed, residual[0])

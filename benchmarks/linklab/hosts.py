@@ -1,5 +1,6 @@
 """What the programs of the lab share: joining the other hosts, timing on all of them at once, and rows of results."""
 
+import dataclasses
 import json
 import os
 import statistics
@@ -39,15 +40,32 @@ def join() -> Mesh:
     return auto_mesh({AXIS: processes.count()})
 
 
-def on_hosts(mesh: Mesh, function: Callable, *arrays: Any, out: P = P(AXIS)) -> Callable[[], Any]:
-    """Return a compiled call of `function` on each host's own arrays, each of which gets a first axis for the host."""
+@dataclasses.dataclass(frozen=True)
+class OnHosts:
+    """A compiled program on all hosts, with its arguments; call it to run it.
+
+    Attributes:
+      program: what runs.
+      arguments: placed on the hosts.
+      traffic: what it asks to move.
+    """
+
+    program: Callable
+    arguments: tuple
+    traffic: snap.Traffic
+
+    def __call__(self) -> Any:
+        return self.program(*self.arguments)
+
+
+def on_hosts(mesh: Mesh, function: Callable, *arrays: Any, out: P) -> OnHosts:
+    """Return `function`, compiled, with each host's own arrays, which get a first axis for the host."""
     sharding = NamedSharding(mesh, P(AXIS))
-    placed = [jax.make_array_from_process_local_data(sharding, a[None]) for a in arrays]
-    mapped = jax.shard_map(lambda *xs: function(*(x[0] for x in xs)), mesh=mesh, in_specs=P(AXIS), out_specs=out)
-    program = jax.jit(mapped).lower(*placed).compile()
-    call = lambda: program(*placed)
-    call.program, call.traffic = program, snap.collective_traffic(jax.jit(mapped))(*placed)
-    return call
+    placed = tuple(jax.make_array_from_process_local_data(sharding, a[None]) for a in arrays)
+    mapped = jax.jit(
+        jax.shard_map(lambda *xs: function(*(x[0] for x in xs)), mesh=mesh, in_specs=P(AXIS), out_specs=out)
+    )
+    return OnHosts(mapped.lower(*placed).compile(), placed, snap.collective_traffic(mapped)(*placed))
 
 
 def set_rate(rate: str) -> None:

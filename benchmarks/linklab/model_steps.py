@@ -7,6 +7,7 @@ A link may change other settings of the run: `ternary,width=512,grad_link=int4`.
 
 import argparse
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -69,7 +70,7 @@ def compiled(config: LanguageConfig, kind: str) -> tuple[Callable, dict]:
     program = jax.jit(job.task.loss)
     traffic = snap.collective_traffic(program, schedule=job.task.schedule_of(batch))(job.params, batch)
     ready = program.lower(job.params, batch).compile()
-    run = lambda: ready(job.params, batch)
+    run = functools.partial(ready, job.params, batch)
     return run, _facts(run, traffic)
 
 
