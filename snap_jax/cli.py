@@ -85,6 +85,8 @@ def _run(words: list[str]) -> None:
         _call({"language": _language, "vision": _vision}, words[1:], "snap-jax train")
     elif words[0] == "launch":
         _launch(words[1:])
+    elif words[:2] == ["cost", "calibrate"]:
+        tyro.cli(calibrate, prog="snap-jax cost calibrate", args=words[2:])
     else:
         _call({"demo": lambda: demo, "report": lambda: compare, "cost": lambda: price}, words, "snap-jax", _COMMANDS)
 
@@ -206,6 +208,17 @@ def price(
     from snap_jax.cost import cli as cost_cli
 
     cost_cli.run(source, system, list)
+
+
+def calibrate(file: Annotated[Path, tyro.conf.Positional]) -> None:
+    """Print the latency and the bandwidth of a link, from times measured on it, as a table for `cost --system`.
+
+    Args:
+      file: JSON lines, each with messages, bytes and seconds of a transfer.
+    """
+    from snap_jax.cost.calibrate import show
+
+    print(show(file))
 
 
 def _train_and_show(config: "Settings", directory: Directory) -> None:

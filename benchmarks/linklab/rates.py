@@ -7,7 +7,7 @@ from snap_jax.errors import UsageError
 UNLIMITED = "unlimited"
 _UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 # What an idle link may send at once, as a time at full rate: it flatters a message by no more than this. From 500
-# Mbit/s on it holds one of the blocks of 64 KB that TCP hands over; dividing those takes more time than such a link has.
+# Mbit/s on it holds one of the blocks of 64 KB that TCP hands over; dividing those takes more time than the link has.
 _BURST_SECONDS, _FAST_BURST_SECONDS, _FAST = 250e-6, 1e-3, 500e6
 _LEAST_BURST_BYTES = 2 * 1514  # two full Ethernet frames
 # What waits in front of a link before it is dropped: more than TCP keeps under way, so nothing is sent twice.
