@@ -6,7 +6,7 @@ those that are predicted:
 * The latency of a message, and what a byte takes even where no link limits it: from floats over links without a limit.
 * How well the backend fills a link, for each collective: from floats at one rate. Gloo sends in both directions of a
   pair of hosts one after the other if they start at the same time.
-* What a program takes besides its links, for encoding, decoding and computing: from its time over links without a limit.
+* What a program takes besides its links, for coding and computing: from its time over links without a limit.
 """
 
 import dataclasses
