@@ -18,6 +18,7 @@ _SOURCES = {
     "Codec": "codecs:Codec",
     "Count": "encodings:Count",
     "Events": "wires:Events",
+    "Exact": "encodings:Exact",
     "Int": "encodings:Int",
     "Ladder": "wires:Ladder",
     "Latency": "encodings:Latency",
@@ -27,6 +28,7 @@ _SOURCES = {
     "Rans": "wires:Rans",
     "Rate": "encodings:Rate",
     "RateController": "boundary:RateController",
+    "Scaled": "encodings:Scaled",
     "Ternary": "encodings:Ternary",
     "Threshold": "boundary:Threshold",
     "TopK": "encodings:TopK",
@@ -73,10 +75,12 @@ if TYPE_CHECKING:
     from snap_jax.collectives import psum_scatter as psum_scatter
     from snap_jax.encodings import Cast as Cast
     from snap_jax.encodings import Count as Count
+    from snap_jax.encodings import Exact as Exact
     from snap_jax.encodings import Int as Int
     from snap_jax.encodings import Latency as Latency
     from snap_jax.encodings import Phase as Phase
     from snap_jax.encodings import Rate as Rate
+    from snap_jax.encodings import Scaled as Scaled
     from snap_jax.encodings import Ternary as Ternary
     from snap_jax.encodings import TopK as TopK
     from snap_jax.errors import UsageError as UsageError

@@ -22,6 +22,8 @@ from snap_jax.errors import UsageError
 from snap_jax.wires import Rans, frequency_tables
 
 _GRID = np.geomspace(8.0, 1 / 256, 160)  # thresholds to try, in standard deviations, the largest first
+_MOST_ELEMENTS = 2**21  # of a sample: on more, a search takes minutes and finds the same
+_WIDE = np.geomspace(8.0, 1 / 4096, 160)  # of numbers in units of their own scale: outliers are far away
 
 
 def calibrate(
@@ -37,7 +39,19 @@ def calibrate(
         threshold, such as `Int`, takes it from the sample instead.
 
     Raises:
-      UsageError: for a sample with a NaN or an infinity, and for one of which nothing but zeros is left to send.
+      UsageError: for a sample with a NaN or an infinity, for one of which nothing but zeros is left to send, and if the
+        codec cuts off nearly all of it, because a few numbers are far larger than the others.
+    """
+    calibrate_threshold(boundary, calibrate_transforms(boundary, x, context), bits=bits)
+
+
+def calibrate_transforms(
+    boundary: Boundary, x: Float[Array, "... features"], context: Array | None = None
+) -> Float[Array, "... channels"]:
+    """Set the transforms of a boundary from a sample, and return what they make of it.
+
+    Raises:
+      UsageError: for a sample with a NaN or an infinity.
     """
     _check_sample("holds a NaN or an infinity", bool(jnp.isfinite(x).all()))
     z = x
@@ -45,16 +59,42 @@ def calibrate(
         sending.calibrate(z, context)
         receiving.calibrate(z, context)
         z = sending.prepare(z, context)
+    return z
+
+
+def calibrate_threshold(boundary: Boundary, z: Float[Array, "... channels"], *, bits: float) -> None:
+    """Set the threshold of a boundary from a sample of what it will send; see `calibrate`.
+
+    Raises:
+      UsageError: if there is nothing but zeros to send, and if the codec cuts off nearly all of the sample, because a
+        few numbers are far larger than the others.
+    """
     codec = boundary.codec
     if codec is None or codec.encoding.threshold is None:
         return
     _check_sample("leaves nothing but zeros to send, or is empty", bool(jnp.any(z != 0)))
-    z = z.reshape(-1, z.shape[-1])
-    threshold = codec.encoding.initial_threshold(z)
+    z = z[:: max(1, z.size // _MOST_ELEMENTS)]
+    units = codec.encoding.normalized(z)
+    threshold = codec.encoding.initial_threshold(units.reshape(-1, z.shape[-1]))
     if threshold is None:
-        threshold = _threshold(codec.encoding, z, bits / boundary.share)
+        threshold = _threshold(codec.encoding, z, units, bits / boundary.share)
+    _check_clipping(codec.encoding.with_threshold(threshold), z)
     for log_threshold in boundary.thresholds:
         log_threshold[...] = jnp.broadcast_to(jnp.log(threshold), log_threshold.shape)
+
+
+def outlier_tokens(x: Float[Array, "batch time features"], factor: float = 8.0) -> int:
+    """Return how many of the first tokens of a sequence hold numbers `factor` times as large as the other tokens do.
+
+    The largest magnitude of a token is compared with its median over all tokens. These tokens are for `Exact`, or for
+    the mean of its own that `EmbeddingPrediction` gives the first one.
+
+    >>> outlier_tokens(jnp.ones((2, 8, 3)).at[:, 0, 1].set(400.0))
+    1
+    """
+    peaks = jnp.abs(x).max(-1)
+    large = jnp.median(peaks, axis=0) > factor * jnp.median(peaks)
+    return int(jnp.argmin(large)) if not large.all() else large.size
 
 
 def fit_wire(boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... channels"]]) -> None:
@@ -91,11 +131,26 @@ def _bits(encoding: Encoding, threshold: Array, z: Array) -> Array:
     return rate_estimate.bits_per_element(encoding.with_threshold(threshold), z)
 
 
-def _threshold(encoding: Encoding, z: Array, bits: float) -> Array:
+_MOST_CLIPPED = 0.9  # of the energy
+
+
+def _check_clipping(encoding: Encoding, z: Array) -> None:
+    y, fired = encoding.quantize(z), encoding.fire(z).values
+    ends = (fired == encoding.symbols[0]) | (fired == encoding.symbols[-1])
+    clipped = jnp.sum(jnp.where(ends, jnp.maximum(jnp.abs(z) - jnp.abs(y), 0), 0) ** 2) / jnp.sum(z**2)
+    if clipped > _MOST_CLIPPED:
+        raise UsageError(
+            f"calibrate: {type(encoding).__name__} with symbols up to {encoding.symbols[-1]} cuts off {clipped:.0%} of "
+            'the energy of the sample: a few numbers are too large: use a scale per token, such as "count:7:token", '
+            "Exact(..., tokens=1) if the first token is so large, or a higher limit"
+        )
+
+
+def _threshold(encoding: Encoding, z: Array, units: Array, bits: float) -> Array:
     """The largest on the grid whose spikes have `bits` per element, else that with the most."""
-    scale = jnp.sqrt(jnp.mean(jnp.square(z)))
+    scale = jnp.sqrt(jnp.mean(jnp.square(units)))
     most, best = -1.0, scale
-    for step in scale * _GRID:
+    for step in scale * (_WIDE if encoding.relative else _GRID):
         found = float(_bits(encoding, step, z))
         if found >= bits:
             return step

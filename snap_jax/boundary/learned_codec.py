@@ -4,6 +4,7 @@ Invariant: `assemble(*take_apart(codec, channels))` is the codec with one thresh
 number, so boundaries that start at different thresholds share one compiled program.
 """
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,7 @@ from snap_jax.codecs.codec import Codec
 from snap_jax.errors import UsageError
 
 Structure = Any  # of a codec: a PyTreeDef
+_ENCODING = jax.tree_util.GetAttrKey("encoding")
 
 
 class CodecParam(nnx.Param):
@@ -58,7 +60,8 @@ def take_apart(codec: Codec | None, channels: int) -> tuple[Structure, dict[str,
     named, structure = jax.tree_util.tree_flatten_with_path(codec)
     params: dict[str, nnx.Param] = {}
     for path, leaf in named:
-        name = jax.tree_util.keystr(path[1:], simple=True, separator="_")
+        inner = itertools.dropwhile(lambda key: key == _ENCODING, path)  # of an encoding in another, its own name
+        name = jax.tree_util.keystr(tuple(inner), simple=True, separator="_")
         start = jnp.asarray(leaf, jnp.float32)
         if codec is not None and name in codec.encoding.positive:
             params[f"log_{name}"] = Threshold(jnp.log(_per_channel(name, start, channels)))

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from snap_jax.codecs.codec import Codec, check_parts
-from snap_jax.encodings import Cast, Count, Encoding, Int, Latency, Phase, Rate, Ternary, TopK
+from snap_jax.encodings import Cast, Count, Encoding, Int, Latency, Phase, Rate, Scaled, Ternary, TopK, scale_groups
+from snap_jax.encodings.scaled import MEDIAN_OF_NORMAL
 from snap_jax.errors import UsageError
 from snap_jax.wires import Bitmap, Bitplanes, Events, Ladder, Packed, Rans, Wire
 
 WIRES = "+packed, +radix, +bitmap, +bitplanes, +events, +ladder or +rans"
-INTEGERS = "int8, int4, int4:absmax, int4:channel, int4:block32"
-NAMES = f"fp32, bf16, {INTEGERS}, topk:0.1, ternary, count:3, rate:8, latency:8, phase:4"
+INTEGERS = "int8, int4, int4:absmax, int4:channel, int4:token, int4:block32"
+NAMES = f"fp32, bf16, {INTEGERS}, topk:0.1, ternary, count:3, count:3:token, rate:8, latency:8, phase:4"
 EXAMPLES = f"{NAMES}, followed by {WIRES}"
 
 _WIRES: dict[str, Wire] = {
@@ -36,10 +37,11 @@ def codec(encoding: str | Encoding, wire: str | Wire | None = None) -> Codec | N
     """Return the codec that words name; `None` for `fp32`, which sends floats.
 
     Thresholds start at the value that suits a unit normal input, `2 E|x| / sqrt(limit)` (LSQ, Esser et al. 2020), and
-    are learned where the codec sits in a `Boundary`. `int4` learns its step too; `int4:absmax`, `int4:channel` and
-    `int4:block32` take it from the data. `topk:0.1` keeps a tenth, 4 bits each (`topk:0.1:2`: 2 bits), on the smaller
-    of `Events(0.1)` and `Bitmap(0.1)`, which hold just that many. `count:3:dead0.6` fires its first spike at 0.6
-    thresholds.
+    are learned where the codec sits in a `Boundary`. `int4` learns its step too; `int4:absmax`, `int4:channel`,
+    `int4:token` and `int4:block32` take it from the data. `topk:0.1` keeps a tenth, 4 bits each (`topk:0.1:2`: 2 bits),
+    on the smaller of `Events(0.1)` and `Bitmap(0.1)`, which hold just that many. `count:3:dead0.6` has its first spike
+    at 0.6 thresholds. `count:3:token` has thresholds in units of each token's own scale; so have the other spikes, with
+    `:tensor`, `:channel`, `:token` or `:block32` at the end.
 
     Args:
       encoding: words, e.g. "count:3" or "count:3+rans", where an object is defined, e.g. "my_package.codes.SIGN", or an
@@ -57,6 +59,8 @@ def codec(encoding: str | Encoding, wire: str | Wire | None = None) -> Codec | N
     Events(capacity=0.1)
     >>> codec("count:3:dead0.6").encoding.dead_zone
     0.6
+    >>> codec("ternary:block32").encoding.per
+    32
     """
     if not isinstance(encoding, str):
         check_parts(encoding, Packed())
@@ -91,10 +95,10 @@ def _encoding(name: str, spec: str) -> Encoding:
     if "." in kind:
         return _defined(name, Encoding)
     make = _ENCODINGS.get(kind, _integer if kind.startswith("int") and kind[3:].isdecimal() else None)
-    found = make and make(kind, argument)
+    found = make and (_scaled(make, kind, argument) if kind in _SPIKES else make(kind, argument))
     if found is not None:
         return found
-    scales = [f"{kind}:{scale}" for scale in ("absmax", "channel", "block32")] if kind.startswith("int") else []
+    scales = [f"{kind}:{scale}" for scale in ("absmax", "channel", "token", "block32")] if kind[:3] == "int" else []
     hint = _hint(name.lower(), [*scales, *NAMES.split(", ")])
     raise UsageError(f"link {spec!r} is not known{hint}: use {EXAMPLES}")
 
@@ -141,10 +145,28 @@ def _integer(kind: str, scale: str) -> Int | None:
     bits = int(kind[3:])
     if not scale:
         return Int(bits, threshold=unit_normal_threshold(2 ** (bits - 1) - 1 if bits > 1 else 1))
-    if scale in ("absmax", "channel"):
-        return Int(bits, block=None if scale == "absmax" else scale)
-    block = scale.removeprefix("block")
-    return Int(bits, block=int(block)) if scale.startswith("block") and block.isdecimal() else None
+    if scale == "absmax":
+        return Int(bits, block=None)
+    block = _groups(scale)
+    return Int(bits, block=block) if block not in (None, "tensor") else None
+
+
+def _groups(word: str) -> str | int | None:
+    """What shares a scale, as its word says it."""
+    size = word.removeprefix("block")
+    if word.startswith("block") and size.isdecimal() and int(size):
+        return int(size)
+    return word if word in scale_groups.NAMES else None
+
+
+def _scaled(make: Callable, kind: str, argument: str) -> Encoding | None:
+    """Spikes, in units of a scale that is taken from the data if the last word names one."""
+    rest, _, last = argument.rpartition(":")
+    per = _groups(last)
+    found = make(kind, argument if per is None else rest)
+    if per is None or found is None:
+        return found
+    return Scaled(found.with_threshold(found.threshold / MEDIAN_OF_NORMAL), per)
 
 
 def _topk(kind: str, argument: str) -> TopK | None:
@@ -200,3 +222,4 @@ _ENCODINGS: dict[str, Callable[[str, str], Encoding | None]] = {
     "latency": functools.partial(_counted, _latency, 127),
     "phase": functools.partial(_counted, _phase, 8),
 }
+_SPIKES = ("ternary", "count", "rate", "latency", "phase")

@@ -43,7 +43,8 @@ def from_bytes(
     payload: UInt8[Array, " bytes"], shape: Shape, dtype: str | jnp.dtype = "float32"
 ) -> Shaped[Array, "..."]:
     """Return what `as_bytes` was given."""
-    return jax.lax.bitcast_convert_type(payload.reshape((*shape, jnp.dtype(dtype).itemsize)), dtype)
+    width = jnp.dtype(dtype).itemsize
+    return jax.lax.bitcast_convert_type(payload.reshape((*shape, width) if width > 1 else shape), dtype)
 
 
 def join(arrays: tuple[Array, ...]) -> Array:

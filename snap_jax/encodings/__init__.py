@@ -13,6 +13,7 @@ from snap_jax.encodings.base import saturate as saturate
 from snap_jax.encodings.cast import Cast as Cast
 from snap_jax.encodings.count import Count as Count
 from snap_jax.encodings.count import Ternary as Ternary
+from snap_jax.encodings.exact import Exact as Exact
 from snap_jax.encodings.integer import Int as Int
 from snap_jax.encodings.latency import Latency as Latency
 from snap_jax.encodings.latency import simulate_latency as simulate_latency
@@ -20,5 +21,6 @@ from snap_jax.encodings.phase import Phase as Phase
 from snap_jax.encodings.phase import simulate_phase as simulate_phase
 from snap_jax.encodings.rate import Rate as Rate
 from snap_jax.encodings.rate import simulate as simulate
+from snap_jax.encodings.scaled import Scaled as Scaled
 from snap_jax.encodings.surrogates import straight_through as straight_through
 from snap_jax.encodings.topk import TopK as TopK

@@ -78,12 +78,14 @@ class Encoding(abc.ABC):
       positive: names of the learnable fields that must stay positive.
       bit_patterns: whether symbols are bit patterns of floats, so that counting them says nothing.
       baseline: whether this is a baseline of numeric formats rather than a neuron model.
+      relative: whether the threshold is in units of a scale that is taken from the data.
     """
 
     threshold: Any = None
     positive: ClassVar[tuple[str, ...]] = ("threshold",)
     bit_patterns: ClassVar[bool] = False
     baseline: ClassVar[bool] = False
+    relative: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
@@ -182,8 +184,12 @@ class Encoding(abc.ABC):
         """The limit L if the value is `threshold * clip(round(x / threshold), -L, L)`; `None` for other encodings."""
         return None
 
+    def normalized(self, x: Floats[Array, "..."]) -> Floats[Array, "..."]:
+        """Return `x` in units of the scale that is taken from the data, if any: what a threshold is compared with."""
+        return x
+
     def initial_threshold(self, sample: Floats[Array, "n channels"]) -> Array | None:
-        """Return a threshold per channel that suits a sample; `None` if it is to be searched for by its bits."""
+        """Return a threshold per channel for a sample that is `normalized`; `None` if its bits are to decide."""
         return None
 
 

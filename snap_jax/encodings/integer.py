@@ -5,7 +5,6 @@ Invariant: `y = s * step`. A step that was taken from the data travels beside th
 """
 
 import dataclasses
-import math
 import numbers
 from typing import Any, ClassVar
 
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt16
 
+from snap_jax.encodings import scale_groups
 from snap_jax.encodings.base import Encoding, encoding, in_thresholds, saturate
 from snap_jax.encodings.surrogates import round_clip
 from snap_jax.errors import UsageError
@@ -28,8 +28,9 @@ class Int(Encoding):
       threshold: the step, learned like a threshold (LSQ, Esser et al. 2020), for the tensor or per channel; `None`
         takes `max|x| / (2^(bits-1) - 1)` of the tensor, which then travels beside the integers in 4 bytes.
       block: with `threshold=None`, what the maximum is taken over: `None` for the tensor, `"channel"` for each index of
-        the last axis, a number for blocks of so many neighbors along the last axis (the last one may be short). These
-        steps are rounded up to bfloat16, so that nothing saturates, and take 2 bytes each.
+        the last axis, `"token"` for all of the last axis, a number for blocks of so many neighbors along the last axis
+        (the last one may be short). These steps are rounded up to bfloat16, so that nothing saturates, and take 2 bytes
+        each.
 
     Raises:
       UsageError: unless `bits` is an integer from 2 to 8 and `block` is one of these.
@@ -54,8 +55,8 @@ class Int(Encoding):
             return
         if self.threshold is not None:
             raise UsageError(f"Int: block={self.block!r} belongs to steps taken from the data: use threshold=None")
-        if self.block < 1 if isinstance(self.block, int) else self.block != "channel":
-            raise UsageError(f"Int: block={self.block!r}: use None, 'channel' or a number from 1 up")
+        if self.block == "tensor" or not scale_groups.is_groups(self.block):
+            raise UsageError(f"Int: block={self.block!r}: use None, 'channel', 'token' or a number from 1 up")
 
     @property
     def symbols(self):
@@ -77,28 +78,19 @@ class Int(Encoding):
             return ()
         if self.block is None:
             return (jax.ShapeDtypeStruct((), jnp.float32),)
-        *rows, size = shape or (1,)
-        grid = (*(1 for _ in rows), size) if isinstance(self.block, str) else (*rows, math.ceil(size / self.block))
-        return (jax.ShapeDtypeStruct(grid, jnp.uint16),)
+        return (jax.ShapeDtypeStruct(scale_groups.grid(shape, self.block), jnp.uint16),)
 
     def expand_side(self, side, shape):
         """The step of each element."""
         if self.threshold is not None or self.block is None:
             return side
-        steps = widen(side[0])
-        if isinstance(self.block, str):
-            return (steps.reshape(shape[-1:]),)
-        size = shape[-1] if shape else 1
-        return (jnp.repeat(steps, self.block, axis=-1)[..., :size].reshape(shape),)
+        return (scale_groups.spread(widen(side[0]), shape, self.block),)
 
     def splits_side(self, shape, dimension, part):
         """Yes where the parts have other channels, or no block falls into two of them."""
-        across = dimension < len(shape) - 1
-        if self.threshold is not None or self.block is None or (not across and len(part) < len(shape)):
+        if self.threshold is not None:
             return False
-        if isinstance(self.block, str):
-            return not across
-        return across or part[-1] % self.block == 0
+        return scale_groups.splits(shape, dimension, part, self.block or "tensor")
 
     def encode(self, x):
         """Integers as floats with the straight-through gradient, and the steps that were taken from the data."""
@@ -113,20 +105,9 @@ class Int(Encoding):
         return in_thresholds(x, self.expand_side(side, x.shape)[0] if side else self.threshold)
 
     def _steps(self, x):
-        largest = self._largest(magnitude(x))
+        largest = jnp.max(scale_groups.grouped(magnitude(x), self.block or "tensor"), axis=-1, initial=0)
         steps = absmax_step(largest, self.symbols.stop - 1)
         return steps if self.block is None else round_up(steps)
-
-    def _largest(self, magnitude):
-        if self.block is None:
-            return jnp.max(magnitude, initial=0)
-        magnitude = magnitude if magnitude.ndim else magnitude[None]
-        if isinstance(self.block, str):
-            return jnp.max(magnitude, axis=range(magnitude.ndim - 1), initial=0, keepdims=True)
-        *rows, size = magnitude.shape
-        short = -size % self.block
-        filled = jnp.pad(magnitude, [(0, 0)] * len(rows) + [(0, short)])
-        return jnp.max(filled.reshape(*rows, (size + short) // self.block, self.block), axis=-1, initial=0)
 
 
 def magnitude(x: Float[Array, "..."]) -> Float[Array, "..."]:

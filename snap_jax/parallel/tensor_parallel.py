@@ -188,7 +188,7 @@ def sum_codec_of(codec: Codec | None, parts: int) -> Codec | None:
 
 def with_threshold(codec: Codec | None, change: Callable[[Any], Any]) -> Codec | None:
     """Return the codec with a changed threshold; the same where it has none."""
-    if codec is None or codec.encoding.threshold is None:
+    if codec is None or codec.encoding.threshold is None or codec.encoding.relative:
         return codec
     return dataclasses.replace(codec, encoding=codec.encoding.with_threshold(change(codec.encoding.threshold)))
 

@@ -92,13 +92,19 @@ CODES = {
     "channel": snap.Int(4, block="channel"),
     "blocks": snap.Int(4, block=3),
     "astride": snap.Int(4, block=5),
+    "token": snap.Int(4, block="token"),
+    "scaled": snap.Scaled(snap.Rate(7, 2.0), "token"),
+    "scaled-blocks": snap.Scaled(snap.Count(7, 0.7), 3),
     "topk": snap.TopK(0.2),
 }
 # Of a tensor (2, 4, 12): what is scattered, the shape of a part, and how many steps come with each code.
 SCATTERS = {
-    "rows": ({"scatter_dimension": 1, "tiled": True}, {"channel": 12, "blocks": 4 * 4, "astride": 4 * 3}),
-    "columns": ({"scatter_dimension": 2, "tiled": True}, {"channel": 6, "blocks": 8 * 2, "astride": 8 * 3}),
-    "leading": ({"scatter_dimension": 0, "tiled": False}, {"channel": 12, "blocks": 4 * 4, "astride": 4 * 3}),
+    "rows": ({"scatter_dimension": 1, "tiled": True}, {"channel": 12, "blocks": 4 * 4, "astride": 4 * 3, "token": 4}),
+    "columns": ({"scatter_dimension": 2, "tiled": True}, {"channel": 6, "blocks": 8 * 2, "astride": 8 * 3, "token": 8}),
+    "leading": (
+        {"scatter_dimension": 0, "tiled": False},
+        {"channel": 12, "blocks": 4 * 4, "astride": 4 * 3, "token": 4},
+    ),
 }
 
 
@@ -122,7 +128,8 @@ def test_invariant_2_parts_of_a_tensor_are_read_with_their_own_steps(name):
 
     moved = [t.bytes for t in collective_traffic(run)(x) if t.op == "all_to_all"]
     width = 4 if name != "topk" else 5
-    beside = lambda how: 2 * SCATTERS[how][1][name] if name != "topk" else 4
+    steps = lambda how: SCATTERS[how][1][{"scaled": "token", "scaled-blocks": "blocks"}.get(name, name)]
+    beside = lambda how: 4 if name == "topk" else (1 if name.startswith("scaled") else 2) * steps(how)
     assert moved[:3] == [2 * (48 * width // 8 + beside(how) + 1) for how in SCATTERS]
 
 
@@ -130,8 +137,8 @@ def test_invariant_2_parts_of_a_tensor_are_read_with_their_own_steps(name):
     ("make", "message"),
     [
         (lambda: snap.Int(4, 0.5, block=32), r"Int: block=32 belongs to .* use threshold=None"),
-        (lambda: snap.Int(4, block=0), r"Int: block=0: use None, 'channel' or a number from 1"),
-        (lambda: snap.Int(4, block="row"), r"Int: block='row': use None, 'channel'"),
+        (lambda: snap.Int(4, block=0), r"Int: block=0: use None, 'channel', 'token' or a number from 1"),
+        (lambda: snap.Int(4, block="row"), r"Int: block='row': use None, 'channel', 'token'"),
         (lambda: snap.TopK(0.0), r"TopK: fraction=0.0, bits=4: use 0 < fraction <= 1"),
         (lambda: snap.TopK(0.1, 9), r"TopK: .*bits=9: use .* bits of 2 to 8"),
         (lambda: snap.Codec(snap.TopK(0.1), snap.Events(0.05)), r"Events\(capacity=0.05\) cannot hold .* Ladder"),

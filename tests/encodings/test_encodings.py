@@ -23,6 +23,8 @@ ALL = {
     "rate-unsigned": snap.Rate(4, 1.2, signed=False),
     "latency": snap.Latency(5, 0.7),
     "phase": snap.Phase(3, 1.2),
+    "count-token": snap.Scaled(snap.Count(3, 0.7), "token"),
+    "latency-channel": snap.Scaled(snap.Latency(5, 2.0), "channel"),
     "integer": snap.Int(4, 0.3),
     "integer-absmax": snap.Int(3),
     "integer-channel": snap.Int(2, block="channel"),

@@ -38,6 +38,8 @@ ENCODINGS = {
     "int4:absmax": lambda: snap.Int(4),
     "int4:channel": lambda: snap.Int(4, block="channel"),
     "int4:block32": lambda: snap.Int(4, block=32),
+    "count:7-token": lambda: snap.Scaled(snap.Count(7, threshold=0.5), "token"),
+    "ternary-block32": lambda: snap.Scaled(snap.Ternary(threshold=1.5), 32, quantile=0.9),
     "topk:0.1": lambda: snap.TopK(0.1),
     "bfloat16": lambda: snap.Cast("bfloat16"),
     "float16": lambda: snap.Cast("float16"),

@@ -29,7 +29,7 @@ _SENT = {
     "events:1": ("count:3", "int4:absmax", "bfloat16"),
     "ladder": ("count:3", "count:127"),
     "ladder-coarse": ("ternary", "count:3"),
-    "rans": ("count:3", "int4", "topk:0.1"),
+    "rans": ("count:3", "int4", "topk:0.1", "count:7-token"),
 }
 """Which encodings payloads are made of, by wire: compiling is what takes time."""
 
