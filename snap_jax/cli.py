@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -85,10 +85,14 @@ def _run(words: list[str]) -> None:
         _call({"language": _language, "vision": _vision}, words[1:], "snap-jax train")
     elif words[0] == "launch":
         _launch(words[1:])
-    elif words[:2] == ["cost", "calibrate"]:
-        tyro.cli(calibrate, prog="snap-jax cost calibrate", args=words[2:])
+    elif words[0] == "cost" and words[1:2] and words[1] in (more := _costs()):
+        tyro.cli(more[words[1]], prog=f"snap-jax cost {words[1]}", args=words[2:])
     else:
         _call({"demo": lambda: demo, "report": lambda: compare, "cost": lambda: price}, words, "snap-jax", _COMMANDS)
+
+
+def _costs() -> dict[str, Callable[..., None]]:
+    return {"calibrate": calibrate, "sweep": sweep_cost, "timeline": draw}
 
 
 def _launch(words: list[str]) -> None:
@@ -196,18 +200,86 @@ def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("repo
 
 
 def price(
-    source: Annotated[str | None, tyro.conf.Positional] = None, system: str | None = None, list: bool = False
+    source: Annotated[str | None, tyro.conf.Positional] = None,
+    system: str | None = None,
+    list: bool = False,
+    form: Literal["table", "json", "csv"] = "table",
+    waterfall: Path | None = None,
 ) -> None:
-    """Price the traffic of a run in joules and seconds on a system.
+    """Price the traffic of a run in joules and seconds on a system. Also: cost timeline, cost sweep, cost calibrate.
 
     Args:
       source: A run directory, or a traffic.json.
       system: A name from --list, or a TOML file.
-      list: Show the links and systems there are.
+      list: Show the links, compute units and systems there are.
+      form: What to print: a table, JSON or CSV.
+      waterfall: A chart to write as well, such as cost.svg.
     """
     from snap_jax.cost import cli as cost_cli
 
-    cost_cli.run(source, system, list)
+    cost_cli.run(source, system, list, form=form, waterfall=waterfall)
+
+
+def draw(
+    source: Annotated[str, tyro.conf.Positional],
+    system: str,
+    out: Path,
+    devices: int,
+    microbatches: int,
+    forward_s: float,
+    backward_s: float = 0.0,
+    kind: Literal["gpipe", "1f1b", "interleaved"] = "1f1b",
+    virtual: int = 1,
+    overlap: bool = True,
+) -> None:
+    """Draw what each device of a pipeline does, and when.
+
+    Args:
+      source: A run directory, or a traffic.json.
+      system: A name from `snap-jax cost --list`, or a TOML file.
+      out: A chart (.svg), or a trace for ui.perfetto.dev (.json).
+      devices: Devices of the pipeline.
+      microbatches: Microbatches of one step.
+      forward_s: Seconds of the forward pass of one microbatch on one device.
+      backward_s: Seconds of its backward pass.
+      kind: The order of the passes.
+      virtual: Virtual stages per device, for interleaved.
+      overlap: Whether devices compute while they send.
+    """
+    from snap_jax.cost import cli as cost_cli
+    from snap_jax.cost.schedules import Schedule
+
+    schedule = Schedule(kind, devices, microbatches, forward_s, backward_s, virtual, overlap)
+    cost_cli.draw_timeline(source, system, schedule, out)
+
+
+def sweep_cost(
+    system: str,
+    vary: str,
+    values: list[str],
+    unit: str | None = None,
+    width: int = 1024,
+    devices: int = 4,
+    firing_rate: float = 0.1,
+    layout: Literal["tensor", "pipeline"] = "tensor",
+) -> None:
+    """Compare dense, hybrid and spiking blocks while one field of them varies.
+
+    Args:
+      system: A name from `snap-jax cost --list`.
+      vary: The field: width, depth, tokens, chips, bits, firing_rate, time_steps, bandwidth, layout or dtype.
+      values: Its values.
+      unit: A compute unit from `snap-jax cost --list`; without one links alone are priced.
+      width: Width of the model.
+      devices: Devices that share it.
+      firing_rate: Firing rate of the spikes.
+      layout: How the model is divided.
+    """
+    from snap_jax.cost import Workload
+    from snap_jax.cost import cli as cost_cli
+
+    base = Workload(width=width, chips=devices, firing_rate=firing_rate, layout=layout)
+    cost_cli.show_sweep(system, vary, values, unit, base)
 
 
 def calibrate(file: Annotated[Path, tyro.conf.Positional]) -> None:

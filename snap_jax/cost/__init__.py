@@ -2,18 +2,22 @@
 
 from snap_jax.cost import links as links
 from snap_jax.cost.comparison import Comparison as Comparison
-from snap_jax.cost.compute import HOROWITZ_45NM as HOROWITZ_45NM
 from snap_jax.cost.compute import ComputeUnit as ComputeUnit
 from snap_jax.cost.link import Link as Link
 from snap_jax.cost.memory import Memory as Memory
+from snap_jax.cost.nodes import HOROWITZ_45NM as HOROWITZ_45NM
+from snap_jax.cost.nodes import JOUPPI_7NM as JOUPPI_7NM
+from snap_jax.cost.nodes import UNITS as UNITS
 from snap_jax.cost.pricing import cheapest as cheapest
 from snap_jax.cost.pricing import price as price
 from snap_jax.cost.report import Report as Report
+from snap_jax.cost.schedules import Schedule as Schedule
 from snap_jax.cost.sweep import Sweep as Sweep
 from snap_jax.cost.sweep import sweep as sweep
 from snap_jax.cost.system import Coding as Coding
 from snap_jax.cost.system import System as System
 from snap_jax.cost.system import named as named
+from snap_jax.cost.timeline import timeline as timeline
 from snap_jax.cost.toml_systems import load as load
 from snap_jax.cost.topologies import Chain as Chain
 from snap_jax.cost.topologies import FullyConnected as FullyConnected
@@ -22,6 +26,7 @@ from snap_jax.cost.topologies import Mesh as Mesh
 from snap_jax.cost.topologies import Ring as Ring
 from snap_jax.cost.topologies import Switch as Switch
 from snap_jax.cost.topologies import Torus as Torus
+from snap_jax.cost.topologies import place as place
 from snap_jax.cost.units import CostError as CostError
 from snap_jax.cost.units import Joules as Joules
 from snap_jax.cost.units import Range as Range

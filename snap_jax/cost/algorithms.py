@@ -21,7 +21,7 @@ A reduction reads two shards and writes one, n-1 times; a direct one reads n and
 import dataclasses
 from typing import Literal, final
 
-from snap_jax.cost.topologies import Graph, Mesh, Switch, Topology, Torus
+from snap_jax.cost.topologies import Graph, Mesh, Placed, Switch, Topology, Torus
 from snap_jax.cost.topologies.base import Pairs, Use, shift
 from snap_jax.cost.units import CostError, Joules, Number, Seconds
 
@@ -267,7 +267,7 @@ def _broadcast(operand_bytes: Number, topology: Topology) -> Plan:
     """Hand one chip's operand on from chip to chip; with switches in between, send it to each."""
     pairs = tuple((0, target) for target in range(1, topology.size))
     uses = (Use(topology.link, topology.diameter, 1, len(pairs)),)
-    if isinstance(topology, Graph | Switch) or len(topology.links) > 1:
+    if isinstance(topology, Graph | Switch | Placed) or len(topology.links) > 1:
         uses = topology.uses(pairs)
     return (Rounds("broadcast", 1, operand_bytes, uses),)
 

@@ -3,9 +3,10 @@
 Energy is that of every execution in every group. Time is that of every execution; groups run side by side.
 """
 
+import collections
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import final
 
 from snap_jax.cost.algorithms import REDUCTIONS, AlgorithmChoice, Plan, Rounds, chosen_plan
@@ -34,6 +35,7 @@ class AxisCost:
       plan: rounds of one execution in one group.
       parallel: groups that do the same side by side, on links of their own.
       coding_s: time to encode and decode, all executions; zero on all axes of a transfer but the first.
+      coding_j: energy of that.
     """
 
     index: int
@@ -43,6 +45,7 @@ class AxisCost:
     plan: Plan
     parallel: int
     coding_s: Seconds
+    coding_j: Joules
 
     @property
     def links(self) -> tuple[Link, ...]:
@@ -145,6 +148,26 @@ def _either(value: Range, digits: str = "g") -> str:
     return high if low == high else f"({low} to {high})"
 
 
+def idle_energy(parts: Sequence[AxisCost], switched_on: Seconds) -> Joules:
+    """Return what all links of the axes in use take while they wait, in a run of that time. CostError without a source.
+
+    Links are those of every group that a transfer of the axis runs in.
+    """
+    counts: dict[tuple[str, Link], int] = {}
+    crossed: collections.Counter[tuple[str, Link]] = collections.Counter()
+    for part in parts:
+        edges = collections.Counter(map(part.topology.link_of, part.topology.edges))
+        for link, times in edges.items():
+            counts[part.axis, link] = max(
+                counts.get((part.axis, link), 0), times * part.parallel // part.topology.sharing
+            )
+        for rounds in part.plan:
+            for use in rounds.uses:
+                wire = use.crossings * use.link.wire_bytes(rounds.message_bytes)
+                crossed[part.axis, use.link] += wire * part.parallel * part.transfer.times  # pyright: ignore
+    return Joules.total(link.idle_energy(crossed[axis, link], switched_on * n) for (axis, link), n in counts.items())
+
+
 def axis_costs(index: int, transfer: Transfer, system: System) -> tuple[AxisCost, ...]:
     """Return the parts of a transfer, one or more per mesh axis, in the order in which they run.
 
@@ -154,11 +177,12 @@ def axis_costs(index: int, transfer: Transfer, system: System) -> tuple[AxisCost
     topologies = system.topologies(transfer)
     chips = math.prod(topology.size for topology in topologies)
     coding = system.coding.seconds(transfer) if system.coding else Seconds(0.0, 0.0)
+    energy = system.coding.energy(transfer) if system.coding else Joules(0.0, 0.0)
     found = []
     for i, plan in _stages(transfer, topologies, system.algorithm):
         parallel = transfer.groups * chips // topologies[i].size
-        found.append(AxisCost(index, transfer, transfer.axes[i], topologies[i], plan, parallel, coding))
-        coding = Seconds(0.0, 0.0)
+        found.append(AxisCost(index, transfer, transfer.axes[i], topologies[i], plan, parallel, coding, energy))
+        coding, energy = Seconds(0.0, 0.0), Joules(0.0, 0.0)
     return tuple(found)
 
 

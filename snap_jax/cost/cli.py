@@ -3,42 +3,108 @@
 It prints a report or raises UsageError; it guesses neither sizes nor figures.
 """
 
+import importlib
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from snap_jax.cost import links, toml_systems
-from snap_jax.cost.links import Link
+from snap_jax.cost.gantt import gantt
+from snap_jax.cost.link import Link
+from snap_jax.cost.memory import MEMORIES
+from snap_jax.cost.nodes import UNITS
 from snap_jax.cost.pricing import price
+from snap_jax.cost.report_rows import to_csv
+from snap_jax.cost.schedules import Schedule
+from snap_jax.cost.sweep import sweep
 from snap_jax.cost.system import NAMED, System, named
 from snap_jax.cost.tables import table
-from snap_jax.cost.units import CostError, Range
+from snap_jax.cost.timeline import timeline
+from snap_jax.cost.units import CostError, Range, si
+from snap_jax.cost.workload import Workload
 from snap_jax.traffic.transfer import Traffic
 
+Form = Literal["table", "json", "csv"]
 
-def run(source: str | None, system: str | None, list_: bool = False, console: Console | None = None) -> None:
-    """Print the report of some traffic on a system, or the list of links and systems.
+
+def run(
+    source: str | None,
+    system: str | None,
+    list_: bool = False,
+    console: Console | None = None,
+    form: Form = "table",
+    waterfall: Path | None = None,
+) -> None:
+    """Print the report of some traffic on a system, or the list of links, units and systems.
 
     Args:
       source: a file that `Traffic.to_json` wrote, or a directory that holds it as traffic.json.
       system: a name from the list, or a path that ends in .toml.
       list_: whether to print the list instead.
       console: where to print; None is the terminal.
+      form: of what is printed.
+      waterfall: file of a chart to write as well.
 
     Raises:
       CostError: something is missing, cannot be read or does not fit.
     """
     screen = console or Console()
     if list_:
-        for part in (link_table(), *link_sources(), system_table()):
+        for part in (link_table(), *link_sources(), unit_table(), *unit_sources(), system_table()):
             screen.print(part)
         return
     if source is None or system is None:
         raise CostError("cost: want RUN_DIR or TRAFFIC.json, and --system NAME or FILE.toml; or --list")
     traffic = read_traffic(source)
-    screen.print(price(traffic, find_system(system, traffic)))
+    report = price(traffic, find_system(system, traffic))
+    if waterfall is not None:
+        plots = importlib.import_module("snap_jax.cost.plots")
+        plots.waterfall(report, waterfall)
+    if form == "table":
+        screen.print(report)
+    else:
+        screen.file.write(report.to_json() + "\n" if form == "json" else to_csv(report))
+
+
+def draw_timeline(source: str, system: str, schedule: Schedule, out: Path, console: Console | None = None) -> None:
+    """Write the timeline of a pipeline as a chart (.svg) or as a trace for ui.perfetto.dev (.json).
+
+    Raises:
+      CostError: another ending, or as `timeline`.
+    """
+    if out.suffix not in (".svg", ".json"):
+        raise CostError(f"cost timeline: --out {out}; want a name that ends in .svg or .json")
+    traffic = read_traffic(source)
+    made = timeline(traffic, schedule, find_system(system, traffic))
+    out.write_text(gantt(made) if out.suffix == ".svg" else made.to_chrome(), encoding="utf-8")
+    screen = console or Console()
+    screen.print(f"{si(made.makespan, 's')} a step, devices wait {made.waiting:.1%} of it: {out}")
+
+
+def show_sweep(
+    system: str, vary: str, values: list[str], unit: str | None, base: Workload, console: Console | None = None
+) -> None:
+    """Print a sweep of one field of a workload on a named system.
+
+    Raises:
+      CostError: an unknown system, unit or field.
+    """
+    if system not in NAMED:
+        raise CostError(f"cost sweep: system {system!r} is not known; want one of {', '.join(NAMED)}")
+    if unit is not None and unit not in UNITS:
+        raise CostError(f"cost sweep: unit {unit!r} is not known; want one of {', '.join(UNITS)}")
+    typed = [_typed(value) for value in values]
+    (console or Console()).print(sweep(base, {vary: typed}, NAMED[system], UNITS[unit] if unit else None))
+
+
+def _typed(value: str) -> int | float | str:
+    try:
+        return float(value) if "." in value or "e" in value else int(value)
+    except ValueError:
+        return value
 
 
 def read_traffic(source: str) -> Traffic:
@@ -72,6 +138,23 @@ def link_sources() -> list[Text]:
         Text(f"{name}: {link.name}. {link.boundary}. Source: {link.source}.", style="dim")
         for name, link in links.PRESETS.items()
     ]
+
+
+def unit_table() -> Table:
+    """Return the table of compute units: picojoules of a multiply-accumulate."""
+    dtypes = ("float32", "bfloat16", "float8_e4m3fn", "int8")
+    rows = [
+        (name, unit.process_node, *(_cell(unit.pj_per_op.get(("mac", dtype))) for dtype in dtypes))
+        for name, unit in UNITS.items()
+    ]
+    headings = ("unit", "node", *(f"{dtype} MAC, pJ" for dtype in ("float32", "bfloat16", "float8", "int8")))
+    return table("Compute: empty where no source is known", headings, rows)
+
+
+def unit_sources() -> list[Text]:
+    """Return one line per compute unit and memory that says where its figures come from."""
+    parts = {**UNITS, **MEMORIES}
+    return [Text(f"{name}: {part.name}. Source: {part.source}.", style="dim") for name, part in parts.items()]
 
 
 def system_table() -> Table:

@@ -26,7 +26,9 @@ class ComputeUnit:
       tera_ops_per_s: operations of any kind that one chip finishes in one second, in 10^12; None when unknown.
       pj_per_byte: energy of a byte read from or written to memory, in picojoules; None leaves memory out, and the
         report says so.
+      whole_chip: whether `pj_per_op` is the power of a chip divided by its peak rate, memory and leakage included.
 
+    >>> from snap_jax.cost.nodes import HOROWITZ_45NM
     >>> from snap_jax.traffic.operations import OperationCount
     >>> print(HOROWITZ_45NM.energy(Operations((OperationCount("mac", "float32", 1e6),))))
     4.6 µJ
@@ -38,6 +40,7 @@ class ComputeUnit:
     pj_per_op: Figures
     tera_ops_per_s: Range | None = None
     pj_per_byte: Range | None = None
+    whole_chip: bool = False
 
     def energy(self, operations: Operations) -> Joules:
         """Return the sum of count x pJ/op, plus bytes x pJ/byte where that is given.
@@ -112,27 +115,3 @@ class Compute:
 
 def _picojoules(figure: Range, times: Number) -> Joules:
     return Joules(figure.low * 1e-12 * times, figure.high * 1e-12 * times)
-
-
-def _horowitz() -> dict[tuple[Kind, str], Range]:
-    """Return the table of M. Horowitz, ISSCC 2014, in picojoules; unsigned integers cost the same as signed ones."""
-    add = {"int8": 0.03, "int32": 0.1, "float16": 0.4, "float32": 0.9}
-    multiply = {"int8": 0.2, "int32": 3.1, "float16": 1.1, "float32": 3.7}
-    figures: dict[tuple[Kind, str], Range] = {}
-    for dtype in add:
-        # An int8 product is accumulated in int8 at best, in int32 as a rule.
-        accumulator = add["int32"] if dtype == "int8" else add[dtype]
-        for name in (dtype, f"u{dtype}") if dtype.startswith("int") else (dtype,):
-            figures["add", name] = Range.exactly(add[dtype])
-            figures["accumulate", name] = Range(add[dtype], accumulator)
-            figures["multiply", name] = Range.exactly(multiply[dtype])
-            figures["mac", name] = Range(multiply[dtype] + add[dtype], multiply[dtype] + accumulator)
-    return figures
-
-
-HOROWITZ_45NM = ComputeUnit(
-    name="Horowitz 45 nm",
-    process_node="45 nm",
-    source="M. Horowitz, Computing's energy problem, ISSCC 2014",
-    pj_per_op=_horowitz(),
-)

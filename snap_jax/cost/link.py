@@ -37,6 +37,7 @@ class Link:
         visits k + 1 chips and pays it k + 1 times; 0 where `latency_ns` is measured end to end.
       pj_per_packet: energy of a packet whatever it holds; None where bits alone are counted.
       ns_per_packet: time of a packet whatever it holds; None where bytes alone are counted.
+      static_w: power of one direction while nothing is sent, in watts; None when no source is known.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Link:
     endpoint_ns: Range = Range(0.0, 0.0)
     pj_per_packet: Range | None = None
     ns_per_packet: Range | None = None
+    static_w: Range | None = None
 
     def __post_init__(self) -> None:
         if self.gbyte_per_s is not None and self.gbyte_per_s.low == 0:
@@ -139,6 +141,34 @@ class Link:
     def bandwidth(self) -> Range:
         """Return gbyte_per_s. Raises CostError when it is None."""
         return self._known(self.gbyte_per_s, "gbyte_per_s")
+
+    @property
+    def full_w(self) -> Range:
+        """Power of one direction that sends all the time: 8 pJ/bit x bandwidth. Raises CostError without a source.
+
+        >>> from snap_jax.cost.links import UCIE_STANDARD
+        >>> print(UCIE_STANDARD.full_w)
+        Range(low=0.256, high=0.3072)
+        """
+        per_bit, rate = self._known(self.pj_per_bit, "pj_per_bit"), self.bandwidth()
+        return Range(round(8e-3 * per_bit.low * rate.low, 9), round(8e-3 * per_bit.high * rate.high, 9))
+
+    def idle_energy(self, wire_bytes: Number, link_seconds: Seconds) -> Joules:
+        """Return what links that cannot sleep take while they wait: static power x (time switched on - time of bytes).
+
+        Without `static_w` it lies between two bounds: waiting costs nothing, or as much as sending all the time.
+
+        Args:
+          wire_bytes: bytes that cross all of them.
+          link_seconds: how long they are switched on, summed over the links.
+
+        Raises:
+          CostError: the bandwidth has no source, or neither static_w nor pj_per_bit has one.
+        """
+        idle = self.static_w or Range(0.0, self.full_w.high)
+        busy = self.serialization(wire_bytes)
+        waits = Seconds(max(0.0, link_seconds.low - busy.high), max(0.0, link_seconds.high - busy.low))
+        return Joules(idle.low * waits.low, idle.high * waits.high)
 
     @property
     def without_source(self) -> tuple[str, ...]:

@@ -166,7 +166,21 @@ ROCE_400G = dataclasses.replace(
     header_bytes=82,
 )
 ETHERNET_10G = _ethernet("Ethernet 10G", 10.0)
-INTERNET_200M = _ethernet("Internet 200M", 0.2)
+OPTICS_400G = dataclasses.replace(
+    ETHERNET_400G,
+    name="Ethernet 400G, pluggable optics",
+    boundary="two optical modules at their limit of 12 W each, at full rate; adapters and switches not included",
+    source=f"{ETHERNET_400G.source}; Wavesplitter WST-QD4-FR4-C (400G-FR4, 2 km): 12 W at most",
+    pj_per_bit=Range.exactly(60.0),
+)
+_INTERNET = _ethernet("Internet 200M", 0.2)
+INTERNET_200M = dataclasses.replace(
+    _INTERNET,
+    boundary="core and fixed access networks: their energy divided by their traffic, not what one more bit costs",
+    source=f"{_INTERNET.source}; 0.06 kWh/GB in 2015: Aslan et al., J. Industrial Ecology 2018; 0.007 in 2020: "
+    "extrapolated from it, as quoted by V. Coroama 2021",
+    pj_per_bit=Range(3.15e6, 2.7e7),
+)
 TCP_10G = dataclasses.replace(
     ETHERNET_10G,
     name="TCP over Ethernet 10G",
@@ -202,6 +216,7 @@ PRESETS: dict[str, Link] = {
     "ROCE_400G": ROCE_400G,
     "ETHERNET_10G": ETHERNET_10G,
     "TCP_10G": TCP_10G,
+    "OPTICS_400G": OPTICS_400G,
     "INTERNET_200M": INTERNET_200M,
     "ON_CHIP_WIRE_MM": ON_CHIP_WIRE_MM,
 }

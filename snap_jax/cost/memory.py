@@ -53,3 +53,30 @@ class Memory:
         if value is None:
             raise CostError(self.missing(field))
         return value
+
+
+_JOUPPI = "N. Jouppi et al., Ten lessons from three generations shaped Google's TPUv4i, ISCA 2021, table 2, as quoted"
+_HOROWITZ = "M. Horowitz, Computing's energy problem, ISSCC 2014"
+
+SRAM_45NM = Memory(
+    "SRAM of 8 KB to 1 MB, 45 nm", f"{_HOROWITZ}: 10 to 100 pJ for 64 bits", Range(1.25, 12.5), process_node="45 nm"
+)
+SRAM_7NM = Memory(
+    "SRAM of 8 KB to 1 MB, 7 nm", f"{_JOUPPI}: 7.5 to 14 pJ for 64 bits", Range(0.9375, 1.75), process_node="7 nm"
+)
+DRAM_DDR = Memory("DDR3 DRAM", f"{_HOROWITZ}: 1.3 to 2.6 nJ for 64 bits", Range(162.5, 325.0))
+HBM2 = Memory("HBM2", f"{_JOUPPI}: 250 to 450 pJ for 64 bits, input and output only", Range(31.25, 56.25))
+HBM2_TPU_V4 = dataclasses.replace(
+    HBM2,
+    name="HBM2 of a TPU v4",
+    source=f"{HBM2.source}; 1200 GB/s: docs.cloud.google.com/tpu/docs/v4",
+    gbyte_per_s=Range.exactly(1200.0),
+)
+
+MEMORIES: dict[str, Memory] = {
+    "SRAM_45NM": SRAM_45NM,
+    "SRAM_7NM": SRAM_7NM,
+    "DRAM_DDR": DRAM_DDR,
+    "HBM2": HBM2,
+    "HBM2_TPU_V4": HBM2_TPU_V4,
+}

@@ -52,10 +52,19 @@ def notes(parts: Parts, system: System, compute: Compute | None, least_share: Nu
             f"the cheapest send {least_share:.0%} of those bytes: price(cheapest(traffic), ...)"
         )
     if system.coding is None:
-        yield "time to encode and decode is left out: the system gives no coding="
+        yield "time and energy to encode and decode are left out: the system gives no coding="
+    elif system.coding.pj_per_byte is None:
+        yield "energy to encode and decode is left out: coding gives no pj_per_byte"
+    if unknown := [link.name for link in _used_links(parts) if link.static_w is None]:
+        yield (
+            f"no source for static_w of {', '.join(unknown)}: links that cannot sleep are bounded by no idle power "
+            "and by that of sending"
+        )
     if system.memory is None and _adds(parts):
         yield "what reductions read and write is left out: the system gives no memory="
-    if compute is not None and compute.unit.pj_per_byte is None:
+    if compute is not None and compute.unit.whole_chip:
+        yield f"{compute.unit.name}: power of the whole chip divided by its peak rate; memory is in it, and full use"
+    elif compute is not None and compute.unit.pj_per_byte is None:
         yield f"energy of memory is left out: {compute.unit.name!r} gives no pj_per_byte"
     links = dict.fromkeys(link for part in parts for link in part.links)
     yield from _process_nodes(system, compute, [link.name for link in links if link.process_node is None])

@@ -3,13 +3,14 @@
 Numbers without a source are not drawn; a plot that would show only such numbers raises.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from snap_jax.cost.report import Report
+from snap_jax.cost.sensitivity import Balance
 from snap_jax.cost.sweep import Sweep, SweepPoint
 from snap_jax.cost.units import CostError, Joules, Range, Seconds
 from snap_jax.cost.workload import VARIANTS, Variant
@@ -119,3 +120,30 @@ def _band(axes: Axes, sweep: Sweep, variant: Variant, reduction: Reduction) -> N
         alpha=0.3,
     )  # pyright: ignore[reportArgumentType]
     axes.plot(xs, [s.high for s in spans], label=variant)  # pyright: ignore[reportArgumentType]
+
+
+def sensitivity(
+    balances: Mapping[str, Balance], factors: Sequence[float], presets: Mapping[str, float], path: Path | str
+) -> None:
+    """Draw the factor saved in the whole over the energy of a multiply-accumulate, one curve a link.
+
+    Args:
+      balances: balance of energy by the name of its curve.
+      factors: factors to mark as horizontal lines.
+      presets: picojoules of a multiply-accumulate to mark as vertical lines, by name.
+      path: file to write; its ending says the format.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    picojoules = [10 ** (k / 10) for k in range(-40, 51)]
+    for name, balance in balances.items():
+        axes.plot(picojoules, [balance.saved(pj * 1e-12) for pj in picojoules], label=name)
+    for factor in factors:
+        axes.axhline(factor, color="grey", linewidth=0.8, linestyle="--")
+        axes.annotate(f"{factor}x", (picojoules[0], factor), fontsize=8, va="bottom")
+    for name, pj in presets.items():
+        axes.axvline(pj, color="grey", linewidth=0.8)
+        axes.annotate(name, (pj, 1.02), fontsize=7, rotation=90, va="bottom", ha="right")
+    axes.set(xscale="log", yscale="log", xlabel="pJ per multiply-accumulate", ylabel="factor saved in the whole")
+    axes.legend()
+    figure.savefig(path)

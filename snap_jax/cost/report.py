@@ -16,11 +16,13 @@ from typing import final
 from rich.console import RenderableType
 from rich.text import Text
 
-from snap_jax.cost.axis_cost import AxisCost
+from snap_jax.cost.axis_cost import AxisCost, idle_energy
 from snap_jax.cost.compute import Compute
 from snap_jax.cost.notes import missing_energy, missing_latency, notes
+from snap_jax.cost.report_rows import HEADINGS, cells, rows, subtotals
 from snap_jax.cost.system import System
 from snap_jax.cost.tables import Printable, table
+from snap_jax.cost.topologies import Placed, Topology
 from snap_jax.cost.units import CostError, Joules, Number, Range, Seconds, share
 from snap_jax.traffic.transfer import Direction, Transfer
 
@@ -47,8 +49,24 @@ class Report(Printable):
         """Energy of one run: links, and compute where priced. Raises CostError naming every missing source."""
         _refuse(self.missing_energy)
         links = [part.energy_j for part in self.parts]
-        chips = [self.memory_j, *([self.compute.energy_j] if self.compute else [])]
+        chips = [self.memory_j, self.coding_j, *([self.compute.energy_j] if self.compute else [])]
         return Joules.total([*links, *chips])
+
+    @property
+    def awake_j(self) -> Joules:
+        """Energy if the links cannot sleep: all links of the axes in use draw power until the run is over.
+
+        Where a link has no `static_w`, the low end counts no idle power and the high end as much as sending takes.
+
+        Raises:
+          CostError: a missing source, of time too.
+        """
+        return self.energy_j + idle_energy(self.parts, self.no_overlap_s)
+
+    @property
+    def coding_j(self) -> Joules:
+        """Energy to encode and decode payloads; zero when the system does not give it."""
+        return Joules.total(part.coding_j for part in self.parts)
 
     @property
     def latency_s(self) -> Seconds:
@@ -65,7 +83,9 @@ class Report(Printable):
     def overlap_s(self) -> Seconds:
         """Time of one run when the axes and the chips work at the same time: that of the busiest one."""
         _refuse(self.missing_latency)
-        times = [*(part._link_s for part in self.by_axis().values()), self._chip_s]
+        wires = dict.fromkeys(_wires(part) for part in self.parts)
+        times = [self.only(tuple(p for p in self.parts if _wires(p) == own))._link_s for own in wires]
+        times.append(self._chip_s)
         return Seconds(max(t.low for t in times), max(t.high for t in times))
 
     @property
@@ -161,16 +181,16 @@ class Report(Printable):
     def by_axis(self) -> dict[str, "Report"]:
         """Return one report of the links for each mesh axis in use."""
         axes = dict.fromkeys(part.axis for part in self.parts)
-        return {axis: self._only(tuple(part for part in self.parts if part.axis == axis)) for axis in axes}
+        return {axis: self.only(tuple(part for part in self.parts if part.axis == axis)) for axis in axes}
 
     def by_transfer(self) -> tuple[tuple[Transfer, "Report"], ...]:
         """Return one report of the links for each transfer, in program order."""
         groups = [tuple(parts) for _, parts in itertools.groupby(self.parts, key=lambda part: part.index)]
-        return tuple((parts[0].transfer, self._only(parts)) for parts in groups)
+        return tuple((parts[0].transfer, self.only(parts)) for parts in groups)
 
     def direction(self, which: Direction) -> "Report":
         """Return the report of the links in one pass."""
-        return self._only(tuple(part for part in self.parts if part.transfer.direction == which))
+        return self.only(tuple(part for part in self.parts if part.transfer.direction == which))
 
     @property
     def forward(self) -> "Report":
@@ -185,9 +205,10 @@ class Report(Printable):
     @property
     def links(self) -> "Report":
         """The same report without compute."""
-        return self._only(self.parts)
+        return self.only(self.parts)
 
-    def _only(self, parts: tuple[AxisCost, ...]) -> "Report":
+    def only(self, parts: tuple[AxisCost, ...]) -> "Report":
+        """Return the report of the links for some of the parts."""
         return dataclasses.replace(self, parts=parts, compute=None)
 
     def explain(self) -> str:
@@ -201,7 +222,7 @@ class Report(Printable):
 
     def to_json(self) -> str:
         """Return totals, parts and notes as JSON: joules and seconds as [low, high], null without a source."""
-        rows = [
+        each = [
             {"op": t.op, "axes": t.axes, "path": t.path, "direction": t.direction, "times": t.times} | part._numbers()
             for t, part in self.by_transfer()
         ]
@@ -210,7 +231,7 @@ class Report(Printable):
             "forward": self.forward._numbers(),
             "backward": self.backward._numbers(),
             "by_axis": {axis: part._numbers() for axis, part in self.by_axis().items()},
-            "by_transfer": rows,
+            "by_transfer": each,
             "notes": self.notes(),
         }
         return json.dumps({"system": self.system.name} | self._numbers() | parts, indent=1)
@@ -218,6 +239,7 @@ class Report(Printable):
     def _numbers(self) -> dict[str, object]:
         return {
             "energy_j": list(self.energy_j) if self.has_energy else None,
+            "awake_j": list(self.awake_j) if self.has_awake else None,
             "latency_s": list(self.latency_s) if self.has_latency else None,
             "overlap_s": list(self.overlap_s) if self.has_latency else None,
             "no_overlap_s": list(self.no_overlap_s) if self.has_latency else None,
@@ -229,53 +251,30 @@ class Report(Printable):
         Path(path).write_text(self.to_json(), encoding="utf-8")
 
     def render(self) -> Iterator[RenderableType]:
-        rows = [(label, direction, *part._cells()) for label, direction, part in self._rows()]
-        headings = ("transfer", "pass", "wire bytes", "energy", "latency")
-        made = table(f"Cost of one run on {self.system.name or 'the system'}", headings, rows, left=2)
+        lines = [(label, direction, *cells(part)) for label, direction, part in rows(self)]
+        made = table(f"Cost of one run on {self.system.name or 'the system'}", HEADINGS, lines, left=2)
         made.add_section()
-        for label, part in self._subtotals():
-            made.add_row(label, "", *part._cells())
+        for label, part in subtotals(self):
+            made.add_row(label, "", *cells(part))
+        if self.has_awake:
+            made.add_row("total if links cannot sleep", "", "", str(self.awake_j), "")
         yield made
         yield from (Text(f"- {note}", style="dim") for note in self.notes())
 
-    def _rows(self) -> Iterator[tuple[str, str, "Report"]]:
-        """Yield label, pass and report of each row; transfers that differ only in size share a row."""
-        groups: dict[tuple[str, str], list[AxisCost]] = {}
-        for part in self.parts:
-            groups.setdefault((_label(part.transfer), part.transfer.direction), []).append(part)
-        for (label, direction), parts in groups.items():
-            times = sum({part.index: part.transfer.times for part in parts}.values())
-            yield f"{times:,} x {label}", direction, self._only(tuple(parts))
-
-    def _subtotals(self) -> Iterator[tuple[str, "Report"]]:
-        axes = self.by_axis()
-        if len(axes) > 1:
-            yield from ((f"axis {axis}", part) for axis, part in axes.items())
-        if self.forward.parts and self.backward.parts:
-            yield "forward", self.forward
-            yield "backward", self.backward
-        if self.compute is not None:
-            yield "links", self.links
-        yield "total" if self.compute is None else "total with compute", self
-
-    def _cells(self) -> tuple[str, str, str]:
-        energy = str(self.energy_j) if self.has_energy else "n/a"
-        if self.has_latency:
-            return f"{self.wire_bytes:,.0f}", energy, str(self.latency_s)
-        known = not any("gbyte_per_s" in link.without_source for part in self.parts for link in part.links)
-        return f"{self.wire_bytes:,.0f}", energy, f"> {self.serialization_s}" if known else "n/a"
+    @property
+    def has_awake(self) -> bool:
+        """Whether `awake_j` is known."""
+        known = all(link.gbyte_per_s and (link.static_w or link.pj_per_bit) for p in self.parts for link in p.links)
+        return bool(self.parts) and known and self.has_energy and self.has_latency
 
     def notes(self) -> tuple[str, ...]:
         """Return what a reader must know, one sentence each: see `snap_jax.cost.notes`."""
         return tuple(notes(self.parts, self.system, self.compute, self.least_share))
 
 
-def _label(transfer: Transfer) -> str:
-    """Return op, axes and path, without repeated path components and without a last one that names the op again."""
-    scopes = [name for name, _ in itertools.groupby(transfer.path.split("/"))]
-    if scopes[-1] == f"snap.{transfer.op}":
-        scopes.pop()
-    return f"{transfer.op} over {','.join(transfer.axes)} {'/'.join(scopes)}".rstrip()
+def _wires(part: AxisCost) -> Topology | str:
+    """Return what a part occupies: the links of its axis, or a network that several axes are placed on."""
+    return part.topology.physical if isinstance(part.topology, Placed) else part.axis
 
 
 def _refuse(reasons: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from snap_jax.cost.algorithms import AlgorithmChoice
 from snap_jax.cost.compute import ComputeUnit
 from snap_jax.cost.memory import Memory
 from snap_jax.cost.topologies import Chain, Ring, Switch, Topology
-from snap_jax.cost.units import CostError, Range, Seconds
+from snap_jax.cost.units import CostError, Joules, Number, Range, Seconds
 from snap_jax.traffic.transfer import Traffic, Transfer
 
 
@@ -28,19 +28,39 @@ class Coding:
       decode_gbyte_per_s: payload bytes read, in 10^9 per second.
       source: who measured it, on what.
       dtypes: dtypes that count as payloads; tensors of other dtypes are sent as they are.
+      pj_per_byte: energy of a payload byte written or read, in picojoules; None leaves it out, and the report says so.
+
+    >>> Coding.of_elements(2.0, 1.0, bits_per_element=0.5, source="measured").decode_gbyte_per_s
+    Range(low=0.0625, high=0.0625)
     """
 
     encode_gbyte_per_s: Range
     decode_gbyte_per_s: Range
     source: str
     dtypes: tuple[str, ...] = ("uint8", "uint32")
+    pj_per_byte: Range | None = None
+
+    @classmethod
+    def of_elements(cls, encode_ns: Number, decode_ns: Number, bits_per_element: Number, source: str) -> "Coding":
+        """Return the speeds of coding that takes so many nanoseconds per coded element."""
+        encode, decode = (bits_per_element / 8 / ns for ns in (encode_ns, decode_ns))
+        return cls(Range.exactly(encode), Range.exactly(decode), source)
+
+    def bytes(self, transfer: Transfer) -> tuple[int, int]:
+        """Return the payload bytes that one chip (writes, reads) in one execution; zero when uncoded."""
+        if transfer.dtype not in self.dtypes:
+            return 0, 0
+        return transfer.bytes, transfer.bytes * (transfer.group_size if transfer.op == "all_gather" else 1)
+
+    def energy(self, transfer: Transfer) -> Joules:
+        """Return the energy of encoding and decoding on all chips, all executions; zero where it is left out."""
+        figure = self.pj_per_byte or Range(0.0, 0.0)
+        chips = transfer.group_size * transfer.groups
+        return Joules(figure.low, figure.high) * (1e-12 * sum(self.bytes(transfer)) * chips * transfer.times)
 
     def seconds(self, transfer: Transfer) -> Seconds:
         """Return the time to encode an operand and decode what arrives, all executions; zero when uncoded."""
-        if transfer.dtype not in self.dtypes:
-            return Seconds(0.0, 0.0)
-        arrives = transfer.bytes * (transfer.group_size if transfer.op == "all_gather" else 1)
-        parts = ((transfer.bytes, self.encode_gbyte_per_s), (arrives, self.decode_gbyte_per_s))
+        parts = zip(self.bytes(transfer), (self.encode_gbyte_per_s, self.decode_gbyte_per_s), strict=True)
         return Seconds.total(Seconds(n / (r.high * 1e9), n / (r.low * 1e9)) for n, r in parts) * transfer.times
 
 
@@ -75,10 +95,10 @@ class System:
     mixed_nodes: bool = False
 
     def __post_init__(self) -> None:
-        known = sorted(self.process_nodes)
-        if len(known) > 1 and not self.mixed_nodes:
+        nodes = self._nodes
+        if len(self.process_nodes) > 1 and not self.mixed_nodes:
             raise CostError(
-                f"System: figures of different process nodes {known} cannot stand in one sum; "
+                f"System: figures of different process nodes {nodes} cannot stand in one sum; "
                 "use figures of one node, or say mixed_nodes=True and read the ratio with care"
             )
 
@@ -90,10 +110,14 @@ class System:
     @property
     def process_nodes(self) -> frozenset[str]:
         """Process nodes that the sources name; many links name none."""
-        named = {link.process_node for topology in self.axes.values() for link in topology.links}
-        named |= {self.compute.process_node} if self.compute else set()
-        named |= {self.memory.process_node} if self.memory else set()
-        return frozenset(node for node in named if node is not None)
+        return frozenset(self._nodes.values())
+
+    @property
+    def _nodes(self) -> dict[str, str]:
+        """Process node by the name of the link, unit or memory whose source names one."""
+        links = [link for topology in self.axes.values() for link in topology.links]
+        parts = [*links, *(part for part in (self.compute, self.memory) if part is not None)]
+        return {part.name: part.process_node for part in parts if part.process_node is not None}
 
     def topologies(self, transfer: Transfer) -> tuple[Topology, ...]:
         """Return the topology of each axis of a transfer. Raises CostError when they do not fit."""

@@ -1,6 +1,7 @@
 """Systems from TOML. A file gives every figure or names a preset; an unknown key is an error.
 
 name = "four chips"
+memory = "HBM2"                   # what reductions read and write
 algorithm = "default"             # or ring, axes, flood, direct, two_shot, halving_doubling,
 # fastest, least_energy
 [links.mine]                      # a link of your own; units are in the names; [low, high] or one number
@@ -34,6 +35,8 @@ from typing import cast
 from snap_jax.cost import compute, links
 from snap_jax.cost.algorithms import ALGORITHMS, AlgorithmChoice
 from snap_jax.cost.links import Link
+from snap_jax.cost.memory import MEMORIES, Memory
+from snap_jax.cost.nodes import UNITS
 from snap_jax.cost.system import Coding, System
 from snap_jax.cost.topologies import Chain, FullyConnected, Graph, Mesh, Ring, Switch, Topology, Torus
 from snap_jax.cost.units import CostError, Range
@@ -41,8 +44,7 @@ from snap_jax.cost.units import CostError, Range
 _CHOICES = ("default", "fastest", "least_energy", *ALGORITHMS)
 _SIZED = {"Chain": Chain, "Ring": Ring, "Switch": Switch, "FullyConnected": FullyConnected}
 _SHAPED = {"Mesh": Mesh, "Torus": Torus}
-_UNITS = {"HOROWITZ_45NM": compute.HOROWITZ_45NM}
-_RANGES = ("pj_per_bit", "gbyte_per_s", "latency_ns", "endpoint_ns", "pj_per_packet", "ns_per_packet")
+_RANGES = ("pj_per_bit", "gbyte_per_s", "latency_ns", "endpoint_ns", "pj_per_packet", "ns_per_packet", "static_w")
 _WHOLE = ("packet_bytes", "pad_bytes", "header_bytes", "flit_bytes", "least_packet_bytes")
 
 
@@ -61,7 +63,7 @@ def load(path: Path | str) -> System:
 def parse(values: Mapping[str, object]) -> System:
     """Return the system that a parsed file describes."""
     file = _Table("the file", values)
-    file.allow("name", "algorithm", "mixed_nodes", "links", "axes", "compute", "coding")
+    file.allow("name", "algorithm", "mixed_nodes", "links", "axes", "compute", "coding", "memory")
     own = {name: _link(name, one) for name, one in file.tables("links").items()}
     axes = {name: _topology(one, own) for name, one in file.tables("axes").items()}
     if not axes:
@@ -75,7 +77,8 @@ def parse(values: Mapping[str, object]) -> System:
         cast(AlgorithmChoice, algorithm),
         _compute(file.table("compute")) if "compute" in values else None,
         _coding(file.table("coding")) if "coding" in values else None,
-        mixed_nodes=file.flag("mixed_nodes"),
+        _memory(file.text("memory")) if "memory" in values else None,
+        file.flag("mixed_nodes"),
     )
 
 
@@ -171,12 +174,20 @@ def _topology(table: _Table, own: Mapping[str, Link]) -> Topology:
 def _compute(table: _Table) -> compute.ComputeUnit:
     table.allow("unit", "tera_ops_per_s", "pj_per_byte")
     name = table.text("unit")
-    if name not in _UNITS:
-        raise CostError(f"{table.where}: unit={name!r}; want one of {', '.join(_UNITS)}")
+    if name not in UNITS:
+        raise CostError(f"{table.where}: unit={name!r}; want one of {', '.join(UNITS)}")
     figures = {key: table.range(key) for key in ("tera_ops_per_s", "pj_per_byte") if key in table.values}
-    return dataclasses.replace(_UNITS[name], **figures)
+    return dataclasses.replace(UNITS[name], **figures)
 
 
 def _coding(table: _Table) -> Coding:
-    table.allow("encode_gbyte_per_s", "decode_gbyte_per_s", "source")
-    return Coding(table.range("encode_gbyte_per_s"), table.range("decode_gbyte_per_s"), table.text("source"))
+    table.allow("encode_gbyte_per_s", "decode_gbyte_per_s", "pj_per_byte", "source")
+    energy = table.range("pj_per_byte") if "pj_per_byte" in table.values else None
+    speeds = table.range("encode_gbyte_per_s"), table.range("decode_gbyte_per_s")
+    return Coding(*speeds, table.text("source"), pj_per_byte=energy)
+
+
+def _memory(name: str) -> Memory:
+    if name not in MEMORIES:
+        raise CostError(f"system file: memory={name!r}; want one of {', '.join(MEMORIES)}")
+    return MEMORIES[name]

@@ -1,6 +1,8 @@
 """Systems from files and by name, and the command `snap-jax cost`; mistakes are named."""
 
+import csv
 import io
+import json
 
 import pytest
 from rich.console import Console
@@ -15,14 +17,18 @@ from snap_jax.cost import (
     Mesh,
     Range,
     Ring,
+    Schedule,
     Switch,
     Torus,
+    Workload,
     links,
     load,
     named,
     price,
 )
+from snap_jax.cost import cli as cost_cli
 from snap_jax.cost.cli import run
+from snap_jax.cost.memory import MEMORIES
 from snap_jax.cost.system import NAMED, axis_sizes
 from snap_jax.traffic.transfer import Traffic, Transfer
 
@@ -45,6 +51,7 @@ def test_the_example_at_the_top_of_the_module_is_a_system(tmp_path):
     assert (found.name, found.algorithm) == ("four chips", "default")
     assert found.compute.tera_ops_per_s == Range(80.0, 100.0)
     assert found.coding == Coding(Range(25.0, 25.0), Range(3.0, 3.0), "measured on this machine")
+    assert found.memory == MEMORIES["HBM2"]
     # 4 x 3 shards of 64 kB at 0.4 to 0.5 pJ/bit.
     assert list(price(TRAFFIC, found).energy_j) == pytest.approx([12 * 64e3 * 8 * p * 1e-12 for p in (0.4, 0.5)])
 
@@ -95,6 +102,7 @@ LINK = '[links.mine]\nboundary = "b"\nsource = "s"\n'
         (f"{LINK}pj_per_bit = [2, 1]\n{RING}", "want 0 <= low <= high"),
         (f"{LINK}watts = 1\n{RING}", r"\[links.mine\]: unknown key 'watts'"),
         (f'{RING}[compute]\nunit = "ABACUS"', "unit='ABACUS'; want one of HOROWITZ_45NM"),
+        (f'memory = "CORE"\n{RING}', "memory='CORE'; want one of SRAM_45NM"),
         (f'{RING}[coding]\nencode_gbyte_per_s = 1\nsource = "s"', "decode_gbyte_per_s=None"),
     ],
 )
@@ -124,9 +132,9 @@ def test_axis_sizes():
         axis_sizes(Traffic((*TRAFFIC, Transfer("psum", ("device",), 2, "uint8", 1))))
 
 
-def printed(*arguments):
+def printed(*arguments, **options):
     console = Console(width=120, file=io.StringIO())
-    run(*arguments, console=console)
+    run(*arguments, console=console, **options)
     return console.file.getvalue()
 
 
@@ -171,3 +179,53 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     (tmp_path / "traffic.json").write_text("[1, 2]")
     with pytest.raises(CostError, match=r"does not hold traffic as Traffic\.to_json writes it"):
         run(str(tmp_path), "ucie-ring")
+
+
+def test_json_and_csv_hold_the_numbers_of_the_table(tmp_path):
+    (tmp_path / "traffic.json").write_text(TRAFFIC.to_json())
+    tree = json.loads(printed(str(tmp_path), "ucie-ring", False, form="json"))
+    rows = list(csv.DictReader(io.StringIO(printed(str(tmp_path), "ucie-ring", False, form="csv"))))
+    assert rows[-1]["transfer"] == "total"
+    # 4 x 3 crossings of 64 kB in flits of 64 + 4 bytes.
+    assert float(rows[0]["wire_bytes"]) == tree["wire_bytes"] == 12 * 68_000
+    assert float(rows[-1]["j_high"]) == tree["energy_j"][1]
+
+
+def test_a_waterfall_is_written(tmp_path):
+    (tmp_path / "traffic.json").write_text(TRAFFIC.to_json())
+    printed(str(tmp_path), "ucie-ring", False, waterfall=tmp_path / "cost.svg")
+    assert "<svg" in (tmp_path / "cost.svg").read_text()
+
+
+PIPELINE = Traffic((Transfer("ppermute", ("stage",), 2, "float32", 64_000_000, pairs=1, perm=((0, 1),)),))
+
+
+@pytest.mark.parametrize("ending", [".svg", ".json"])
+def test_a_timeline_is_written(ending, tmp_path):
+    (tmp_path / "traffic.json").write_text(PIPELINE.to_json())
+    console, out = Console(width=200, file=io.StringIO()), tmp_path / f"step{ending}"
+    schedule = Schedule("gpipe", 2, 1, 1e-3, 0.0)
+    cost_cli.draw_timeline(str(tmp_path), "ucie-chain", schedule, out, console)
+    # 1 ms, 68 MB at 64 GB/s and 1 ns, 1 ms.
+    assert "3.06 ms a step" in console.file.getvalue()
+    assert out.read_text().startswith({".svg": "<svg", ".json": '{"traceEvents"'}[ending])
+
+
+def test_a_timeline_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(CostError, match=r"--out .*\.png; want a name that ends in \.svg or \.json"):
+        cost_cli.draw_timeline("x", "ucie-chain", Schedule("gpipe", 2, 1, 1.0, 0.0), tmp_path / "a.png")
+
+
+def test_a_sweep_from_the_command_line():
+    console = Console(width=140, file=io.StringIO())
+    cost_cli.show_sweep("ucie-ring", "width", ["64", "256"], "JOUPPI_7NM", Workload(), console)
+    assert "Jouppi 7 nm" in console.file.getvalue()
+    assert [cost_cli._typed(text) for text in ("3", "0.5", "1e3", "tensor")] == [3, 0.5, 1000.0, "tensor"]
+
+
+@pytest.mark.parametrize(
+    ("system", "unit", "message"), [("abacus", None, "system 'abacus'"), ("ucie-ring", "ABACUS", "unit 'ABACUS'")]
+)
+def test_a_sweep_of_something_unknown_is_refused(system, unit, message):
+    with pytest.raises(CostError, match=message):
+        cost_cli.show_sweep(system, "width", ["64"], unit, Workload())

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snap_jax.cost import HOROWITZ_45NM, CostError, OperationCount, Operations, Range
+from snap_jax.cost import HOROWITZ_45NM, UNITS, CostError, OperationCount, Operations, Range
+from snap_jax.cost.memory import MEMORIES
 from snap_jax.errors import UsageError
 from snap_jax.traffic.operations import KINDS
 
@@ -35,8 +36,39 @@ def test_the_table_of_horowitz(kind, dtype, picojoules):
     assert list(energy) == pytest.approx(picojoules)
 
 
-def test_the_node_is_in_the_name():
-    assert HOROWITZ_45NM.process_node in HOROWITZ_45NM.name
+@pytest.mark.parametrize(
+    ("unit", "kind", "dtype", "picojoules"),
+    [
+        ("JOUPPI_7NM", "mac", "bfloat16", (0.32, 0.59)),  # 0.21 + 0.11 in bf16, + 0.38 in float32
+        ("JOUPPI_7NM", "mac", "int8", (0.077, 0.1)),  # 0.07 + 0.007 in int8, + 0.03 in int32
+        ("JOUPPI_7NM", "mac", "float32", (1.69, 1.69)),
+        ("IBM_7NM_FP8", "mac", "float8_e4m3fn", (2 / 3.58, 2 / 3.58)),  # two operations a multiply-accumulate
+        ("TPU_V4", "mac", "bfloat16", (2 * 90 / 275, 2 * 192 / 275)),
+        ("H100", "mac", "float8_e5m2", (2 * 700 / 1978.9, 2 * 700 / 1978.9)),
+        ("H100", "mac", "bfloat16", (2 * 700 / 989.4, 2 * 700 / 989.4)),
+        ("LOIHI", "accumulate", "int8", (23.6, 23.6)),
+    ],
+)
+def test_newer_nodes(unit, kind, dtype, picojoules):
+    energy = UNITS[unit].energy(Operations((OperationCount(kind, dtype, 1e12),)))
+    assert list(energy) == pytest.approx(picojoules)
+
+
+def test_a_product_of_int32_at_7_nm_has_no_source():
+    with pytest.raises(CostError, match="mac int32 on 'Jouppi 7 nm'"):
+        UNITS["JOUPPI_7NM"].energy(Operations((OperationCount("mac", "int32", 1),)))
+
+
+@pytest.mark.parametrize("unit", UNITS.values(), ids=list(UNITS))
+def test_every_unit_has_a_node_and_a_source(unit):
+    assert unit.process_node
+    assert len(unit.source) > 20
+
+
+@pytest.mark.parametrize("memory", MEMORIES.values(), ids=list(MEMORIES))
+def test_every_memory_has_an_energy_and_a_source(memory):
+    assert len(memory.source) > 20
+    assert memory.energy(10**12).low == pytest.approx(memory.pj_per_byte.low)
 
 
 @settings(deadline=None)

@@ -106,7 +106,7 @@ def test_table_prints_on_any_console():
 def test_assumptions_are_spelled_out():
     text = " ".join(str(UCIE).split())
     assert "taken as a shift by one chip" in text
-    assert "time to encode and decode is left out" in text
+    assert "time and energy to encode and decode are left out" in text
     assert "no measured silicon figure was found" in text
 
 
@@ -188,7 +188,7 @@ def test_compute_without_a_figure_is_missed():
 
 
 def test_nodes_are_never_mixed_silently():
-    with pytest.raises(CostError, match=r"different process nodes \['16 nm', '45 nm'\]"):
+    with pytest.raises(CostError, match=r"different process nodes .*'GRS, 1 pin': '16 nm', 'Horowitz 45 nm': '45 nm'"):
         on(links.GRS_PIN, compute=UNIT)
     mixed = on(links.GRS_PIN, compute=UNIT, mixed_nodes=True)
     assert "mixes process nodes" in str(price(TRAFFIC, mixed, MACS))

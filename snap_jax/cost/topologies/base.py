@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import final
 
 from snap_jax.cost.link import Link
-from snap_jax.cost.units import CostError, Number
+from snap_jax.cost.units import CostError, Number, Seconds
 
 Edge = tuple[int, int]
 Pairs = tuple[tuple[int, int], ...]
@@ -74,6 +74,11 @@ class Topology(abc.ABC):
         return self.link
 
     @property
+    def sharing(self) -> int:
+        """Number of groups that share these links; 1 where each group has links of its own."""
+        return 1
+
+    @property
     def links(self) -> tuple[Link, ...]:
         """The kinds of link there are."""
         return (self.link,)
@@ -118,6 +123,14 @@ class Topology(abc.ABC):
     def latencies(self, source: int, target: int) -> int:
         """Return how many link latencies a message pays: one per hop, unless a topology says otherwise."""
         return self.hops(source, target)
+
+    def latency(self, route: tuple[Edge, ...]) -> Seconds:
+        """Return the latency of a route: that of each link, or one for as many as `latencies` counts."""
+        if not route:
+            return Seconds(0.0, 0.0)
+        if len(self.links) == 1:
+            return self.link.alpha() * self.latencies(route[0][0], route[-1][1])
+        return Seconds.total(self.link_of(edge).alpha() for edge in route)
 
     def load(self, pairs: Iterable[tuple[int, int]]) -> int:
         """Return the number of messages on the busiest edge when every (source, target) pair sends one at once."""

@@ -27,7 +27,8 @@ class Graph(Topology):
     Attributes:
       chips: number of chips.
       joins: (u, v) for each full-duplex link, once.
-      link: what each of them is.
+      link: what each of them is, unless `kinds` says otherwise.
+      kinds: the link of each join, where they differ.
 
     Raises:
       CostError: a chip that cannot be reached from chip 0.
@@ -41,9 +42,12 @@ class Graph(Topology):
     chips: int
     joins: tuple[tuple[int, int], ...]
     link: Link
+    kinds: tuple[Link, ...] | None = None
 
     def __post_init__(self) -> None:
         check_size("Graph", self.chips)
+        if self.kinds is not None and len(self.kinds) != len(self.joins):
+            raise CostError(f"Graph: kinds has {len(self.kinds)} links for {len(self.joins)} joins; want one a join")
         reached = self._paths[0]
         alone = [chip for chip in range(self.chips) if chip not in reached]
         if alone:
@@ -60,6 +64,17 @@ class Graph(Topology):
     @property
     def size(self) -> int:
         return self.chips
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        return tuple(dict.fromkeys(self.kinds or (self.link,)))
+
+    def link_of(self, edge: Edge) -> Link:
+        return self._kind_of.get(frozenset(edge), self.link)
+
+    @functools.cached_property
+    def _kind_of(self) -> dict[frozenset[int], Link]:
+        return {frozenset(join): link for join, link in zip(self.joins, self.kinds or (), strict=False)}
 
     @property
     def edges(self) -> tuple[Edge, ...]:
