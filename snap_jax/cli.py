@@ -1,4 +1,4 @@
-"""The command line: `snap-jax demo | train language | train vision | launch | report | cost`.
+"""The command line: `snap-jax demo | train language | train vision | eval | launch | report | cost`.
 
 A user's mistake is one line on stderr that names the fix, and exit code 2; nothing half-written is left.
 Each command imports what it needs when it runs, so `--help` and `--version` answer at once.
@@ -30,7 +30,8 @@ commands:
   demo             Train one language model with five kinds of links and compare them.
   train language   Train an RWKV or a transformer to predict text byte by byte.
   train vision     Train an MS-ResNet or an EfficientNet to classify images.
-  launch           Run a command in several processes that train together.
+  eval             Evaluate a trained run, on its held-out data or on other data.
+  launch           Run a command in several processes that work together.
   report           Compare finished runs in one table and one HTML page.
   cost             Price the traffic of a run in joules and seconds on a system.
 
@@ -40,7 +41,7 @@ options:
 """
 
 
-_COMMANDS = ("demo", "train", "launch", "report", "cost")
+_COMMANDS = ("demo", "train", "eval", "launch", "report", "cost")
 _FLAT = tyro.conf.arg(name="")  # the fields of a dataclass as flags without a prefix
 
 
@@ -88,7 +89,8 @@ def _run(words: list[str]) -> None:
     elif words[0] == "cost" and words[1:2] and words[1] in (more := _costs()):
         tyro.cli(more[words[1]], prog=f"snap-jax cost {words[1]}", args=words[2:])
     else:
-        _call({"demo": lambda: demo, "report": lambda: compare, "cost": lambda: price}, words, "snap-jax", _COMMANDS)
+        others = {"demo": lambda: demo, "eval": _evaluate, "report": lambda: compare, "cost": lambda: price}
+        _call(others, words, "snap-jax", _COMMANDS)
 
 
 def _costs() -> dict[str, Callable[..., None]]:
@@ -160,6 +162,12 @@ def _vision() -> Callable:
         _train_and_show(config, directory)
 
     return vision
+
+
+def _evaluate() -> Callable:
+    from snap_jax.inference.cli import evaluate
+
+    return evaluate
 
 
 def demo(

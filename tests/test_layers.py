@@ -35,7 +35,8 @@ MAY_IMPORT = {
     "data": {"errors"},
     "report": {"errors"},
     "training": {*_MODELS, "traffic", "cost", "data"},
-    "cli": {"__version__", *_MODELS, "training", "traffic", "cost", "data", "report"},
+    "inference": {*_MODELS, "traffic", "data", "training"},
+    "cli": {"__version__", *_MODELS, "training", "inference", "traffic", "cost", "data", "report"},
     "__main__": {"cli"},
 }
 

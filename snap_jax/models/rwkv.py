@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from snap_jax.errors import UsageError
 from snap_jax.models.base import LanguageNetwork
 from snap_jax.models.neurons import feed, hidden
+from snap_jax.models.streams import in_streams, inner_width, norm_of_streams
 from snap_jax.parallel.partition import split_along
 from snap_jax.parallel.tensor_parallel import Region, WholeRegion
 
@@ -30,6 +31,7 @@ class RWKVConfig:
       vocabulary: 256 for bytes.
       chunk: tokens that `wkv` computes at once; must divide the sequence length.
       time_steps: 0 for floats; else time steps of the neurons before both mixes and in the hidden layer.
+      streams: residual streams that divide the width; layers have the width of one (`models.streams`).
     """
 
     layers: int = 4
@@ -38,10 +40,17 @@ class RWKVConfig:
     vocabulary: int = 256
     chunk: int = 32
     time_steps: int = 0
+    streams: int = 1
 
     def __post_init__(self):
-        if self.width % self.heads:
-            raise UsageError(f"rwkv.RWKVConfig: heads={self.heads} does not divide width={self.width}: use a divisor")
+        width = inner_width("rwkv.RWKVConfig", self.width, self.streams)
+        if width % self.heads:
+            raise UsageError(f"rwkv.RWKVConfig: heads={self.heads} does not divide width={width}: use a divisor")
+
+    @property
+    def of_a_layer(self) -> "RWKVConfig":
+        """The size of what a block computes, on one stream."""
+        return dataclasses.replace(self, width=self.width // self.streams, streams=1)
 
 
 def shift(x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
@@ -189,6 +198,7 @@ class RWKV(LanguageNetwork):
     def __init__(self, config: RWKVConfig, *, rngs: nnx.Rngs):
         self.embed = nnx.Embed(config.vocabulary, config.width, rngs=rngs)
         self.norm_in = nnx.LayerNorm(config.width, rngs=rngs)
-        self.blocks = nnx.List([Block(config, i / config.layers, rngs) for i in range(config.layers)])
-        self.norm_out = nnx.LayerNorm(config.width, rngs=rngs)
-        self.head = nnx.Linear(config.width, config.vocabulary, use_bias=False, rngs=rngs)
+        size, streams, depths = config.of_a_layer, (config.width, config.streams), range(config.layers)
+        self.blocks = nnx.List([in_streams(Block(size, i / config.layers, rngs), *streams) for i in depths])
+        self.norm_out = norm_of_streams(lambda width: nnx.LayerNorm(width, rngs=rngs), *streams)
+        self.head = nnx.Linear(size.width, config.vocabulary, use_bias=False, rngs=rngs)

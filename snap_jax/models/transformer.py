@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from snap_jax.errors import UsageError
 from snap_jax.models.base import LanguageNetwork
 from snap_jax.models.neurons import feed, hidden
+from snap_jax.models.streams import in_streams, inner_width, norm_of_streams
 from snap_jax.parallel.partition import split_along
 from snap_jax.parallel.tensor_parallel import Region, WholeRegion
 
@@ -30,6 +31,7 @@ class TransformerConfig:
       vocabulary: 256 for bytes.
       expansion: hidden size of the MLP over the width.
       time_steps: 0 for floats; else time steps of the neurons before attention and MLP and in the hidden layer.
+      streams: residual streams that divide the width; layers have the width of one (`models.streams`).
     """
 
     layers: int = 4
@@ -38,13 +40,20 @@ class TransformerConfig:
     vocabulary: int = 256
     expansion: int = 4
     time_steps: int = 0
+    streams: int = 1
 
     def __post_init__(self):
-        if self.width % (2 * self.heads):
+        width = inner_width("transformer.TransformerConfig", self.width, self.streams)
+        if width % (2 * self.heads):
             raise UsageError(
-                f"transformer.TransformerConfig: heads={self.heads} of even size do not divide width={self.width}: "
+                f"transformer.TransformerConfig: heads={self.heads} of even size do not divide width={width}: "
                 "use a divisor of width / 2"
             )
+
+    @property
+    def of_a_layer(self) -> "TransformerConfig":
+        """The size of what a block computes, on one stream."""
+        return dataclasses.replace(self, width=self.width // self.streams, streams=1)
 
 
 def rotate(x: Float[Array, "batch time heads size"], base: float = 10_000.0) -> Float[Array, "batch time heads size"]:
@@ -135,6 +144,7 @@ class Transformer(LanguageNetwork):
         self.embed = nnx.Embed(config.vocabulary, config.width, rngs=rngs)
         # The stream starts at unit size, which is what links between stages expect.
         self.norm_in = nnx.RMSNorm(config.width, rngs=rngs)
-        self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
-        self.norm_out = nnx.RMSNorm(config.width, rngs=rngs)
-        self.head = nnx.Linear(config.width, config.vocabulary, use_bias=False, rngs=rngs)
+        size, streams = config.of_a_layer, (config.width, config.streams)
+        self.blocks = nnx.List([in_streams(Block(size, rngs), *streams) for _ in range(config.layers)])
+        self.norm_out = norm_of_streams(lambda width: nnx.RMSNorm(width, rngs=rngs), *streams)
+        self.head = nnx.Linear(size.width, config.vocabulary, use_bias=False, rngs=rngs)

@@ -24,7 +24,7 @@ from snap_jax.training.config.settings import flag
 from snap_jax.training.link_setup import Links, links_of
 from snap_jax.training.tasks.assemble import on_one_device
 
-_SAME = ("model", "layers", "width", "heads")
+_SAME = ("model", "layers", "width", "heads", "streams")
 
 
 def weights_of(
@@ -110,14 +110,19 @@ def _joined(run: Path, source: Settings, network: Callable[[Settings], Network])
     stages, like = split(model, boundaries)
     final = run / "checkpoints" / "final"
     if final.is_dir() and not checkpoints.fault(final):
-        return stages.join(_restored(run, final, like))
+        return stages.join(restored(run, final, like))
     path, _ = checkpoints.last_good(run / "checkpoints")
     if path is None:
         raise UsageError(f"--init-from {run}: it has no checkpoint: give the --out of a run that has saved one")
-    return stages.join(_restored(run, path / "default", {"params": like})["params"])
+    return stages.join(restored(run, path / "default", {"params": like})["params"])
 
 
-def _restored(run: Path, path: Path, like: PyTree) -> PyTree:
+def restored(run: Path, path: Path, like: PyTree) -> PyTree:
+    """Return the parameters that a run saved in `path`, of the structure and shapes of `like`, on one device.
+
+    Raises:
+      UsageError: if the saved ones are others.
+    """
     # Checked before anything is read: Orbax would otherwise complain later of what it had begun to read.
     if Counter(leaf.shape for leaf in jax.tree.leaves(like)) - Counter(checkpoints.shapes(path)):
         raise UsageError(

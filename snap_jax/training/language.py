@@ -28,6 +28,7 @@ from snap_jax.training.parallel_job import MakeLinks, ParallelJob, build
 from snap_jax.training.tasks.losses import Batch
 
 _EVALUATED_AT_ONCE = (4, 8)  # microbatches, windows each
+AT_ONCE = math.prod(_EVALUATED_AT_ONCE)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,8 +68,7 @@ class LanguageJob(ParallelJob):
 
     def evaluate_some(self, params: PyTree) -> dict:
         """Return bits per byte on windows spread over the held-out text, and the mean threshold of each boundary."""
-        most = math.prod(_EVALUATED_AT_ONCE)
-        windows = self.heldout[:: max(1, len(self.heldout) // most)][:most]
+        windows = self.heldout[:: max(1, len(self.heldout) // AT_ONCE)][:AT_ONCE]
         return {"heldout_bits": evaluate(self, params, windows)[0]} | self.thresholds(params)
 
     def evaluate_all(self, params: PyTree, out: Path | None) -> tuple[dict, Telemetry]:
@@ -128,15 +128,11 @@ def token_bits(config: LanguageConfig, corpus: text_loader.Corpus) -> float:
 def network(config: Settings) -> Network:
     """Return the model on one device."""
     assert isinstance(config, LanguageConfig)
-    rngs, time_steps = nnx.Rngs(config.seed), config.neuron_steps
+    rngs, size = nnx.Rngs(config.seed), (config.layers, config.width, config.heads)
+    more = {"time_steps": config.neuron_steps, "streams": config.streams}
     if config.model == "transformer":
-        return transformer.Transformer(
-            transformer.TransformerConfig(config.layers, config.width, config.heads, time_steps=time_steps), rngs=rngs
-        )
-    chunk = math.gcd(config.seq_len, 32)
-    return rwkv.RWKV(
-        rwkv.RWKVConfig(config.layers, config.width, config.heads, chunk=chunk, time_steps=time_steps), rngs=rngs
-    )
+        return transformer.Transformer(transformer.TransformerConfig(*size, **more), rngs=rngs)
+    return rwkv.RWKV(rwkv.RWKVConfig(*size, chunk=math.gcd(config.seq_len, 32), **more), rngs=rngs)
 
 
 def next_token(rows: Integer[np.ndarray | Array, "*batch time_plus_1"]) -> Batch:

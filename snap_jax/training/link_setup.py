@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from snap_jax.boundary.rate_control import RateController, RatePenalty
-from snap_jax.boundary.transforms import LearnedTransform, TransformMaker
+from snap_jax.boundary.transforms import LearnedTransform, SentStreams, TransformMaker
 from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.errors import UsageError
@@ -64,9 +64,11 @@ def links_of(config: Settings, context_bits: float = 0.0) -> Links:
     """
     codec, controller = as_codec(config.sent_link), controller_of(config, context_bits)
 
-    def transform(features: int) -> LearnedTransform | None:
+    def transform(features: int) -> TransformMaker | None:
         if not config.has_transform:
             return None
+        if config.sent_streams is not None:
+            return SentStreams(*config.sent_streams, config.predicting_tokens, lr_multiplier=config.transform_lr)
         return LearnedTransform(
             config.sent_rank(features),
             config.predicting_tokens,

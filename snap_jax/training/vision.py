@@ -28,6 +28,7 @@ from snap_jax.training.parallel_job import MakeLinks, ParallelJob, build
 from snap_jax.training.tasks.losses import Batch
 
 _EVALUATED_AT_ONCE = (4, 32)  # microbatches, images each
+AT_ONCE = math.prod(_EVALUATED_AT_ONCE)
 _SOME = 512  # images of a quick evaluation
 _SMALL = 64  # pixels per side: smaller images are not down-sampled before the first block
 _NOISE_DRAWS = 8  # of each held-out image, if there is noise

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from snap_jax import training
+from snap_jax import inference, training
 from snap_jax.training import checkpoints, run_dir
 from snap_jax.training.config import LanguageConfig, command
 
@@ -69,3 +69,21 @@ def test_one_process_goes_on_where_two_stopped(divided, tmp_path):
     for path, array in theirs.items():
         np.testing.assert_array_equal(ours[path], array, err_msg=path)
     assert (out / "spikes.npz").read_bytes() == (divided / "spikes.npz").read_bytes()
+
+
+def test_two_processes_and_one_evaluate_alike(divided):
+    """`snap-jax eval` prints the numbers of the final evaluation, once, from two processes; and so does one."""
+    program = [sys.executable, "-m", "snap_jax"]
+    ended = subprocess.run(
+        [*program, "launch", "-n", "2", "--", *program, "eval", str(divided), "--json"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found = [json.loads(line.removeprefix("[0] ")) for line in ended.stdout.splitlines() if line.startswith("[0] {")]
+    result = run_dir.finished(divided)
+    assert [line["quality"] for line in found] == [result["quality"]]
+    assert found[0]["bits_per_element"] == result["wire"]["bits_per_element"]
+    assert inference.evaluate(inference.load(divided)).quality == result["quality"]

@@ -8,6 +8,9 @@ from snap_jax.boundary.transforms.basis import Basis as Basis
 from snap_jax.boundary.transforms.learned import LearnedTransform as LearnedTransform
 from snap_jax.boundary.transforms.prediction import Prediction as Prediction
 from snap_jax.boundary.transforms.pruned_channels import PrunedChannels as PrunedChannels
+from snap_jax.boundary.transforms.stream_mixture import SentStreams as SentStreams
+from snap_jax.boundary.transforms.stream_mixture import StreamMixture as StreamMixture
 from snap_jax.boundary.transforms.token_embedding import EmbeddingPrediction as EmbeddingPrediction
 from snap_jax.boundary.transforms.token_groups import TokenGroups as TokenGroups
+from snap_jax.boundary.transforms.token_means import TokenMeans as TokenMeans
 from snap_jax.boundary.transforms.weighted_basis import WeightedBasis as WeightedBasis

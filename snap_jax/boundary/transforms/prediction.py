@@ -34,7 +34,7 @@ class Prediction(Transform):
     def predict(self, tokens: Int[Array, "batch time"]) -> Float[Array, "batch time features"]:
         """Return what is to be expected at each token."""
         tables = self.embeddings[...]
-        held = sum(tables[lag][_delayed(tokens, lag)] for lag in range(len(tables)))
+        held = sum(tables[lag][delayed(tokens, lag)] for lag in range(len(tables)))
         return jax.nn.relu(held + self.bias[...]) @ self.output[...]
 
     def prepare(self, x, context=None):
@@ -50,5 +50,6 @@ class Prediction(Transform):
         self.output[...] = jnp.zeros_like(self.output[...])
 
 
-def _delayed(tokens: Int[Array, "batch time"], lag: int) -> Int[Array, "batch time"]:
+def delayed(tokens: Int[Array, "batch time"], lag: int) -> Int[Array, "batch time"]:
+    """Return the token that came `lag` before each; 0 at the start."""
     return jnp.pad(tokens, ((0, 0), (lag, 0)))[:, : tokens.shape[1]]

@@ -20,6 +20,10 @@ class LanguageConfig(Settings):
       token_groups: Number of groups of tokens with thresholds and frequency tables of their own, under --budget or
         --rank. Vectors are sent sorted by the mean size of what their token leaves to send. It must divide --seq-len.
       heads: Number of heads of the time mix or of attention.
+      streams: Number of residual streams that --width is divided into; layers read a weighted sum of them and have the
+        width of one, as in hyper-connections.
+      link_streams: Number of mixtures of the streams that are sent, learned for each channel, without the mean of the
+        latest --context-tokens; it must divide --streams. The default sends all numbers. Needs --init-from.
       seq_len: Number of bytes in a sequence.
       heldout_bytes: How many bytes of held-out text to evaluate, evenly spread. Use None for all of them.
     """
@@ -32,12 +36,15 @@ class LanguageConfig(Settings):
     context_tokens: int = 4
     token_groups: int = 1
     heads: int = 4
+    streams: int = 1
+    link_streams: int | None = None
     seq_len: int = 128
     heldout_bytes: int | None = 131072
 
     def __post_init__(self):
-        at_least(self, 1, ("heads", "seq_len", "token_groups", "heldout_bytes"))
+        at_least(self, 1, ("heads", "streams", "link_streams", "seq_len", "token_groups", "heldout_bytes"))
         at_least(self, 0, ("context_tokens",))
+        self._check_link_streams()
         check(self)
         self._check_token_groups()
         self._check_heads()
@@ -54,12 +61,25 @@ class LanguageConfig(Settings):
         if self.seq_len % self.token_groups:
             raise UsageError(f"{groups} does not divide {typed(self, ['seq_len'])}: use a divisor, such as 8")
 
+    def _check_link_streams(self) -> None:
+        if self.link_streams is None:
+            return
+        named = typed(self, ["link_streams"])
+        if self.streams % self.link_streams:
+            raise UsageError(f"{named} does not divide {typed(self, ['streams'])}: use a divisor")
+        if self.rank is not None or self.token_groups > 1:
+            raise UsageError(f"{named} with --rank or --token-groups: it is a transform of its own: leave them out")
+
     def _check_heads(self) -> None:
+        if self.width % self.streams:
+            raise UsageError(f"{typed(self, ['streams'])} does not divide {typed(self, ['width'])}: use a divisor")
         least = 1 if self.model == "rwkv" else 2  # attention turns pairs of numbers, so that a head has an even size
-        if self.width % (least * self.heads):
-            fits = [str(n) for n in range(1, self.width + 1) if self.width % (least * n) == 0]
+        width = self.width // self.streams
+        if width % (least * self.heads):
+            fits = [str(n) for n in range(1, width + 1) if width % (least * n) == 0]
             raise UsageError(
                 f"{typed(self, ['heads'])} does not divide {typed(self, ['width'])}"
+                f"{f' / {self.streams} streams' if self.streams > 1 else ''}"
                 f"{' into heads of an even size' if least > 1 else ''}: use {', '.join(fits) or 'an even width'}"
             )
 
@@ -67,6 +87,11 @@ class LanguageConfig(Settings):
     def predicting_tokens(self) -> int:
         """Number of tokens that the transform predicts from."""
         return self.context_tokens
+
+    @property
+    def sent_streams(self) -> tuple[int, int] | None:
+        """Residual streams, and mixtures of them that are sent; None without mixtures."""
+        return (self.streams, self.link_streams) if self.link_streams else None
 
     @property
     def groups_of_tokens(self) -> int:

@@ -146,9 +146,14 @@ class Settings:
         return 1
 
     @property
+    def sent_streams(self) -> tuple[int, int] | None:
+        """Residual streams, and mixtures of them that are sent; None without mixtures."""
+        return None
+
+    @property
     def has_transform(self) -> bool:
         """Whether a learned transform surrounds the codec of each boundary."""
-        return self.budget is not None or self.rank is not None
+        return self.budget is not None or self.rank is not None or self.sent_streams is not None
 
     @property
     def reads_tokens(self) -> bool:
@@ -162,6 +167,8 @@ class Settings:
 
     def sent_rank(self, features: int) -> int:
         """How many numbers are sent for each vector of so many features."""
+        if self.sent_streams is not None:
+            return features * self.sent_streams[1] // self.sent_streams[0]
         if self.rank is not None:
             return min(features, self.rank)
         return features if self.budget is None else min(features, math.ceil(0.375 * self.budget * features))

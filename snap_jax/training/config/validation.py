@@ -154,7 +154,8 @@ def _spikes(link: str) -> bool:
 def _check_transform(config: Settings) -> None:
     if not config.has_transform:
         return
-    what = typed(config, ["rank" if config.budget is None else "budget"])
+    set_by = "budget" if config.budget is not None else "rank" if config.rank is not None else "link_streams"
+    what = typed(config, [set_by])
     _check_stages(config, what)
     _check_starts(config, what, "boundaries are calibrated on the activations of a trained model")
 
