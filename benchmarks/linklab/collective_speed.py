@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec as P
@@ -34,7 +35,7 @@ def main() -> None:
             if processes.is_first():
                 print(f"{spec}: {error}")
             continue
-        facts[spec] = _facts(runs[spec])
+        facts[spec] = _facts(runs[spec]) | {"taken_bytes": taken(runs[spec].traffic, asked.collective, spec, x)}
     for rate in asked.rates:
         hosts.set_rate(rate)
         times = hosts.timed(runs, asked.rounds)
@@ -60,6 +61,22 @@ def collective(name: str, size: int, spec: str) -> Callable:
         "psum_scatter": lambda x: snap.psum_scatter(x, axis, tiled=True, codec=codec),
     }
     return lambda x: calls[name](x)[None]
+
+
+def taken(traffic: snap.Traffic, name: str, spec: str, x: np.ndarray) -> float | None:
+    """Return the bytes that a run claims, where it chooses sizes: those of the largest payload of any host.
+
+    None for sums, whose second message nobody knows beforehand.
+    """
+    codec, size = as_codec(spec), processes.count()
+    if codec is None or traffic.least_sent_bytes == traffic.sent_bytes:
+        return traffic.sent_bytes
+    if name == "psum":
+        return None
+    payloads = x[None] if name in ("ppermute", "all_gather") else x.reshape(size, -1)
+    largest = max(processes.from_each(max(int(codec.sent_bytes(jnp.asarray(row))) for row in payloads)))
+    sent = size - 1 if name == "ppermute" else size * (size - 1)
+    return traffic.sent_bytes - sent * (codec.payload_bytes(payloads[0].shape) - largest)
 
 
 def _facts(run: hosts.OnHosts) -> dict:

@@ -10,6 +10,17 @@ import dataclasses
 from benchmarks.linklab.rates import shaping
 
 Command = list[str]
+# How each host sends.
+KERNEL = (
+    # Without the messages by which IPv6 looks for neighbors, only what the hosts send is counted.
+    "net.ipv6.conf.all.disable_ipv6=1",
+    "net.ipv6.conf.default.disable_ipv6=1",
+    # Nothing is lost on these links, so TCP need not look for their rate, and its oldest way of sending fills them.
+    "net.ipv4.tcp_congestion_control=reno",
+    "net.ipv4.tcp_slow_start_after_idle=0",
+    # With more in front of a link, acknowledgements wait there so long that TCP sends everything again.
+    "net.ipv4.tcp_limit_output_bytes=65536",
+)
 
 
 def address(host: int) -> str:
@@ -70,11 +81,7 @@ class Network:
 def build(network: Network, rate: str) -> list[Command]:
     """Return the commands that create a network whose links have this rate in each direction."""
     commands = [["ip", "netns", "add", name] for name in network.namespaces]
-    # Without the messages by which IPv6 looks for neighbors, only what the hosts send is counted. Nothing is lost on
-    # these links, so TCP need not look for their rate, and its oldest way of sending fills them.
-    quiet = [f"net.ipv6.conf.{which}.disable_ipv6=1" for which in ("all", "default")]
-    quiet.append("net.ipv4.tcp_congestion_control=reno")
-    commands += [["ip", "netns", "exec", name, "sysctl", "-qw", *quiet] for name in network.namespaces]
+    commands += [["ip", "netns", "exec", name, "sysctl", "-qw", *KERNEL] for name in network.namespaces]
     commands += [["ip", "-n", name, "link", "set", "lo", "up"] for name in network.namespaces]
     for near, device, far, other in network.links():
         ends = ["name", device, "type", "veth", "peer", "name", other, "netns", far]
