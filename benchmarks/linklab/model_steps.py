@@ -48,9 +48,9 @@ def main() -> None:
 def settings(config: str, link: str, devices: int) -> LanguageConfig:
     """Return the settings of a run: those of a JSON object, changed by what stands after the link.
 
-    >>> found = settings('{"width": 32}', "int4,grad_link=int8,batch=2", 4)
+    >>> found = settings('{"width": 32}', "int4,grad_link=int8,batch=16", 4)
     >>> found.link, found.grad_link, found.batch, found.width
-    ('int4', 'int8', 2, 32)
+    ('int4', 'int8', 16, 32)
     """
     name, *changes = link.split(",")
     own: dict = json.loads(config) | {"link": name, "devices": devices}
