@@ -296,7 +296,7 @@ def calibrate(file: Annotated[Path, tyro.conf.Positional]) -> None:
     Args:
       file: JSON lines, each with messages, bytes and seconds of a transfer.
     """
-    from snap_jax.cost.calibrate import show
+    from snap_jax.cost.link_fit import show
 
     print(show(file))
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.linklab.rates import UNLIMITED, bits_per_second
 from snap_jax.cost import Switch, System, price
-from snap_jax.cost.calibrate import Fitted, Measured, fit
+from snap_jax.cost.link_fit import Fitted, Timed, fit
 from snap_jax.cost.links import Link
 from snap_jax.cost.units import Range
 from snap_jax.traffic.measured_sizes import with_measured_sizes
@@ -96,10 +96,10 @@ def _program(row: Row) -> tuple:
     return tuple(row.get(key) for key in keys)
 
 
-def _sample(row: Row) -> Measured:
+def _sample(row: Row) -> Timed:
     """Return messages and bytes of a row: what a link of one second per message, or per byte, would take."""
     messages, nbytes = (_price(row, traffic_of(row), _simple(*one)) for one in ((1.0, 1e-15), (1e-15, 1.0)))
-    return Measured(messages, nbytes, row["seconds"])
+    return Timed(messages, nbytes, row["seconds"])
 
 
 def _simple(latency_s: float, byte_s: float) -> Link:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from snap_jax import cli
 from snap_jax.cost import Switch, System, price, toml_systems
-from snap_jax.cost.calibrate import Fitted, Measured, fit, median_error, read
+from snap_jax.cost.link_fit import Fitted, Timed, fit, median_error, read
 from snap_jax.cost.units import CostError
 from snap_jax.traffic.transfer import Traffic, Transfer
 
@@ -17,7 +17,7 @@ from snap_jax.traffic.transfer import Traffic, Transfer
 @given(st.floats(1e-6, 1e-2), st.floats(1e-11, 1e-7))
 def test_a_link_is_found_again(latency, per_byte):
     link = Fitted(latency, per_byte)
-    found = fit([Measured(m, b, link.seconds(m, b)) for m, b in ((1, 1e3), (1, 1e7), (3, 1e5), (6, 1e6))])
+    found = fit([Timed(m, b, link.seconds(m, b)) for m, b in ((1, 1e3), (1, 1e7), (3, 1e5), (6, 1e6))])
     assert found.latency_s == pytest.approx(latency, rel=1e-4)
     assert found.byte_s == pytest.approx(per_byte, rel=1e-4)
 
@@ -28,13 +28,13 @@ def test_relative_errors_count_alike():
     With messages of no latency the best `x` minimizes (x/1.1 - 1)^2 + (x/0.9 - 1)^2: x = (1/1.1 + 1/0.9) / (1/1.21 +
     1/0.81).
     """
-    samples = [Measured(0, 1, 1.1), Measured(0, 1, 0.9), Measured(1, 0, 1e-9)]
+    samples = [Timed(0, 1, 1.1), Timed(0, 1, 0.9), Timed(1, 0, 1e-9)]
     assert fit(samples).byte_s == pytest.approx((1 / 1.1 + 1 / 0.9) / (1 / 1.21 + 1 / 0.81))
 
 
 def test_a_latency_is_not_negative():
     """Short messages that were faster than their bytes: only a bandwidth is found, 1 second per byte for two alike."""
-    assert fit([Measured(1, 1, 0.1), Measured(1, 10, 10.0)]).latency_s == 0
+    assert fit([Timed(1, 1, 0.1), Timed(1, 10, 10.0)]).latency_s == 0
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,10 @@ def test_a_latency_is_not_negative():
     [
         ([], "0 samples do not tell"),
         (
-            [Measured(1, 10, 1.0), Measured(2, 20, 2.0)],
+            [Timed(1, 10, 1.0), Timed(2, 20, 2.0)],
             "2 samples do not tell latency from bandwidth: measure at least",
         ),
-        ([Measured(1, 10, 9.0), Measured(1, 20, 1.0)], "more bytes took less time"),
+        ([Timed(1, 10, 9.0), Timed(1, 20, 1.0)], "more bytes took less time"),
     ],
 )
 def test_what_cannot_be_fitted(samples, error):

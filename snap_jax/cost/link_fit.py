@@ -15,7 +15,7 @@ from snap_jax.cost.units import CostError, Number, Range
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class Timed:
     """A transfer and its time.
 
     Attributes:
@@ -55,11 +55,11 @@ class Fitted:
         return Link(name, "measured times; energy unknown", source, gbyte_per_s=rate, latency_ns=latency)
 
 
-def fit(samples: Sequence[Measured]) -> Fitted:
+def fit(samples: Sequence[Timed]) -> Fitted:
     """Return the latency and bandwidth that miss the samples least; a latency below zero is taken as zero.
 
     >>> link = Fitted(latency_s=0.25, byte_s=0.5)
-    >>> found = fit([Measured(m, b, link.seconds(m, b)) for m, b in ((1, 1), (1, 4), (3, 4))])
+    >>> found = fit([Timed(m, b, link.seconds(m, b)) for m, b in ((1, 1), (1, 4), (3, 4))])
     >>> round(found.latency_s, 9), round(found.byte_s, 9)
     (0.25, 0.5)
 
@@ -91,7 +91,7 @@ def median_error(predicted: Iterable[Number], measured: Iterable[Number]) -> Num
     return statistics.median(abs(p / m - 1) for p, m in zip(predicted, measured, strict=True))
 
 
-def read(path: Path) -> list[Measured]:
+def read(path: Path) -> list[Timed]:
     """Return the samples of a file of JSON lines that have `messages`, `bytes` and `seconds`; other keys are ignored.
 
     Raises:
@@ -105,7 +105,7 @@ def read(path: Path) -> list[Measured]:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-            found.append(Measured(*(float(row[key]) for key in ("messages", "bytes", "seconds"))))
+            found.append(Timed(*(float(row[key]) for key in ("messages", "bytes", "seconds"))))
         except (ValueError, KeyError, TypeError) as error:
             raise CostError(
                 f"calibrate: line {number} of {path} has no numbers messages, bytes and seconds ({error!r}): "
