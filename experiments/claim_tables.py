@@ -11,7 +11,19 @@ from collections.abc import Callable, Sequence
 
 from experiments.markdown import percent, spread, table
 from experiments.sweep import Line, nats, wire_bits
-from snap_jax.cost import HOROWITZ_45NM, Joules, OperationCount, Operations, Range, Report, Seconds, named, price
+from snap_jax.cost import (
+    HOROWITZ_45NM,
+    JOUPPI_7NM,
+    ComputeUnit,
+    Joules,
+    OperationCount,
+    Operations,
+    Range,
+    Report,
+    Seconds,
+    named,
+    price,
+)
 from snap_jax.cost.units import ratio, span
 from snap_jax.traffic import Traffic
 
@@ -20,6 +32,18 @@ SYSTEMS = {
     "pcie5-ring": "boards in a ring, PCIe 5 x16 (no latency has a source: the time is that of the bytes)",
     "ethernet-400g": "hosts on one switch, 400G Ethernet (no energy has a source)",
 }
+REACHES = {
+    "die-to-die": "ucie-chain",
+    "board": "pcie5-ring",
+    "rack": "optics-400g",
+    "wide area": "internet-200m",
+}  # systems whose links have an energy with a source
+NODES = {
+    "float32 at 45 nm": (HOROWITZ_45NM, "float32"),
+    "float32 at 7 nm": (JOUPPI_7NM, "float32"),
+    "bfloat16 at 7 nm": (JOUPPI_7NM, "bfloat16"),
+    "int8 at 7 nm": (JOUPPI_7NM, "int8"),
+}  # arithmetic as if all of it had that dtype
 TERA_OPS = (0.1, 1.0, 10.0, 100.0)  # of a chip: a range without a source
 CLAIM = {"energy": 5.3, "latency": 15.2}  # arXiv:2501.08645, abstract: "up to"
 Group = Sequence[Line]
@@ -50,10 +74,15 @@ def operations(line: Line) -> Operations:
     return counted.spiking(line["inner_rate"], 1 if config["task"] == "vision" else config["time_steps"])
 
 
-def with_compute(line: Line, system: str, tera_ops: float) -> Report:
+def with_compute(
+    line: Line, system: str, tera_ops: float, unit: ComputeUnit = HOROWITZ_45NM, dtype: str = ""
+) -> Report:
     """Return the cost of links and arithmetic; operations whose energy has no source are left out everywhere."""
-    traffic, unit = traffic_of(line, "pass"), HOROWITZ_45NM
-    known, _ = unit.split(operations(line))
+    traffic, counted = traffic_of(line, "pass"), operations(line)
+    if dtype:
+        counts = (dataclasses.replace(c, dtype=dtype if c.dtype == "float32" else c.dtype) for c in counted.counts)
+        counted = dataclasses.replace(counted, counts=tuple(counts))
+    known, _ = unit.split(counted)
     unit = dataclasses.replace(unit, tera_ops_per_s=Range.exactly(tera_ops))
     return price(traffic, dataclasses.replace(named(system, traffic), compute=unit), known)
 
@@ -85,7 +114,7 @@ def factor(base: Group, ours: Group, what: Callable[[Line], Joules | Seconds | N
 def page(groups: Groups, base: str) -> str:
     """Return all tables."""
     parts = [quality_table(groups, base), *(links_table(groups, base, system) for system in SYSTEMS)]
-    parts += [compute_table(groups, base), requirements(groups, base)]
+    parts += [energy_table(groups, base), compute_table(groups, base), requirements(groups, base)]
     took = [line["seconds"] for group in groups.values() for line in group]
     return "\n\n".join([*parts, f"{len(took)} runs of {sum(took):,.0f} s in all"])
 
@@ -142,6 +171,27 @@ def links_table(groups: Groups, base: str, system: str) -> str:
         cells = str(joules(group[0]) or "n/a"), against(group, joules), str(time(group[0])), against(group, time)
         rows.append((name, *cells, factor(groups[base], group, smallest), ", ".join(step)))
     return f"**{system}**: {SYSTEMS[system]}\n\n{table(rows)}"
+
+
+def energy_table(groups: Groups, base: str) -> str:
+    """Return the energy of links and arithmetic relative to the baseline, over nodes and reaches; lower is better."""
+
+    def relative(group: Group, system: str, unit: ComputeUnit, dtype: str) -> str:
+        bases, found = {line["config"]["seed"]: line for line in groups[base]}, []
+        for line in group:
+            ours, other = (with_compute(one, system, 1.0, unit, dtype) for one in (line, bases[line["config"]["seed"]]))
+            found.append(ours.energy_j.high / other.energy_j.high)
+        return f"{statistics.mean(found):.3f}"
+
+    rows = [("energy of links and arithmetic, bf16 links: 1, lower is better", "reach", *NODES)]
+    for name, group in groups.items():
+        rows += [(name, reach, *(relative(group, system, *node) for node in NODES.values()))
+                 for reach, system in REACHES.items()]  # fmt: skip
+    dense = groups[base][0]
+    for reach, system in REACHES.items():
+        shares = [with_compute(dense, system, 1.0, *node).link_share.high for node in NODES.values()]
+        rows.append(("share of the links, bf16, at most", reach, *(f"{share:.2%}" for share in shares)))
+    return f"**Energy of the whole over nodes** (worst figures)\n\n{table(rows)}"
 
 
 def compute_table(groups: Groups, base: str) -> str:

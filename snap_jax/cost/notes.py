@@ -14,15 +14,15 @@ Parts = Sequence[AxisCost]
 
 def missing_energy(parts: Parts, compute: Compute | None, memory: Memory | None = None) -> tuple[str, ...]:
     """Return one line for each link and memory in use, and each kind of operation, whose energy has no source."""
-    links = tuple(link.missing("pj_per_bit") for link in _used_links(parts) if "pj_per_bit" in link.without_source)
+    links = tuple(link.missing("pj_per_bit") for link in used_links(parts) if "pj_per_bit" in link.without_source)
     levels = (memory.missing("pj_per_byte"),) if memory and _adds(parts) and memory.pj_per_byte is None else ()
     return links + levels + (compute.unit.missing_energy(compute.operations) if compute else ())
 
 
 def missing_latency(parts: Parts, compute: Compute | None, memory: Memory | None = None) -> tuple[str, ...]:
     """Return one line for each link and memory in use, and the compute unit, whose speed has no source."""
-    slow = tuple(link.missing("latency_ns") for link in _used_links(parts) if "latency_ns" in link.without_source)
-    narrow = tuple(link.missing("gbyte_per_s") for link in _used_links(parts) if "gbyte_per_s" in link.without_source)
+    slow = tuple(link.missing("latency_ns") for link in used_links(parts) if "latency_ns" in link.without_source)
+    narrow = tuple(link.missing("gbyte_per_s") for link in used_links(parts) if "gbyte_per_s" in link.without_source)
     levels = (memory.missing("gbyte_per_s"),) if memory and _adds(parts) and memory.gbyte_per_s is None else ()
     return slow + narrow + levels + (compute.unit.missing_latency if compute else ())
 
@@ -31,7 +31,8 @@ def _adds(parts: Parts) -> bool:
     return any(part.memory_bytes for part in parts)
 
 
-def _used_links(parts: Parts) -> tuple[Link, ...]:
+def used_links(parts: Parts) -> tuple[Link, ...]:
+    """Return the kinds of link that something crosses."""
     return tuple(dict.fromkeys(link for part in parts if part.plan for link in part.links))
 
 
@@ -55,7 +56,7 @@ def notes(parts: Parts, system: System, compute: Compute | None, least_share: Nu
         yield "time and energy to encode and decode are left out: the system gives no coding="
     elif system.coding.pj_per_byte is None:
         yield "energy to encode and decode is left out: coding gives no pj_per_byte"
-    if unknown := [link.name for link in _used_links(parts) if link.static_w is None]:
+    if unknown := [link.name for link in used_links(parts) if link.static_w is None]:
         yield (
             f"no source for static_w of {', '.join(unknown)}: links that cannot sleep are bounded by no idle power "
             "and by that of sending"

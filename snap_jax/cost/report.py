@@ -1,9 +1,6 @@
 """The cost of traffic on a system: joules and seconds with bounds, by transfer, by axis and by direction.
 
-The parts add up to the whole. A number without a source raises an error when it is asked for; it is never 0.
-
-Energy runs from the lower to the upper figure of each link. Time runs from full overlap (axes and chips work at the
-same time, best figures) to no overlap (one thing after another, worst figures).
+A number without a source raises an error when it is asked for. Time runs from full overlap to none, both with bounds.
 """
 
 import dataclasses
@@ -18,8 +15,8 @@ from rich.text import Text
 
 from snap_jax.cost.axis_cost import AxisCost, idle_energy
 from snap_jax.cost.compute import Compute
-from snap_jax.cost.notes import missing_energy, missing_latency, notes
-from snap_jax.cost.report_rows import HEADINGS, cells, rows, subtotals
+from snap_jax.cost.notes import missing_energy, missing_latency, notes, used_links
+from snap_jax.cost.report_rows import explained, grouped
 from snap_jax.cost.system import System
 from snap_jax.cost.tables import Printable, table
 from snap_jax.cost.topologies import Placed, Topology
@@ -61,7 +58,12 @@ class Report(Printable):
         Raises:
           CostError: a missing source, of time too.
         """
-        return self.energy_j + idle_energy(self.parts, self.no_overlap_s)
+        return self.energy_j + self.idle_j
+
+    @property
+    def idle_j(self) -> Joules:
+        """What links that cannot sleep take while they wait, until the run is over. CostError as for `awake_j`."""
+        return idle_energy(self.parts, self.no_overlap_s)
 
     @property
     def coding_j(self) -> Joules:
@@ -180,8 +182,8 @@ class Report(Printable):
 
     def by_axis(self) -> dict[str, "Report"]:
         """Return one report of the links for each mesh axis in use."""
-        axes = dict.fromkeys(part.axis for part in self.parts)
-        return {axis: self.only(tuple(part for part in self.parts if part.axis == axis)) for axis in axes}
+        axes = dict.fromkeys(p.axis for p in self.parts)
+        return {axis: self.only(tuple(p for p in self.parts if p.axis == axis)) for axis in axes}
 
     def by_transfer(self) -> tuple[tuple[Transfer, "Report"], ...]:
         """Return one report of the links for each transfer, in program order."""
@@ -213,19 +215,12 @@ class Report(Printable):
 
     def explain(self) -> str:
         """Return the formula of every transfer with its numbers filled in."""
-        lines = []
-        for transfer, report in self.by_transfer():
-            label = f"{transfer.op} {transfer.path}".strip()
-            lines.append(f"{label} over {','.join(transfer.axes)}, executed {transfer.times:,} times:")
-            lines += [line for part in report.parts for line in part.explain()]
-        return "\n".join(lines)
+        return "\n".join(explained(self.parts))
 
     def to_json(self) -> str:
         """Return totals, parts and notes as JSON: joules and seconds as [low, high], null without a source."""
-        each = [
-            {"op": t.op, "axes": t.axes, "path": t.path, "direction": t.direction, "times": t.times} | part._numbers()
-            for t, part in self.by_transfer()
-        ]
+        kept = ("op", "axes", "path", "direction", "times")
+        each = [{key: getattr(t, key) for key in kept} | part._numbers() for t, part in self.by_transfer()]
         parts: dict[str, object] = {
             "links": self.links._numbers(),
             "forward": self.forward._numbers(),
@@ -237,12 +232,11 @@ class Report(Printable):
         return json.dumps({"system": self.system.name} | self._numbers() | parts, indent=1)
 
     def _numbers(self) -> dict[str, object]:
+        times = ("latency_s", "overlap_s", "no_overlap_s")
         return {
             "energy_j": list(self.energy_j) if self.has_energy else None,
             "awake_j": list(self.awake_j) if self.has_awake else None,
-            "latency_s": list(self.latency_s) if self.has_latency else None,
-            "overlap_s": list(self.overlap_s) if self.has_latency else None,
-            "no_overlap_s": list(self.no_overlap_s) if self.has_latency else None,
+            **{name: list(getattr(self, name)) if self.has_latency else None for name in times},
             "wire_bytes": self.wire_bytes,
         }
 
@@ -251,11 +245,12 @@ class Report(Printable):
         Path(path).write_text(self.to_json(), encoding="utf-8")
 
     def render(self) -> Iterator[RenderableType]:
-        lines = [(label, direction, *cells(part)) for label, direction, part in rows(self)]
-        made = table(f"Cost of one run on {self.system.name or 'the system'}", HEADINGS, lines, left=2)
+        lines = [(label, direction, *part._cells()) for label, direction, part in self.rows()]
+        headings = ("transfer", "pass", "wire bytes", "energy", "latency")
+        made = table(f"Cost of one run on {self.system.name or 'the system'}", headings, lines, left=2)
         made.add_section()
-        for label, part in subtotals(self):
-            made.add_row(label, "", *cells(part))
+        for label, part in self.subtotals():
+            made.add_row(label, "", *part._cells())
         if self.has_awake:
             made.add_row("total if links cannot sleep", "", "", str(self.awake_j), "")
         yield made
@@ -264,8 +259,31 @@ class Report(Printable):
     @property
     def has_awake(self) -> bool:
         """Whether `awake_j` is known."""
-        known = all(link.gbyte_per_s and (link.static_w or link.pj_per_bit) for p in self.parts for link in p.links)
+        known = all(k.gbyte_per_s and (k.static_w or k.pj_per_bit) for k in used_links(self.parts))
         return bool(self.parts) and known and self.has_energy and self.has_latency
+
+    def rows(self) -> Iterator[tuple[str, str, "Report"]]:
+        """Yield label, pass and report of each row; transfers that differ only in size share a row."""
+        yield from ((label, direction, self.only(parts)) for label, direction, parts in grouped(self.parts))
+
+    def subtotals(self) -> Iterator[tuple[str, "Report"]]:
+        """Yield label and report of each line below the transfers."""
+        axes = self.by_axis()
+        if len(axes) > 1:
+            yield from ((f"axis {axis}", part) for axis, part in axes.items())
+        if self.forward.parts and self.backward.parts:
+            yield "forward", self.forward
+            yield "backward", self.backward
+        if self.compute is not None:
+            yield "links", self.links
+        yield "total" if self.compute is None else "total with compute", self
+
+    def _cells(self) -> tuple[str, str, str]:
+        energy = str(self.energy_j) if self.has_energy else "n/a"
+        if self.has_latency:
+            return f"{self.wire_bytes:,.0f}", energy, str(self.latency_s)
+        known = not any("gbyte_per_s" in link.without_source for link in used_links(self.parts))
+        return f"{self.wire_bytes:,.0f}", energy, f"> {self.serialization_s}" if known else "n/a"
 
     def notes(self) -> tuple[str, ...]:
         """Return what a reader must know, one sentence each: see `snap_jax.cost.notes`."""
@@ -273,7 +291,7 @@ class Report(Printable):
 
 
 def _wires(part: AxisCost) -> Topology | str:
-    """Return what a part occupies: the links of its axis, or a network that several axes are placed on."""
+    # What a part occupies: the links of its axis, or a network that several axes are placed on.
     return part.topology.physical if isinstance(part.topology, Placed) else part.axis
 
 

@@ -18,7 +18,7 @@ KINDS: tuple[Kind, ...] = ("gpipe", "1f1b", "interleaved")
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Task:
+class StageTask:
     """The forward or backward pass of one microbatch through one virtual stage."""
 
     forward: bool
@@ -28,7 +28,7 @@ class Task:
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Schedule:
+class StageSchedule:
     """A pipeline of devices.
 
     Attributes:
@@ -45,7 +45,7 @@ class Schedule:
     Raises:
       CostError: an unknown kind, or numbers that do not fit it.
 
-    >>> [task.microbatch for task in Schedule("gpipe", 2, 3, 1.0, 0.0).tasks(0)]
+    >>> [task.microbatch for task in StageSchedule("gpipe", 2, 3, 1.0, 0.0).tasks(0)]
     [0, 1, 2]
     """
 
@@ -62,14 +62,17 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.kind not in KINDS or min(self.devices, self.microbatches, self.virtual) < 1:
             raise CostError(
-                f"Schedule({self.kind!r}, devices={self.devices}, microbatches={self.microbatches}, "
+                f"StageSchedule({self.kind!r}, devices={self.devices}, microbatches={self.microbatches}, "
                 f"virtual={self.virtual}): want one of {', '.join(KINDS)}, and numbers of at least 1"
             )
         if (self.kind == "interleaved") != (self.virtual > 1):
-            raise CostError(f"Schedule({self.kind!r}, virtual={self.virtual}): want virtual > 1 exactly if interleaved")
+            raise CostError(
+                f"StageSchedule({self.kind!r}, virtual={self.virtual}): want virtual > 1 exactly if interleaved"
+            )
         if self.kind == "interleaved" and self.microbatches % self.devices:
             raise CostError(
-                f"Schedule('interleaved', microbatches={self.microbatches}): want a multiple of {self.devices} devices"
+                f"StageSchedule('interleaved', microbatches={self.microbatches}): "
+                f"want a multiple of {self.devices} devices"
             )
 
     @property
@@ -77,11 +80,11 @@ class Schedule:
         """Number of virtual stages."""
         return self.devices * self.virtual
 
-    def seconds(self, task: Task) -> Number:
+    def seconds(self, task: StageTask) -> Number:
         """Return the time of a task."""
         return (self.forward_s if task.forward else self.backward_s) / self.virtual
 
-    def tasks(self, device: int) -> list[Task]:
+    def tasks(self, device: int) -> list[StageTask]:
         """Return what a device does, in order."""
         forward = [self._task(True, k, device) for k in range(self.microbatches * self.virtual)]
         if not self.backward_s:
@@ -97,10 +100,10 @@ class Schedule:
             return self.microbatches
         return later if self.kind == "1f1b" else 2 * later + (self.virtual - 1) * self.devices
 
-    def _task(self, forward: bool, k: int, device: int) -> Task:
+    def _task(self, forward: bool, k: int, device: int) -> StageTask:
         """Return the k-th forward or backward task: `devices` microbatches take one virtual stage, then the next."""
         if self.virtual == 1:
-            return Task(forward, k, device)
+            return StageTask(forward, k, device)
         turn, chunk = k // (self.devices * self.virtual), k // self.devices % self.virtual
         chunk = chunk if forward else self.virtual - 1 - chunk
-        return Task(forward, turn * self.devices + k % self.devices, chunk * self.devices + device)
+        return StageTask(forward, turn * self.devices + k % self.devices, chunk * self.devices + device)

@@ -148,6 +148,7 @@ NAMED: dict[str, Callable[[int], Topology]] = {
     "pcie5-ring": lambda n: Ring(n, links.PCIE5),
     "infiniband-400g": lambda n: Switch(n, links.INFINIBAND_400G),
     "ethernet-400g": lambda n: Switch(n, links.ETHERNET_400G),
+    "optics-400g": lambda n: Switch(n, links.OPTICS_400G),
     "ethernet-10g": lambda n: Switch(n, links.ETHERNET_10G),
     "internet-200m": lambda n: Switch(n, links.INTERNET_200M),
 }

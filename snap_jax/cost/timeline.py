@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Literal, final
 
-from snap_jax.cost.schedules import Schedule, Task
+from snap_jax.cost.schedules import StageSchedule, StageTask
 from snap_jax.cost.system import System
 from snap_jax.cost.topologies import Topology
 from snap_jax.cost.topologies.base import Edge
@@ -81,7 +81,7 @@ class Timeline:
         return json.dumps({"traceEvents": rows, "displayTimeUnit": "ns"})
 
 
-def timeline(traffic: Traffic, schedule: Schedule, system: System) -> Timeline:
+def timeline(traffic: Traffic, schedule: StageSchedule, system: System) -> Timeline:
     """Return the events of one step of a pipeline.
 
     Args:
@@ -95,11 +95,13 @@ def timeline(traffic: Traffic, schedule: Schedule, system: System) -> Timeline:
 
     >>> from snap_jax.cost import Chain, links
     >>> pipeline = System({"stage": Chain(4, links.UCIE_STANDARD)})
-    >>> timeline(Traffic(), Schedule("1f1b", 4, 8, 1.0, 2.0), pipeline).makespan
+    >>> timeline(Traffic(), StageSchedule("1f1b", 4, 8, 1.0, 2.0), pipeline).makespan
     33.0
     """
     if schedule.axis not in system.axes:
-        raise CostError(f"timeline: axis {schedule.axis!r}; the system has {tuple(system.axes)}: give Schedule(axis=)")
+        raise CostError(
+            f"timeline: axis {schedule.axis!r}; the system has {tuple(system.axes)}: give StageSchedule(axis=)"
+        )
     topology = system.axes[schedule.axis]
     if topology.size < schedule.devices:
         raise CostError(f"timeline: {schedule.devices} devices on {topology.size} chips of axis {schedule.axis!r}")
@@ -112,14 +114,14 @@ def timeline(traffic: Traffic, schedule: Schedule, system: System) -> Timeline:
 class _Run:
     """The state of a simulation: next task and free time of each device, free time of each link, what has arrived."""
 
-    def __init__(self, schedule: Schedule, system: System, topology: Topology, traffic: Traffic) -> None:
+    def __init__(self, schedule: StageSchedule, system: System, topology: Topology, traffic: Traffic) -> None:
         self.schedule, self.system, self.topology = schedule, system, topology
         self.messages = {way: _message(traffic, schedule.axis, way) for way in ("forward", "backward")}
         self.todo = [schedule.tasks(device) for device in range(schedule.devices)]
         self.free: list[Number] = [0.0] * schedule.devices
         self.links: dict[Edge, Number] = {}
-        self.arrived: dict[Task, Number] = {}
-        self.done: set[Task] = set()
+        self.arrived: dict[StageTask, Number] = {}
+        self.done: set[StageTask] = set()
         self.events: list[Event] = []
 
     def step(self) -> bool:
@@ -133,20 +135,20 @@ class _Run:
         self._do(self.todo[device].pop(0), device, begin)
         return True
 
-    def _able(self, task: Task) -> bool:
+    def _able(self, task: StageTask) -> bool:
         return self._source(task) is None or task in self.arrived
 
-    def _source(self, task: Task) -> Task | None:
+    def _source(self, task: StageTask) -> StageTask | None:
         """Return the task whose output a task needs; None for the first stage."""
         if task.forward:
-            return Task(True, task.microbatch, task.stage - 1) if task.stage else None
+            return StageTask(True, task.microbatch, task.stage - 1) if task.stage else None
         last = task.stage == self.schedule.stages - 1
-        return Task(last, task.microbatch, task.stage if last else task.stage + 1)
+        return StageTask(last, task.microbatch, task.stage if last else task.stage + 1)
 
-    def _ready(self, task: Task, device: int) -> Number:
+    def _ready(self, task: StageTask, device: int) -> Number:
         return max(self.free[device], self.arrived.get(task, 0.0))
 
-    def _do(self, task: Task, device: int, begin: Number) -> None:
+    def _do(self, task: StageTask, device: int, begin: Number) -> None:
         source = self._source(task)
         name = f"{'F' if task.forward else 'B'}{task.microbatch} of stage {task.stage}"
         if source is not None and source.stage != task.stage:
@@ -155,10 +157,10 @@ class _Run:
         self.free[device] = end
         self._hand_on(task, device, name, end)
 
-    def _hand_on(self, task: Task, device: int, name: str, end: Number) -> None:
-        following = Task(task.forward, task.microbatch, task.stage + (1 if task.forward else -1))
+    def _hand_on(self, task: StageTask, device: int, name: str, end: Number) -> None:
+        following = StageTask(task.forward, task.microbatch, task.stage + (1 if task.forward else -1))
         if task.forward and task.stage == self.schedule.stages - 1:
-            self.arrived[Task(False, task.microbatch, task.stage)] = end
+            self.arrived[StageTask(False, task.microbatch, task.stage)] = end
         elif 0 <= following.stage < self.schedule.stages:
             target = following.stage % self.schedule.devices
             sent = self._spend(device, "encode", name, end, self._coding(task.forward, 0))

@@ -39,6 +39,21 @@ def test_ratios_are_those_of_the_equations():
     assert claim_tables.factor([], [ours], energy) == "n/a"
 
 
+def test_relative_energy_over_nodes_and_reaches():
+    groups = {paper_claims.BASELINE: [priced(DENSE, 640, 10**6)], "hybrid, 1 bit": [priced(HYBRID, 64, 10**6)]}
+    page = claim_tables.energy_table(groups, paper_claims.BASELINE)
+    # UCIe: 680 and 68 bytes on the wire at 0.6 pJ per bit; 10^6 products of 4.6, 1.69, 0.59 and 0.1 pJ.
+    macs = [each * 1e6 for each in (4.6, 1.69, 0.59, 0.1)]
+    expected = [(68 * 8 * 0.6 + whole) / (680 * 8 * 0.6 + whole) for whole in macs]
+    assert "| hybrid, 1 bit | die-to-die | " + " | ".join(f"{value:.3f}" for value in expected) + " |" in page
+    # At most: beside sums in the dtype itself, 0.21 + 0.11 and 0.07 + 0.007 pJ.
+    shares = [680 * 8 * 0.6 / (680 * 8 * 0.6 + each * 1e6) for each in (4.6, 1.69, 0.32, 0.077)]
+    assert (
+        "| share of the links, bf16, at most | die-to-die | " + " | ".join(f"{value:.2%}" for value in shares) + " |"
+        in page
+    )
+
+
 def test_a_spiking_model_accumulates_where_neurons_fire():
     counted = claim_tables.operations(priced(MODELS["SNN, 4 time steps"], 64, 100, inner_rate=0.25))
     assert (counted.times("accumulate"), counted.times("mac"), counted.times("other")) == (0.25 * 4 * 100, 0, 4 * 7)
