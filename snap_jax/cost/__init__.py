@@ -11,7 +11,7 @@ from snap_jax.cost.nodes import UNITS as UNITS
 from snap_jax.cost.pricing import cheapest as cheapest
 from snap_jax.cost.pricing import price as price
 from snap_jax.cost.report import Report as Report
-from snap_jax.cost.schedules import StageSchedule as StageSchedule
+from snap_jax.cost.schedules import PipelineOrder as PipelineOrder
 from snap_jax.cost.sweep import Sweep as Sweep
 from snap_jax.cost.sweep import sweep as sweep
 from snap_jax.cost.system import Coding as Coding

@@ -18,7 +18,7 @@ from snap_jax.cost.memory import MEMORIES
 from snap_jax.cost.nodes import UNITS
 from snap_jax.cost.pricing import price
 from snap_jax.cost.report_csv import to_csv
-from snap_jax.cost.schedules import StageSchedule
+from snap_jax.cost.schedules import PipelineOrder
 from snap_jax.cost.sweep import sweep
 from snap_jax.cost.system import NAMED, System, named
 from snap_jax.cost.tables import table
@@ -69,7 +69,7 @@ def run(
         screen.file.write(report.to_json() + "\n" if form == "json" else to_csv(report))
 
 
-def draw_timeline(source: str, system: str, schedule: StageSchedule, out: Path, console: Console | None = None) -> None:
+def draw_timeline(source: str, system: str, schedule: PipelineOrder, out: Path, console: Console | None = None) -> None:
     """Write the timeline of a pipeline as a chart (.svg) or as a trace for ui.perfetto.dev (.json).
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from snap_jax.cost import cli
-from snap_jax.cost.schedules import StageSchedule
+from snap_jax.cost.schedules import PipelineOrder
 from snap_jax.cost.workload import Workload
 
 
@@ -36,7 +36,7 @@ def draw(
       virtual: Virtual stages per device, for interleaved.
       overlap: Whether devices compute while they send.
     """
-    schedule = StageSchedule(kind, devices, microbatches, forward_s, backward_s, virtual, overlap)
+    schedule = PipelineOrder(kind, devices, microbatches, forward_s, backward_s, virtual, overlap)
     cli.draw_timeline(source, system, schedule, out)
 
 

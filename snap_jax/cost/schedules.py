@@ -28,7 +28,7 @@ class StageTask:
 
 @final
 @dataclasses.dataclass(frozen=True)
-class StageSchedule:
+class PipelineOrder:
     """A pipeline of devices.
 
     Attributes:
@@ -45,7 +45,7 @@ class StageSchedule:
     Raises:
       CostError: an unknown kind, or numbers that do not fit it.
 
-    >>> [task.microbatch for task in StageSchedule("gpipe", 2, 3, 1.0, 0.0).tasks(0)]
+    >>> [task.microbatch for task in PipelineOrder("gpipe", 2, 3, 1.0, 0.0).tasks(0)]
     [0, 1, 2]
     """
 
@@ -62,16 +62,16 @@ class StageSchedule:
     def __post_init__(self) -> None:
         if self.kind not in KINDS or min(self.devices, self.microbatches, self.virtual) < 1:
             raise CostError(
-                f"StageSchedule({self.kind!r}, devices={self.devices}, microbatches={self.microbatches}, "
+                f"PipelineOrder({self.kind!r}, devices={self.devices}, microbatches={self.microbatches}, "
                 f"virtual={self.virtual}): want one of {', '.join(KINDS)}, and numbers of at least 1"
             )
         if (self.kind == "interleaved") != (self.virtual > 1):
             raise CostError(
-                f"StageSchedule({self.kind!r}, virtual={self.virtual}): want virtual > 1 exactly if interleaved"
+                f"PipelineOrder({self.kind!r}, virtual={self.virtual}): want virtual > 1 exactly if interleaved"
             )
         if self.kind == "interleaved" and self.microbatches % self.devices:
             raise CostError(
-                f"StageSchedule('interleaved', microbatches={self.microbatches}): "
+                f"PipelineOrder('interleaved', microbatches={self.microbatches}): "
                 f"want a multiple of {self.devices} devices"
             )
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Literal, final
 
-from snap_jax.cost.schedules import StageSchedule, StageTask
+from snap_jax.cost.schedules import PipelineOrder, StageTask
 from snap_jax.cost.system import System
 from snap_jax.cost.topologies import Topology
 from snap_jax.cost.topologies.base import Edge
@@ -81,7 +81,7 @@ class Timeline:
         return json.dumps({"traceEvents": rows, "displayTimeUnit": "ns"})
 
 
-def timeline(traffic: Traffic, schedule: StageSchedule, system: System) -> Timeline:
+def timeline(traffic: Traffic, schedule: PipelineOrder, system: System) -> Timeline:
     """Return the events of one step of a pipeline.
 
     Args:
@@ -95,12 +95,12 @@ def timeline(traffic: Traffic, schedule: StageSchedule, system: System) -> Timel
 
     >>> from snap_jax.cost import Chain, links
     >>> pipeline = System({"stage": Chain(4, links.UCIE_STANDARD)})
-    >>> timeline(Traffic(), StageSchedule("1f1b", 4, 8, 1.0, 2.0), pipeline).makespan
+    >>> timeline(Traffic(), PipelineOrder("1f1b", 4, 8, 1.0, 2.0), pipeline).makespan
     33.0
     """
     if schedule.axis not in system.axes:
         raise CostError(
-            f"timeline: axis {schedule.axis!r}; the system has {tuple(system.axes)}: give StageSchedule(axis=)"
+            f"timeline: axis {schedule.axis!r}; the system has {tuple(system.axes)}: give PipelineOrder(axis=)"
         )
     topology = system.axes[schedule.axis]
     if topology.size < schedule.devices:
@@ -114,7 +114,7 @@ def timeline(traffic: Traffic, schedule: StageSchedule, system: System) -> Timel
 class _Run:
     """The state of a simulation: next task and free time of each device, free time of each link, what has arrived."""
 
-    def __init__(self, schedule: StageSchedule, system: System, topology: Topology, traffic: Traffic) -> None:
+    def __init__(self, schedule: PipelineOrder, system: System, topology: Topology, traffic: Traffic) -> None:
         self.schedule, self.system, self.topology = schedule, system, topology
         self.messages = {way: _message(traffic, schedule.axis, way) for way in ("forward", "backward")}
         self.todo = [schedule.tasks(device) for device in range(schedule.devices)]

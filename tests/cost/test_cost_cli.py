@@ -15,9 +15,9 @@ from snap_jax.cost import (
     FullyConnected,
     Graph,
     Mesh,
+    PipelineOrder,
     Range,
     Ring,
-    StageSchedule,
     Switch,
     Torus,
     Workload,
@@ -204,7 +204,7 @@ PIPELINE = Traffic((Transfer("ppermute", ("stage",), 2, "float32", 64_000_000, p
 def test_a_timeline_is_written(ending, tmp_path):
     (tmp_path / "traffic.json").write_text(PIPELINE.to_json())
     console, out = Console(width=200, file=io.StringIO()), tmp_path / f"step{ending}"
-    schedule = StageSchedule("gpipe", 2, 1, 1e-3, 0.0)
+    schedule = PipelineOrder("gpipe", 2, 1, 1e-3, 0.0)
     cost_cli.draw_timeline(str(tmp_path), "ucie-chain", schedule, out, console)
     # 1 ms, 68 MB at 64 GB/s and 1 ns, 1 ms.
     assert "3.06 ms a step" in console.file.getvalue()
@@ -213,7 +213,7 @@ def test_a_timeline_is_written(ending, tmp_path):
 
 def test_a_timeline_of_another_kind_is_refused(tmp_path):
     with pytest.raises(CostError, match=r"--out .*\.png; want a name that ends in \.svg or \.json"):
-        cost_cli.draw_timeline("x", "ucie-chain", StageSchedule("gpipe", 2, 1, 1.0, 0.0), tmp_path / "a.png")
+        cost_cli.draw_timeline("x", "ucie-chain", PipelineOrder("gpipe", 2, 1, 1.0, 0.0), tmp_path / "a.png")
 
 
 def test_a_sweep_from_the_command_line():

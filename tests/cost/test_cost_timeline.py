@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from snap_jax.cost import Chain, Coding, CostError, Graph, Link, Range, Ring, System
 from snap_jax.cost.gantt import gantt
-from snap_jax.cost.schedules import StageSchedule
+from snap_jax.cost.schedules import PipelineOrder
 from snap_jax.cost.timeline import timeline
 from snap_jax.traffic.transfer import Traffic, Transfer
 
@@ -27,7 +27,7 @@ def moves(forward=500_000_000, backward=250_000_000, dtype="float32"):
 
 
 def run(kind="gpipe", traffic=None, microbatches=8, virtual=1, system=None, **how):
-    schedule = StageSchedule(
+    schedule = PipelineOrder(
         kind, 4, microbatches, how.pop("forward_s", 1.0), how.pop("backward_s", 2.0), virtual, **how
     )
     return timeline(moves() if traffic is None else traffic, schedule, system or System({"stage": Ring(4, LINK)}))
@@ -69,7 +69,7 @@ def test_both_directions_at_once_or_in_turn(full_duplex, seconds):
     # there at 7.1; the first gradient is ready at 6.1 and waits for the link until 7 if both directions share it. The
     # second gradient is ready at 9.1, sent until 12.1 (or, after the first, from 10 to 13), then takes 0.1 + 1 s.
     heavy = moves(3_000_000_000, 3_000_000_000)
-    schedule = StageSchedule("1f1b", 2, 2, 1.0, 1.0, full_duplex=full_duplex)
+    schedule = PipelineOrder("1f1b", 2, 2, 1.0, 1.0, full_duplex=full_duplex)
     assert timeline(heavy, schedule, System({"stage": Chain(2, LINK)})).makespan == pytest.approx(seconds)
 
 
@@ -125,7 +125,7 @@ def longest_path(schedule, forward_s, backward_s):
 )  # fmt: skip
 def test_every_schedule_agrees_with_the_longest_path(way, devices, groups, forward, backward, ahead, back):
     kind, virtual = way
-    schedule = StageSchedule(kind, devices, devices * groups, forward, backward, virtual)
+    schedule = PipelineOrder(kind, devices, devices * groups, forward, backward, virtual)
     # Latency only: messages never queue.
     link = Link("l", "b", "s", None, Range(1.0, 1.0), None, ns_per_packet=Range(0.0, 0.0))
     far = dataclasses.replace(link, gbyte_per_s=None, latency_ns=Range(ahead * 1e9, ahead * 1e9))
@@ -169,9 +169,9 @@ def test_a_chart_has_a_row_per_lane_and_a_box_per_event():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: StageSchedule("gpipe", 4, 0, 1.0, 1.0), "microbatches=0"),
-        (lambda: StageSchedule("gpipe", 4, 4, 1.0, 1.0, virtual=2), "virtual > 1 exactly if interleaved"),
-        (lambda: StageSchedule("interleaved", 4, 6, 1.0, 1.0, virtual=2), "want a multiple of 4 devices"),
+        (lambda: PipelineOrder("gpipe", 4, 0, 1.0, 1.0), "microbatches=0"),
+        (lambda: PipelineOrder("gpipe", 4, 4, 1.0, 1.0, virtual=2), "virtual > 1 exactly if interleaved"),
+        (lambda: PipelineOrder("interleaved", 4, 6, 1.0, 1.0, virtual=2), "want a multiple of 4 devices"),
         (lambda: run(axis="pod"), r"axis 'pod'; the system has \('stage',\)"),
         (lambda: run(system=System({"stage": Ring(3, LINK)})), "4 devices on 3 chips"),
     ],
