@@ -2,7 +2,9 @@
 
 `benchmarks/linklab/lab --hosts 4 --rate unlimited -- python -m benchmarks.linklab.model_steps inference`
 
-A link may change other settings of the run: `ternary,width=512,grad_link=int4`.
+A link may change other settings of the run: `ternary,width=512,grad_link=int4`. With `--run DIR` the model is that of a
+trained run, and the link `trained` is its own. The others send the whole stream of an untrained model of the same
+shapes: no time depends on the weights.
 """
 
 import argparse
@@ -13,16 +15,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+from jaxtyping import PyTree
 
 import snap_jax as snap
 from benchmarks.linklab import hosts
 from benchmarks.linklab.collective_speed import FILE
 from snap_jax import training
+from snap_jax.inference import load
 from snap_jax.parallel import processes
 from snap_jax.training import train_step
 from snap_jax.training.config import LanguageConfig
 from snap_jax.training.optimizer import optimizer
+from snap_jax.training.parallel_job import ParallelJob
 
+TRAINED = "trained"
 RATES = ("unlimited", "10gbit", "1gbit", "200mbit", "50mbit")
 LINKS = ("fp32,grad_link=fp32", "bf16", "int8,grad_link=int8", "int4,grad_link=int4", "ternary,grad_link=ternary")
 
@@ -32,7 +38,7 @@ def main() -> None:
     hosts.join()
     runs, facts = {}, {}
     for link in asked.links:
-        runs[link], facts[link] = compiled(settings(asked.config, link, processes.count()), asked.kind)
+        runs[link], facts[link] = compiled(asked, link)
     for rate in asked.rates:
         hosts.set_rate(rate)
         times = hosts.timed(runs, asked.rounds)
@@ -48,12 +54,18 @@ def main() -> None:
 def settings(config: str, link: str, devices: int) -> LanguageConfig:
     """Return the settings of a run: those of a JSON object, changed by what stands after the link.
 
-    >>> found = settings('{"width": 32}', "int4,grad_link=int8,batch=16", 4)
+    Any link but `trained` replaces that of the object, and what was trained for it.
+
+    >>> found = settings('{"width": 32, "link": "ternary"}', "int4,grad_link=int8,batch=16", 4)
     >>> found.link, found.grad_link, found.batch, found.width
     ('int4', 'int8', 16, 32)
+    >>> settings('{"link": "ternary"}', "trained", 4).link
+    'ternary'
     """
     name, *changes = link.split(",")
-    own: dict = json.loads(config) | {"link": name, "devices": devices}
+    own: dict = json.loads(config) | {"devices": devices}
+    if name != TRAINED:
+        own |= {"link": name} | dict.fromkeys({"link_streams", "init_from"} & own.keys())
     kinds = {field.name: field.type for field in dataclasses.fields(LanguageConfig)}
     for change in changes:
         key, _, value = change.partition("=")
@@ -61,20 +73,34 @@ def settings(config: str, link: str, devices: int) -> LanguageConfig:
     return LanguageConfig(**own)
 
 
-def compiled(config: LanguageConfig, kind: str) -> tuple[Callable, dict]:
+def config_of(run: Path) -> str:
+    """Return the settings of a run directory, as a JSON object."""
+    config = json.loads((run / "run.json").read_text(encoding="utf-8"))["config"]
+    return json.dumps({key: value for key, value in config.items() if key != "task"})
+
+
+def compiled(asked: argparse.Namespace, link: str) -> tuple[Callable, dict]:
     """Return a call of one step, and what it claims to send."""
-    job = training.prepare(config)
-    if kind == "training":
-        return _training(job, config)
+    config = settings(asked.config, link, processes.count())
+    if asked.kind == "training":
+        return _training(training.prepare(config), config)
+    if asked.run is None or link != TRAINED:
+        job = training.prepare(config)
+        return _inference(job, job.params)
+    loaded = load(asked.run)
+    return _inference(loaded.job, loaded.params)
+
+
+def _inference(job: ParallelJob, params: PyTree) -> tuple[Callable, dict]:
     batch = job.batch(0)
     program = jax.jit(job.task.loss)
-    traffic = snap.collective_traffic(program, schedule=job.task.schedule_of(batch))(job.params, batch)
-    ready = program.lower(job.params, batch).compile()
-    run = functools.partial(ready, job.params, batch)
+    traffic = snap.collective_traffic(program, schedule=job.task.schedule_of(batch))(params, batch)
+    ready = program.lower(params, batch).compile()
+    run = functools.partial(ready, params, batch)
     return run, _facts(run, traffic)
 
 
-def _training(job, config: LanguageConfig) -> tuple[Callable, dict]:
+def _training(job: ParallelJob, config: LanguageConfig) -> tuple[Callable, dict]:
     rule = job.optimizer(optimizer(config, job.decayed))
     kept = [train_step.start(job, config, rule)]
     step, batches = train_step.compile_step(job, config, rule, kept[0]), train_step.batches_of(job, config, 0)
@@ -103,11 +129,15 @@ def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=("inference", "training"))
     parser.add_argument("--config", default="{}", help="settings of the run, as a JSON object")
+    parser.add_argument("--run", type=Path, help="directory of a trained run, instead of --config")
     parser.add_argument("--links", nargs="+", default=LINKS)
     parser.add_argument("--rates", nargs="+", default=RATES)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=FILE)
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.run is not None:
+        asked.config = config_of(asked.run)
+    return asked
 
 
 if __name__ == "__main__":
