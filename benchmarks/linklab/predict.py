@@ -24,7 +24,7 @@ from snap_jax.traffic.transfer import Traffic
 
 Row = Mapping[str, Any]
 DATA_BYTES, HEADER_BYTES = 1448, 66  # of a frame: TCP with time stamps 32, IP 20, Ethernet 14
-FILLED_AT = "200mbit"
+FILLED_AT = "1gbit"
 LARGE = 2**20
 
 

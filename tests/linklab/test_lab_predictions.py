@@ -37,9 +37,9 @@ def _rows():
         _row("fp32", "unlimited", big, LATENCY + BYTE * big),
         _row("fp32", "unlimited", small, LATENCY + BYTE * small, elements=1000),
         _row("ternary", "unlimited", coded, REST + LATENCY + BYTE * coded),
-        _row("fp32", "200mbit", big, FACTOR * at(big, 200)),
+        _row("fp32", "1gbit", big, FACTOR * at(big, 1000)),
         _row("fp32", "50mbit", big, FACTOR * at(big, 50)),
-        _row("ternary", "200mbit", coded, 1.25 * (REST + FACTOR * at(coded, 200))),
+        _row("ternary", "1gbit", coded, 1.25 * (REST + FACTOR * at(coded, 1000))),
         _row("ternary", "50mbit", coded, REST + FACTOR * at(coded, 50)),
     ]
 
