@@ -143,7 +143,7 @@ def sensitivity(
         axes.annotate(f"{factor}x", (picojoules[0], factor), fontsize=8, va="bottom")
     for name, pj in presets.items():
         axes.axvline(pj, color="grey", linewidth=0.8)
-        axes.annotate(name, (pj, 1.02), fontsize=7, rotation=90, va="bottom", ha="right")
+        axes.annotate(name, (pj, 2.5), fontsize=7, rotation=90, va="bottom", ha="right")
     axes.set(xscale="log", yscale="log", xlabel="pJ per multiply-accumulate", ylabel="factor saved in the whole")
     axes.legend()
     figure.savefig(path)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from experiments import ann_hybrid_snn, claim_tables, paper_claims
+from experiments import ann_hybrid_snn, claim_tables, energy_saved, paper_claims
 from experiments.sweep import reseeded
 from snap_jax.traffic import Traffic, Transfer
 from tests.support.experiment_lines import line, written
@@ -52,6 +52,11 @@ def test_relative_energy_over_nodes_and_reaches():
         "| share of the links, bf16, at most | die-to-die | " + " | ".join(f"{value:.2%}" for value in shares) + " |"
         in page
     )
+
+
+def test_the_factor_is_drawn_for_every_reach(tmp_path):
+    energy_saved.main(["--width", "64", "--out", str(tmp_path / "saved.svg")])
+    assert "<svg" in (tmp_path / "saved.svg").read_text()
 
 
 def test_a_spiking_model_accumulates_where_neurons_fire():
