@@ -52,8 +52,8 @@ def dense(config: Settings) -> Settings:
 
 
 def plain(config: Settings) -> Settings:
-    """Return the settings without what only a boundary has, and with one microbatch: a folder has one meaning."""
-    config = dataclasses.replace(as_dense(config), microbatches=1)
+    """Return the settings without what only a boundary has, in a pipeline with one microbatch."""
+    config = dataclasses.replace(as_dense(config), microbatches=1, layout=Settings.layout)
     return dataclasses.replace(config, context_tokens=0) if isinstance(config, LanguageConfig) else config
 
 

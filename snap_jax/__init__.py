@@ -40,6 +40,7 @@ _SOURCES = {
     "all_to_all": "collectives:all_to_all",
     "assert_no_deadlocks": "traffic.deadlocks:assert_no_deadlocks",
     "assert_no_float_collectives": "traffic.check:assert_no_float_collectives",
+    "choose": "policy:choose",
     "codec": "codecs.link_spec:codec",
     "collective_traffic": "traffic.jaxpr:collective_traffic",
     "compiled_traffic": "traffic.hlo:compiled_traffic",
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from snap_jax.parallel.local_steps import local_steps as local_steps
     from snap_jax.parallel.mesh import emulate_devices as emulate_devices
     from snap_jax.parallel.processes import join_processes as join_processes
+    from snap_jax.policy import choose as choose
     from snap_jax.traffic import Traffic as Traffic
     from snap_jax.traffic import Transfer as Transfer
     from snap_jax.traffic.check import assert_no_float_collectives as assert_no_float_collectives

@@ -75,6 +75,16 @@ def codec_for(link: Codec | None) -> Codec | None:
     return dataclasses.replace(link, encoding=link.encoding.with_threshold(_best_step(limit)))
 
 
+def average_codec(link: Codec | None) -> Codec | None:
+    """Return the codec that averages gradients where `link` was asked for it: that of `codec_for`, else `link` itself.
+
+    >>> from snap_jax.encodings import Int
+    >>> average_codec(Codec(Int(bits=4))) == Codec(Int(bits=4))
+    True
+    """
+    return codec_for(link) or link
+
+
 def _best_step(limit: int) -> float:
     """The step, in mean sizes, at which `clip(round(x / step), -limit, limit) step` is closest to a unit normal x."""
     from scipy import special  # slow to import, and only needed here

@@ -50,6 +50,11 @@ class LocalSteps(NamedTuple):
     exchange: Callable[[PyTree, LocalStepsState], tuple[PyTree, LocalStepsState]]
 
 
+def outer_optimizer(learning_rate: float = OUTER_LR, momentum: float = OUTER_MOMENTUM) -> optax.GradientTransformation:
+    """Return Nesterov SGD: `v' = momentum v + u`, a step of `-learning_rate (u + momentum v')`."""
+    return optax.sgd(learning_rate, momentum=momentum, nesterov=True)
+
+
 def local_steps(
     codec: Codec | str | None,
     axis_name: AxisName,
@@ -89,7 +94,7 @@ def local_steps(
     [8.0, 8.0]
     """
     coder, axes = as_codec(codec), axes_of(axis_name)
-    rule = outer or optax.sgd(OUTER_LR, momentum=OUTER_MOMENTUM, nesterov=True)
+    rule = outer or outer_optimizer()
     feedback = None if coder is None else error_feedback(coder, axis_name, sizes=sizes)
 
     def init(params: PyTree) -> LocalStepsState:

@@ -88,6 +88,8 @@ def as_dense(config: Settings) -> Settings:
     True
     """
     coded = ("link", "grad_link", "time_steps", "budget", "anneal", "penalty", "rank", "prune_below", "distill")
+    coded += ("local_steps",)
     plain: dict[str, Any] = dict.fromkeys((*coded, "teacher"))
-    plain |= {"mode": "dense", "transform_lr": Settings.transform_lr}
+    plain |= {name: getattr(Settings, name) for name in ("transform_lr", "outer_lr", "outer_momentum")}
+    plain |= {"mode": "dense"}
     return dataclasses.replace(config, **plain | ({"token_groups": 1} if isinstance(config, LanguageConfig) else {}))

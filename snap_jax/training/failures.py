@@ -19,7 +19,7 @@ from snap_jax.parallel.mesh import STAGE
 from snap_jax.parallel.processes import count, on_host
 from snap_jax.training.config import Settings
 from snap_jax.training.job import Job
-from snap_jax.training.train_step import Measured, TrainState, batch_indices
+from snap_jax.training.train_step import Measured, TrainState, batch_indices, steps_done
 
 _LOST = ("Gloo", "Connection closed by peer", "Connection reset", "DEADLINE_EXCEEDED", "UNAVAILABLE")
 _FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the quota is used up"}
@@ -125,13 +125,22 @@ def not_finite(job: Job, config: Settings, state: TrainState, measured: Measured
       state: after the failure.
       measured: by the step that failed.
     """
-    step, bits = int(state.step), float(measured.loss) / math.log(2)
+    step, bits = steps_done(state), float(measured.loss) / math.log(2)
     what = f"loss is {bits}" if not math.isfinite(bits) else f"gradient norm is {float(measured.gradient_norm)}"
-    where, index = _first(job, config, state.params, step)
+    where, index = _first(job, config, _failed(state), step)
     return UsageError(
         f"train: the {what} at step {step + 1}: use a lower --learning-rate, or look at the batch; "
         f"first not finite: {where}; {job.batch_name(index)}"
     )
+
+
+def _failed(state: TrainState) -> PyTree:
+    """The parameters that the step failed with: of one replica, where each has its own."""
+    if state.replicas is None:
+        return state.params
+    row = int(np.argmin(on_host(state.step)))
+    places = jax.tree.map(lambda p: p.sharding, state.params)
+    return jax.jit(lambda params: jax.tree.map(lambda p: p[row], params), out_shardings=places)(state.replicas.params)
 
 
 def _first(job: Job, config: Settings, params: PyTree, step: int) -> tuple[str, int]:

@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import PyTree
 
 from snap_jax.boundary.boundary import Boundary
+from snap_jax.codecs.codec import Codec
 from snap_jax.errors import UsageError
 from snap_jax.models.base import Network
 from snap_jax.models.split import cuts, split
@@ -21,7 +22,7 @@ from snap_jax.parallel import tensor_parallel
 from snap_jax.training import checkpoints
 from snap_jax.training.config import Settings, read_settings
 from snap_jax.training.config.settings import flag
-from snap_jax.training.link_setup import Links, links_of
+from snap_jax.training.link_setup import Links, links_of, region_codecs
 from snap_jax.training.tasks.assemble import on_one_device
 
 _SAME = ("model", "layers", "width", "heads", "streams")
@@ -59,7 +60,7 @@ def weights_of(
             raise UsageError(f"--init-from {run}: it has {flag(name)} {theirs}, not {ours}: use {flag(name)} {theirs}")
     model, theirs = _joined(run, source, network)
     fresh_model, boundaries = stages.join(on_one_device(fresh))
-    same = _same_encoding(links_of(source), links)
+    same = _same_encoding(region_codecs(source, links_of(source))[0], region_codecs(config, links)[0])
     _take_over(fresh_model, model, regions=same and source.device_layout.tensor == config.device_layout.tensor)
     if _fits(links_of(source), links, [boundary.features for boundary in boundaries]):
         _inherit(fresh_model, theirs, boundaries)
@@ -91,13 +92,11 @@ def _inherit(model: Network, theirs: list[Boundary], fresh: list[Boundary]) -> N
 
 
 def _fits(theirs: Links, ours: Links, widths: Sequence[int]) -> bool:
-    return _same_encoding(theirs, ours) and all(theirs.transform(w) == ours.transform(w) for w in widths)
+    return _same_encoding(theirs.codec, ours.codec) and all(theirs.transform(w) == ours.transform(w) for w in widths)
 
 
-def _same_encoding(theirs: Links, ours: Links) -> bool:
-    if theirs.codec is None or ours.codec is None:
-        return False
-    return theirs.codec.encoding == ours.codec.encoding
+def _same_encoding(theirs: Codec | None, ours: Codec | None) -> bool:
+    return theirs is not None and ours is not None and theirs.encoding == ours.encoding
 
 
 def _joined(run: Path, source: Settings, network: Callable[[Settings], Network]) -> tuple[Network, list[Boundary]]:
@@ -106,7 +105,7 @@ def _joined(run: Path, source: Settings, network: Callable[[Settings], Network])
     widths = [model.width(place) for place in cuts(model, layout.pipeline)]
     boundaries = [Boundary(links.codec, width, transform=links.transform(width)) for width in widths]
     if layout.tensor > 1:
-        model = tensor_parallel.divide(model, layout.tensor, links.codec)
+        model = tensor_parallel.divide(model, layout.tensor, region_codecs(source, links)[0])
     stages, like = split(model, boundaries)
     final = run / "checkpoints" / "final"
     if final.is_dir() and not checkpoints.fault(final):

@@ -12,6 +12,8 @@ from jaxtyping import Array, PyTree
 
 from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.parallel.schedule import Schedule
+from snap_jax.policy import LinkChoice
+from snap_jax.training.local_rounds import LocalRounds
 
 
 class Job(abc.ABC):
@@ -23,6 +25,7 @@ class Job(abc.ABC):
       shares: numbers sent for each element of the stream, by stage.
       origin: SHA-256 of the weights that the run starts from, where a resumed run needs them again; else "".
       context_bits: bits per element that the tokens take which both ends of a boundary need.
+      choices: how each message is sent, and why; empty without `--link-policy`.
     """
 
     params: PyTree
@@ -30,6 +33,7 @@ class Job(abc.ABC):
     shares: tuple[float, ...]
     origin: str
     context_bits: float
+    choices: tuple[LinkChoice, ...]
 
     @property
     @abc.abstractmethod
@@ -84,6 +88,10 @@ class Job(abc.ABC):
     def optimizer(self, rule: optax.GradientTransformation) -> optax.GradientTransformation:
         """Return the optimizer for what `loss_and_gradient` gives."""
         return rule
+
+    def rounds(self) -> LocalRounds | None:
+        """Return how replicas exchange their parameters after local steps; None where they share them."""
+        return None
 
     def decayed(self, params: PyTree) -> PyTree:
         """Return the parameters with zeros in place of those on which weight decay does not act. Pure."""

@@ -13,22 +13,24 @@ from jaxtyping import PyTree
 
 from snap_jax.errors import UsageError
 from snap_jax.parallel.processes import is_first, on_first, require_same
+from snap_jax.policy import choices_section, choices_table
 from snap_jax.traffic import Traffic
 from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.traffic.program_text import names_in_cache_key
 from snap_jax.training import checkpoints, language, run_dir, vision
 from snap_jax.training.atomic_io import to_json, write_atomically
 from snap_jax.training.config import LanguageConfig, Settings, VisionConfig, command
+from snap_jax.training.exchange_sections import sections_with_exchange
 from snap_jax.training.failures import full_disk_explained, lost_process_explained
 from snap_jax.training.link_setup import links_of
-from snap_jax.training.loop import fit, fit_saved
+from snap_jax.training.loop import Programs, fit, fit_saved
 from snap_jax.training.optimizer import optimizer
 from snap_jax.training.parallel_job import MakeLinks, ParallelJob
 from snap_jax.training.result_json import run_sections, wire_section
 from snap_jax.training.run import Progress, Run
 from snap_jax.training.run_dir import environment
 from snap_jax.training.run_lock import locked
-from snap_jax.training.train_step import TrainState, averaged, compile_step, start
+from snap_jax.training.train_step import TrainState, averaged, compile_exchange, compile_step, start, steps_done
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +133,7 @@ def train(
         if known is None:
             if resume:
                 run_dir.refuse_to_resume(out)
-            return _complete(*begin(config, out, overwrite, on_progress))
+            return _complete(*begin(config, out, overwrite, on_progress, on_note))
         run_dir.check_config(out, known, config)
         if done := on_first(lambda: run_dir.finished(out)):
             on_note(f"the run in {out} is finished: nothing to resume")
@@ -140,7 +142,11 @@ def train(
 
 
 def begin(
-    config: Settings, out: Path, overwrite: bool, on_progress: Callable[[Progress], None]
+    config: Settings,
+    out: Path,
+    overwrite: bool,
+    on_progress: Callable[[Progress], None],
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> tuple[Run, TrainState]:
     """Return a new run, and its state before the first step.
 
@@ -150,7 +156,9 @@ def begin(
     began, job = time.monotonic(), prepare(config)
     rule = job.optimizer(optimizer(config, job.decayed))
     require_same("data", data := job.fingerprint())
-    record = _record(lambda: run_dir.claim(out, config, data, overwrite, job.origin))
+    for note in (notes := _chosen(job)):
+        on_note(note)
+    record = _record(lambda: run_dir.claim(out, config, data, overwrite, job.origin, notes))
     return Run(config, out, job, rule, record, began, on_progress), start(job, config, rule)
 
 
@@ -172,18 +180,30 @@ def take_up(
     job = prepare(config if good is None or config.needs_origin else dataclasses.replace(config, init_from=None))
     require_same("data", data := job.fingerprint())
     run_dir.check_sources(out, known, config, data, job.origin)
+    if not set(_chosen(job)) <= set(known.notes):
+        raise UsageError(
+            f"--resume: --link-speed {config.link_speed} has changed since the run in {out} began, and with it what is "
+            "coded: restore it, or start another run with another --out"
+        )
     rule = job.optimizer(optimizer(config, job.decayed))
     state = start(job, config, rule)
     if good is not None:
         state = checkpoints.restore(good, state)
         began -= on_first(lambda: checkpoints.facts(good)["seconds"])
     on_first(lambda: checkpoints.drop_newer(out / "checkpoints", good))
-    notes += [*_differences(known.versions), f"resumed at step {int(state.step)} of {config.steps}"]
+    notes += [*_differences(known.versions), f"resumed at step {steps_done(state)} of {config.steps}"]
     for note in notes:
         on_note(note)
-    record = run_dir.continued(known, int(state.step), notes)
+    record = run_dir.continued(known, steps_done(state), notes)
     on_first(lambda: run_dir.write_record(out, record))
     return Run(config, out, job, rule, record, began, on_progress), state
+
+
+def _chosen(job: ParallelJob) -> list[str]:
+    """The lines of the table that says how each message is sent, the same on all processes."""
+    lines = choices_table(job.choices).splitlines() if job.choices else []
+    require_same("choice of links", "\n".join(lines))
+    return lines
 
 
 def _record(read: Callable[[], run_dir.Record | None]) -> run_dir.Record | None:
@@ -228,24 +248,32 @@ def _complete(run: Run, state: TrainState) -> dict:
 @names_in_cache_key()
 def _trained(run: Run, state: TrainState, lines: list[dict]) -> tuple[PyTree, Traffic, dict]:
     """The trained parameters, the traffic of a step, and what `result.json` holds."""
-    run.on_progress(Progress(int(state.step), run.config.steps))
+    run.on_progress(Progress(steps_done(state), run.config.steps))
     step = compile_step(run.job, run.config, run.optimizer, state)
+    programs = Programs(step, compile_exchange(run.job, state))
     traffic = compiled_traffic(step, run.job.mesh, schedule=run.job.schedule)
+    exchange = programs.exchange and compiled_traffic(programs.exchange, run.job.mesh)
     max_bits = wire_section(traffic, run.job.mesh.shape, run.elements)["max_bits_per_element"]
     if run.out is None:
-        state = fit(run, step, state, max_bits, lines.append)
+        state = fit(run, programs, state, max_bits, lines.append)
     else:
-        state = fit_saved(run, step, state, max_bits)
-        path = run.out / "traffic.json"
-        on_first(lambda: write_atomically(path, traffic.to_json()))
+        state = fit_saved(run, programs, state, max_bits)
+        for name, moved in (("traffic.json", traffic), ("exchange.json", exchange)):
+            if moved is not None:
+                on_first(lambda path=run.out / name, moved=moved: write_atomically(path, moved.to_json()))
     params, pruned = averaged(state, run.config.ema), {}
     if run.config.prune_below is not None:
         params, pruned = run.job.prune(params, run.config.prune_below)
-    return params, traffic, run_sections(run, params, traffic) | pruned | _history(run, state)
+    sections = run_sections(run, params, traffic)
+    if run.job.choices:
+        sections["messages"] = choices_section(run.job.choices)
+    if exchange is not None:
+        sections |= sections_with_exchange(sections, exchange, run.job.mesh.shape, run.config)
+    return params, traffic, sections | pruned | _history(run, state)
 
 
 def _history(run: Run, state: TrainState) -> dict:
-    steps = int(state.step)
+    steps = steps_done(state)
     training = {"steps": steps, "stopped_early": steps < run.config.steps, "resumed_at": [], "notes": []}
     if run.record is not None:
         training |= {"resumed_at": list(run.record.resumed_at), "notes": list(run.record.notes)}

@@ -18,6 +18,7 @@ from snap_jax.codecs.link_spec import as_codec
 from snap_jax.errors import UsageError
 from snap_jax.models.base import Network
 from snap_jax.models.split import cuts
+from snap_jax.parallel import data_parallel
 from snap_jax.parallel.gpipe import GPipe
 from snap_jax.parallel.tensor_parallel import Region, WholeRegion
 from snap_jax.training.config import Settings
@@ -85,6 +86,20 @@ def links_of(config: Settings, context_bits: float = 0.0) -> Links:
     return Links(codec, as_codec(config.backward_link), transform, penalty, start)
 
 
+def average_codec_of(config: Settings, links: Links) -> Codec | None:
+    """Return how replicas average gradients: as a flag says, or with the spikes of the links; None for floats."""
+    if config.average_link is None:
+        return data_parallel.codec_for(links.codec)
+    return data_parallel.average_codec(as_codec(config.average_link))
+
+
+def region_codecs(config: Settings, links: Links) -> tuple[Codec | None, Codec | None]:
+    """Return what sums of tensor regions send forward and backward: as the stages, unless a flag names `tensor`."""
+    if "=" not in f"{config.link} {config.grad_link}":
+        return links.codec, links.grad_codec
+    return as_codec(config.link_along("tensor")), as_codec(config.grad_link_along("tensor"))
+
+
 def controller_of(config: Settings, context_bits: float) -> RateController | None:
     """Return the rate controller of each boundary; `context_bits` come out of the budget first.
 
@@ -125,11 +140,11 @@ def crossing_elements(config: Settings, model: Network, inputs: jax.ShapeDtypeSt
       inputs: shape and dtype of one row.
     """
     layout, rows = config.device_layout, config.batch // config.parts
-    streams, summed = _sizes(model, jax.ShapeDtypeStruct((rows, *inputs.shape), inputs.dtype))
+    streams, summed = message_sizes(model, jax.ShapeDtypeStruct((rows, *inputs.shape), inputs.dtype))
     crossing = sum(streams[place - 1] for place in cuts(model, layout.pipeline)[:-1])
     ticks = GPipe(config.parts, layout.pipeline).ticks
     passes = 2 if config.pipeline_schedule == "1f1b" else 1
-    return ticks * layout.tensor * crossing + 2 * passes * config.parts * (layout.tensor - 1) * summed
+    return ticks * layout.tensor * crossing + 2 * passes * config.parts * (layout.tensor - 1) * sum(summed)
 
 
 class _CountingRegion(WholeRegion):
@@ -144,8 +159,8 @@ class _CountingRegion(WholeRegion):
         return partial
 
 
-def _sizes(model: Network, microbatch: jax.ShapeDtypeStruct) -> tuple[list[int], int]:
-    """Sizes of the stream after each block, and of all that leaves regions together."""
+def message_sizes(model: Network, microbatch: jax.ShapeDtypeStruct) -> tuple[list[int], list[int]]:
+    """Return the sizes of the stream after each block, and of what leaves each region."""
     counted, leaving, streams = nnx.clone(model), [], []
     modules = dict(nnx.iter_modules(counted))
     for path, module in modules.items():
@@ -159,4 +174,4 @@ def _sizes(model: Network, microbatch: jax.ShapeDtypeStruct) -> tuple[list[int],
             streams.append(x.size)
 
     jax.eval_shape(run, microbatch)
-    return streams, sum(leaving)
+    return streams, leaving

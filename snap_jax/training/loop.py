@@ -7,6 +7,7 @@ import dataclasses
 import math
 import signal
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -19,12 +20,24 @@ from snap_jax.training.metrics import Metrics, NoMetrics, metrics_writer
 from snap_jax.training.result_json import spike_statistics
 from snap_jax.training.run import Progress, Run
 from snap_jax.training.run_dir import how_to_resume
-from snap_jax.training.train_step import Measured, TrainState, averaged, batches_of
+from snap_jax.training.train_step import Measured, TrainState, averaged, batches_of, steps_done
 
 _LOGGED_EVERY = 10  # steps
 
 
-def fit_saved(run: Run, step: jax.stages.Compiled, state: TrainState, max_bits: float) -> TrainState:
+class Programs(NamedTuple):
+    """The compiled programs of a run.
+
+    Attributes:
+      step: of every step.
+      exchange: at the end of a round of local steps; None without them.
+    """
+
+    step: jax.stages.Compiled
+    exchange: jax.stages.Compiled | None = None
+
+
+def fit_saved(run: Run, programs: Programs, state: TrainState, max_bits: float) -> TrainState:
     """Train as `fit` does, with metrics and checkpoints in the run directory; the returned state is saved.
 
     Raises:
@@ -34,18 +47,18 @@ def fit_saved(run: Run, step: jax.stages.Compiled, state: TrainState, max_bits: 
     assert run.out is not None
     with (
         Checkpoints(run.out / "checkpoints") as checkpoints,
-        metrics_writer(run.out, int(state.step), run.seconds) as metrics,
+        metrics_writer(run.out, steps_done(state), run.seconds) as metrics,
         Signals() as signals,
     ):
         saver = _Saver(run, checkpoints, metrics, signals)
-        state = fit(run, step, state, max_bits, metrics.write, saver)
+        state = fit(run, programs, state, max_bits, metrics.write, saver)
         checkpoints.wait()
     return state
 
 
 def fit(
     run: Run,
-    step: jax.stages.Compiled,
+    programs: Programs,
     state: TrainState,
     max_bits: float,
     write: Callable[[dict], None],
@@ -55,7 +68,7 @@ def fit(
 
     Args:
       run: what stays the same from step to step.
-      step: compiled for it.
+      programs: compiled for it.
       state: to start from.
       max_bits: bits per element of the compiled program, for the metrics.
       write: receives the metrics of every logged step.
@@ -65,9 +78,11 @@ def fit(
       UsageError: when a loss or gradient is not finite.
     """
     log, config = _Log(run, max_bits, write), run.config
-    first = config.steps + 1 if _out_of_patience(config, state) else int(state.step) + 1
+    first = config.steps + 1 if _out_of_patience(config, state) else steps_done(state) + 1
     for done in range(first, config.steps + 1):
-        state, measured = step(state, batches_of(run.job, config, done - 1))
+        state, measured = programs.step(state, batches_of(run.job, config, done - 1))
+        if programs.exchange is not None and (done % (config.local_steps or 1) == 0 or done == config.steps):
+            state = programs.exchange(state)
         due = saver is not None and saver.is_due(done)
         state = log.enter(done, state, measured, check=due)
         ended = _is_evaluated(config, done) and _out_of_patience(config, state)
@@ -135,20 +150,20 @@ class _Log:
         return self._log(done, state, measured) if logged else state
 
     def _check(self, done: int, state: TrainState) -> None:
-        if not bool(state.finite):  # then `state.step` is still the one before the first step that failed
-            failed = int(state.step) - (done - len(self.unchecked))
-            raise not_finite(self.run.job, self.run.config, state, self.unchecked[failed])
+        if not on_host(state.finite).all():  # then `state.step` is still the one before the first step that failed
+            failed = steps_done(state) - (done - len(self.unchecked))
+            raise not_finite(self.run.job, self.run.config, state, self.unchecked[failed].on_host())
         self.unchecked.clear()
 
     def _log(self, done: int, state: TrainState, measured: Measured) -> TrainState:
-        run, config = self.run, self.run.config
+        run, config, measured = self.run, self.run.config, measured.on_host()
         bits = {"bits_per_element": self.max_bits, "max_bits_per_element": self.max_bits}
         line = {
             "step": done,
             "loss_bits": float(measured.loss) / math.log(2),
             "seconds": run.seconds,
             "gradient_norm": float(measured.gradient_norm),
-        } | bits | spike_statistics(on_host(measured.seen), run.job.shares)  # fmt: skip
+        } | bits | spike_statistics(measured.seen, run.job.shares)  # fmt: skip
         if _is_evaluated(config, done):
             line |= run.job.evaluate_some(averaged(state, config.ema))
             state = _scored(state, line["heldout_bits"])

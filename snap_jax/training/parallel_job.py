@@ -21,18 +21,21 @@ from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.models.base import Network
 from snap_jax.models.compute_dtype import compute_in
 from snap_jax.models.split import cuts
-from snap_jax.parallel import data_parallel
 from snap_jax.parallel.gpipe import GPipe
+from snap_jax.parallel.local_steps import outer_optimizer
 from snap_jax.parallel.mesh import STAGE, emulate_devices
 from snap_jax.parallel.one_f_one_b import OneFOneB
 from snap_jax.parallel.processes import devices_here, on_host
 from snap_jax.parallel.schedule import Schedule
+from snap_jax.policy import LinkChoice
 from snap_jax.training import pruning
 from snap_jax.training.config import Settings
 from snap_jax.training.distillation import Teacher, teacher_of
 from snap_jax.training.init_from import inherits, weights_of
 from snap_jax.training.job import Job
+from snap_jax.training.link_choices import choices_of, kept_codecs
 from snap_jax.training.link_setup import Links, crossing_elements, links_of
+from snap_jax.training.local_rounds import LocalRounds
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.losses import Batch
 from snap_jax.training.tasks.task import Task
@@ -50,6 +53,7 @@ class Built(NamedTuple):
     teacher: Teacher | None
     origin: str
     context_bits: float
+    choices: tuple[LinkChoice, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,6 +65,7 @@ class ParallelJob(Job):
       task: the divided model, with its mesh.
       params: see `Job`, as the fields below.
       teacher: of the batches to learn from; None where only the data teaches.
+      choices: how each message is sent, and why; empty without `--link-policy`.
     """
 
     config: Settings
@@ -71,6 +76,7 @@ class ParallelJob(Job):
     teacher: Teacher | None
     origin: str
     context_bits: float
+    choices: tuple[LinkChoice, ...]
 
     @property
     def mesh(self) -> Mesh:
@@ -107,7 +113,15 @@ class ParallelJob(Job):
 
     def decayed(self, params: PyTree) -> PyTree:
         """Return the parameters without what codecs learn: decay would pull thresholds toward 1."""
-        return self.task.stages.without_codecs(params)
+        without = self.task.stages.without_codecs
+        return without(params) if self.config.local_steps is None else jax.vmap(without)(params)
+
+    def rounds(self) -> LocalRounds | None:
+        """Return how replicas exchange their parameters after local steps."""
+        if self.config.local_steps is None:
+            return None
+        task, outer = self.task, outer_optimizer(self.config.outer_lr, self.config.outer_momentum)
+        return LocalRounds(task.mesh, task.data_codec, task.specs, outer, task.stages.gradient_sizes)
 
     def loss_and_gradient(self, params: PyTree, batch: Batch, extra: dict) -> tuple[tuple[Array, Telemetry], PyTree]:
         """Return nats per label, what left each stage, and the gradient."""
@@ -171,6 +185,10 @@ def build(
     emulate_devices(devices_here(config.devices))
     context_bits = token_bits() / config.width if config.reads_tokens else 0.0
     links, layout, model = make_links(config, context_bits), config.device_layout, network(config)
+    choices = choices_of(config, links, model, inputs)
+    kept = kept_codecs(config, links, choices)
+    start_bits = None if kept.forward is None and links.codec is not None else links.start_bits
+    links = dataclasses.replace(links, codec=kept.forward, grad_codec=kept.backward, start_bits=start_bits)
     if config.compute == "bf16":
         compute_in(model, jnp.dtype("bfloat16"))
     widths = [model.width(place) for place in cuts(model, layout.pipeline)]
@@ -181,7 +199,9 @@ def build(
         links.grad_codec,
         schedule=OneFOneB if config.pipeline_schedule == "1f1b" else GPipe,
         remat=None if config.remat == "none" else "full",
-        data_codec=data_parallel.codec_for(links.codec),
+        data_codec=kept.averages,
+        region_codecs=kept.regions,
+        local=config.local_steps is not None,
         transform=links.transform,
         penalty=links.penalty,
         rngs=nnx.Rngs(config.seed + 1),
@@ -193,7 +213,8 @@ def build(
         task, params = _calibrated(task, params, config, links, widths, sample)
     shares = tuple(b.share for b in task.stages.join(assemble.on_one_device(params))[1])
     teacher = teacher_of(config, lambda dense: build(dense, network, inputs, sample)[:2])
-    return Built(task, params, crossing_elements(config, model, inputs), shares, teacher, origin, context_bits)
+    elements = crossing_elements(config, model, inputs)
+    return Built(task, params, elements, shares, teacher, origin, context_bits, choices)
 
 
 def _calibrated(

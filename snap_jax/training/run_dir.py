@@ -4,8 +4,8 @@ All of it was made by the run that `run.json` describes: two runs never share a 
 with the settings and data it began with.
 
 It holds `run.json` (what the run is, written first), `metrics.jsonl` and TensorBoard's `events...` (written as it
-goes), `checkpoints/STEP`, `checkpoints/final`, `traffic.json`, `spikes.npz` and, written last, `result.json`: if that
-exists, the run is complete.
+goes), `checkpoints/STEP`, `checkpoints/final`, `traffic.json`, with local steps `exchange.json`, `spikes.npz` and,
+written last, `result.json`: if that exists, the run is complete.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from snap_jax.training.config import LanguageConfig, Settings, command, written_
 from snap_jax.training.config.settings import flag, typed
 
 _FREE = {"save_every"}  # may change in a resumed run: no result depends on it
-_FILES = ("result.json", metrics.NAME, "traffic.json", "spikes.npz", "report.html")
+_FILES = ("result.json", metrics.NAME, "traffic.json", "exchange.json", "spikes.npz", "report.html")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +143,9 @@ def check_sources(out: Path, what: Record, config: Settings, data: str, origin: 
             )
 
 
-def claim(out: Path, config: Settings, data: str, overwrite: bool, origin: str = "") -> Record:
+def claim(
+    out: Path, config: Settings, data: str, overwrite: bool, origin: str = "", notes: Sequence[str] = ()
+) -> Record:
     """Prepare `out` for a new run.
 
     Raises:
@@ -153,7 +155,7 @@ def claim(out: Path, config: Settings, data: str, overwrite: bool, origin: str =
     _check_ours(out)
     if not overwrite:
         _check_free(out)
-    new = Record(written_settings(config), data, environment(), origin=origin)
+    new = Record(written_settings(config), data, environment(), notes=tuple(notes), origin=origin)
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in _FILES:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -17,8 +18,11 @@ from jaxtyping import Array, PyTree
 
 from snap_jax._compat import pytree
 from snap_jax.boundary.telemetry import Telemetry
+from snap_jax.parallel.mesh import DATA
+from snap_jax.parallel.processes import on_host
 from snap_jax.training.config import Settings
 from snap_jax.training.job import Job
+from snap_jax.training.local_rounds import Replicas
 from snap_jax.training.optimizer import clipped
 
 
@@ -28,7 +32,7 @@ class TrainState:
     """The state of a run.
 
     Attributes:
-      step: steps done, int32.
+      step: steps done, int32; with local steps a row per replica, as `finite`.
       params: of the model.
       optimizer: state of the optax optimizer.
       ema: moving average of the parameters, `ema' = decay ema + (1 - decay) params` from 0; None if it is not used.
@@ -36,6 +40,7 @@ class TrainState:
       stale: evaluations since the best, int32.
       finite: whether every loss and gradient so far was finite; if not, the rest is the state before the failed step.
       extra: small state of the job, by name.
+      replicas: what each data replica holds for itself between exchanges; None where all share `params`.
     """
 
     step: Any  # Int[Array, ""]
@@ -46,6 +51,12 @@ class TrainState:
     stale: Any  # Int[Array, ""]
     finite: Any  # Bool[Array, ""]
     extra: Any  # dict[str, PyTree]
+    replicas: Replicas | None = None
+
+    @property
+    def learned(self) -> PyTree:
+        """The parameters that steps change."""
+        return self.params if self.replicas is None else self.replicas.params
 
 
 @pytree
@@ -57,11 +68,21 @@ class Measured:
       loss: mean over the batches, nats.
       gradient_norm: of their mean gradient, before it is clipped; root mean square over data replicas that send spikes.
       seen: what left each stage, `[stage]`, in all batches together.
+
+    With local steps all three have a row per replica.
     """
 
     loss: Any  # Float[Array, ""]
     gradient_norm: Any  # Float[Array, ""]
     seen: Telemetry
+
+    def on_host(self) -> "Measured":
+        """Return the same as numpy arrays, of all replicas together."""
+        found = on_host(self)
+        if not found.loss.ndim:
+            return found
+        norm = np.sqrt(np.mean(np.square(found.gradient_norm)))
+        return Measured(found.loss.mean(), norm, jax.tree.map(lambda a: a.sum(0, dtype=a.dtype), found.seen))
 
 
 Step = Callable[[TrainState, PyTree], tuple[TrainState, Measured]]
@@ -75,12 +96,20 @@ def start(job: Job, config: Settings, optimizer: optax.GradientTransformation) -
     places = jax.tree.map(lambda p: p.sharding, params)
     scalars = {"step": jnp.int32(0), "best": jnp.float32(jnp.inf), "stale": jnp.int32(0), "finite": jnp.array(True)}
     zeros = jax.jit(lambda p: jax.tree.map(jnp.zeros_like, p), out_shardings=places)
+    rounds = job.rounds()
+    replicas = rounds and rounds.init(params)
+    if rounds is not None:
+        by_replica = NamedSharding(job.mesh, PartitionSpec(DATA))
+        scalars = {"best": scalars["best"], "stale": scalars["stale"]}
+        scalars["step"] = jax.device_put(np.zeros(rounds.count, np.int32), by_replica)
+        scalars["finite"] = jax.device_put(np.ones(rounds.count, bool), by_replica)
     return TrainState(
         params=params,
-        optimizer=_placed(optimizer.init(params), job.mesh),
+        optimizer=_placed(optimizer.init(replicas.params if replicas else params), job.mesh),
+        replicas=replicas and _placed(replicas, job.mesh),
         ema=zeros(params) if config.ema else None,
         extra=jax.device_put(job.extra(), everywhere),
-        **{name: jax.device_put(value, everywhere) for name, value in scalars.items()},
+        **_placed({name: jnp.asarray(value) for name, value in scalars.items()}, job.mesh),
     )
 
 
@@ -96,9 +125,15 @@ def _placed(tree: PyTree, mesh: Mesh) -> PyTree:
 
 def averaged(state: TrainState, decay: float | None) -> PyTree:
     """Return the parameters to evaluate: their moving average, `ema / (1 - decay^step)`, or else the last ones."""
-    if state.ema is None or decay is None or not int(state.step):
+    done = steps_done(state)
+    if state.ema is None or decay is None or not done:
         return state.params
-    return optax.tree.bias_correction(state.ema, decay, state.step)
+    return optax.tree.bias_correction(state.ema, decay, jnp.int32(done))
+
+
+def steps_done(state: TrainState) -> int:
+    """Return the steps done; with local steps, by the replica that stopped first at a number that is not finite."""
+    return int(np.min(on_host(state.step)))
 
 
 def batches_of(job: Job, config: Settings, step: int) -> PyTree:
@@ -124,18 +159,51 @@ def compile_step(
 
     def step(state: TrainState, batches: PyTree) -> tuple[TrainState, Measured]:
         (loss, seen), gradient = _loss_and_gradient(job, state, batches, config.accumulate)
-        norm = _norm(gradient, state.params)
-        new = _updated(state, clipped(gradient, norm), optimizer, config.ema)
+        alone = state.replicas is not None  # then each replica has a norm of its own
+        norm = jax.vmap(optax.tree.norm)(gradient) if alone else _norm(gradient, state.params)
+        gradient = (jax.vmap(clipped) if alone else clipped)(gradient, norm)
+        new = _updated(state, gradient, optimizer, config.ema)
         progress = state.step / config.steps
         params, extra = job.threshold_step(new.params, seen, progress), job.update_extra(state.extra, seen, progress)
         new = dataclasses.replace(new, params=params, extra=extra)
         finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(norm)
-        new = jax.tree.map(lambda n, old: jnp.where(finite, n, old), new, state)
+        new = _where(finite, new, state)
         return dataclasses.replace(new, finite=finite), Measured(loss, norm, seen)
 
     places = jax.tree.map(lambda a: a.sharding, state)
     jitted = jax.jit(step, donate_argnums=0, in_shardings=(places, None), out_shardings=(places, None))
     return jitted.lower(state, batches_of(job, config, 0)).compile()
+
+
+def compile_exchange(job: Job, state: TrainState) -> jax.stages.Compiled | None:
+    """Return the compiled end of a round of local steps; it donates the state. None where replicas share parameters."""
+    rounds = job.rounds()
+    if rounds is None:
+        return None
+
+    def exchange(state: TrainState) -> TrainState:
+        assert state.replicas is not None
+        shared, replicas = rounds.exchange(state.params, state.replicas)
+        return dataclasses.replace(state, params=shared, replicas=replicas)
+
+    places = jax.tree.map(lambda a: a.sharding, state)
+    return jax.jit(exchange, donate_argnums=0, in_shardings=(places,), out_shardings=places).lower(state).compile()
+
+
+def _where(finite: Array, new: TrainState, old: TrainState) -> TrainState:
+    """The new state, or the old one where a number was not finite: of that replica, where each has its own."""
+    if new.replicas is None or old.replicas is None:
+        return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
+    def of_replica(n: Array, o: Array) -> Array:
+        return jnp.where(finite.reshape(-1, *[1] * (n.ndim - 1)), n, o) if n.ndim else n
+
+    step, optimizer, params = jax.tree.map(
+        of_replica,
+        (new.step, new.optimizer, new.replicas.params),
+        (old.step, old.optimizer, old.replicas.params),
+    )
+    return dataclasses.replace(new, step=step, optimizer=optimizer, replicas=new.replicas._replace(params=params))
 
 
 def _norm(gradient: PyTree, params: PyTree) -> Array:
@@ -148,17 +216,19 @@ def _norm(gradient: PyTree, params: PyTree) -> Array:
 def _updated(
     state: TrainState, gradient: PyTree, optimizer: optax.GradientTransformation, decay: float | None
 ) -> TrainState:
-    updates, kept = optimizer.update(gradient, state.optimizer, state.params)
-    params = optax.apply_updates(state.params, updates)
+    updates, kept = optimizer.update(gradient, state.optimizer, state.learned)
+    params, replicas = optax.apply_updates(state.learned, updates), None
+    if state.replicas is not None:
+        params, replicas = state.params, state.replicas._replace(params=params)
     ema = None if state.ema is None or decay is None else optax.incremental_update(params, state.ema, 1 - decay)
-    return dataclasses.replace(state, step=state.step + 1, params=params, optimizer=kept, ema=ema)
+    return dataclasses.replace(state, step=state.step + 1, params=params, optimizer=kept, ema=ema, replicas=replicas)
 
 
 def _loss_and_gradient(
     job: Job, state: TrainState, batches: PyTree, count: int
 ) -> tuple[tuple[Array, Telemetry], PyTree]:
     """Loss and gradient of the mean loss of `count` batches, one after the other; what was seen is summed."""
-    params, extra = state.params, state.extra
+    params, extra = state.learned, state.extra
     if count == 1:
         return job.loss_and_gradient(params, batches, extra)
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from snap_jax.training.config import LanguageConfig
+from snap_jax.training.loop import Programs
 from snap_jax.training.loop import fit_saved as fit
 from snap_jax.training.train_step import compile_step, start
 from tests.support.training_jobs import run_of
@@ -20,12 +21,12 @@ def changed(**changes):
 def begun(config, out, job=None, on_progress=lambda _: None):
     run = run_of(config, out, job, on_progress)
     state = start(run.job, config, run.optimizer)
-    return run, compile_step(run.job, config, run.optimizer, state), state
+    return run, Programs(compile_step(run.job, config, run.optimizer, state)), state
 
 
 def fitted(config, out, job=None, on_progress=lambda _: None):
-    run, step, state = begun(config, out, job, on_progress)
-    return fit(run, step, state, 1.0)
+    run, programs, state = begun(config, out, job, on_progress)
+    return fit(run, programs, state, 1.0)
 
 
 def same(a, b):

@@ -68,18 +68,18 @@ def test_of_accumulated_batches_the_bad_one_is_named(tmp_path):
 
 
 def test_a_parameter_that_is_not_finite_is_named(tmp_path):
-    run, step, state = begun(CONFIG, tmp_path)
+    run, programs, state = begun(CONFIG, tmp_path)
     broken = {"w": jax.device_put(jnp.array([1.0, jnp.nan]), state.params["w"].sharding)}
     with pytest.raises(UsageError, match=r"the loss is nan at step 1: .* a parameter of stage 1, w; number 0"):
-        fit(run, step, dataclasses.replace(state, params=broken), 1.0)
+        fit(run, programs, dataclasses.replace(state, params=broken), 1.0)
 
 
 def test_a_step_that_fails_changes_nothing_and_none_after_it(tmp_path):
-    _, step, state = begun(CONFIG, tmp_path)
+    _, programs, state = begun(CONFIG, tmp_path)
     before = jax.tree.map(np.array, state)
-    state, measured = step(state, jnp.float32(jnp.inf))
+    state, measured = programs.step(state, jnp.float32(jnp.inf))
     assert not np.isfinite(float(measured.loss))
-    state, measured = step(state, jnp.float32(1.0))
+    state, measured = programs.step(state, jnp.float32(1.0))
     assert np.isfinite(float(measured.loss))
     assert not bool(state.finite)
     same(dataclasses.replace(state, finite=before.finite), before)

@@ -23,12 +23,12 @@ from tests.support.loop_runs import CONFIG, begun, changed, fitted, same
 def test_accumulated_gradients_are_the_mean_of_the_batches(tmp_path):
     """Step 1 of 3 batches reads 3, 4, 5. Mean of (w - b)^2 over stages and batches; gradient (w - mean b) a stage."""
     config = changed(accumulate=3)
-    run, step, state = begun(config, tmp_path)
+    run, programs, state = begun(config, tmp_path)
     assert batches_of(run.job, config, 1).tolist() == [3, 4, 5]
     w, numbers = np.array([3.0, -1.0]), np.array([3.0, 4.0, 5.0])
     loss = ((w - numbers[:, None]) ** 2).mean()
     gradient = (w - numbers.mean()) * 2 / 2
-    _, measured = step(state, batches_of(run.job, config, 1))
+    _, measured = programs.step(state, batches_of(run.job, config, 1))
     assert float(measured.loss) == pytest.approx(loss)
     assert float(measured.gradient_norm) == pytest.approx(np.sqrt((gradient**2).sum()))
     assert measured.seen.elements.tolist() == [3, 3]
@@ -36,11 +36,11 @@ def test_accumulated_gradients_are_the_mean_of_the_batches(tmp_path):
 
 def test_the_mean_of_the_parameters_is_what_is_evaluated(tmp_path):
     """`ema = sum (1 - d) d^(n - i) w_i`, over `1 - d^n`: of weights that stand still, the weights."""
-    run, step, state = begun(changed(ema=0.5), tmp_path)
+    run, programs, state = begun(changed(ema=0.5), tmp_path)
     same(averaged(state, 0.5), state.params)
     seen = []
     for index in range(3):
-        state, _ = step(state, batches_of(run.job, run.config, index))
+        state, _ = programs.step(state, batches_of(run.job, run.config, index))
         seen.append(np.asarray(state.params["w"]))
     expected = (seen[0] / 8 + seen[1] / 4 + seen[2] / 2) / (1 - 1 / 8)
     np.testing.assert_allclose(averaged(state, 0.5)["w"], expected, rtol=1e-6)
@@ -65,8 +65,8 @@ def test_patience_ends_a_run_and_its_last_state_is_saved(tmp_path):
     good, _ = checkpoints.last_good(tmp_path / "checkpoints")
     assert good is not None
     same(checkpoints.restore(good, state), state)
-    run, step, _ = begun(changed(steps=100, patience=2), tmp_path / "again")
-    assert fit(run, step, state, 1.0).step == 30
+    run, programs, _ = begun(changed(steps=100, patience=2), tmp_path / "again")
+    assert fit(run, programs, state, 1.0).step == 30
 
 
 def test_small_state_of_others_is_saved_too(tmp_path):

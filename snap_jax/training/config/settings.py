@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+from snap_jax.training.config.axis_links import FLOATS, along, by_axis
 from snap_jax.training.tasks.layout import Layout, parse_layout
 
 _TIME_STEPS = 4
@@ -22,7 +23,8 @@ class Settings:
       link: What devices send in the forward pass, as ENCODING or ENCODING+WIRE. Encodings: fp32, bf16, int8, int4,
         topk:0.1, ternary, count:3, rate:8, latency:8, phase:4. Wires: packed, radix, bitmap, bitplanes, events, ladder,
         rans. An encoding or a wire of your own is named by its import path, such as my_package.codes.SIGN. The default
-        is count:3; it is fp32 in mode dense, and count:31+rans under a budget.
+        is count:3; it is fp32 in mode dense, and count:31+rans under a budget. Or one per axis of the layout, such as
+        `pipeline=count:3,data=ternary`: axes that are not named send fp32. `data` is how gradients are averaged.
       mode: Where the model spikes. `dense` sends floats on all links. `hybrid` sends spikes between devices and
         computes with floats inside. `spiking` also has spiking neurons inside.
       time_steps: How many time steps the neurons of a spiking model run. The default is 4.
@@ -42,7 +44,17 @@ class Settings:
       prune_below: After training, remove the channels whose firing rate is at most this from the wire, such as 0.001.
         With 0, only channels that never fire are removed.
       grad_link: What devices send in the backward pass, written as for --link. The default is bf16, or fp32 if the link
-        is fp32.
+        is fp32. Replicas average gradients with `data=...` of either flag; without it, with this flag in layout `data`,
+        else with the spikes of --link, and as floats if these do not add up.
+      local_steps: Number of steps that data replicas train alone before they exchange how far their parameters have
+        moved (DiLoCo). That is sent as gradients of replicas are. Without it they average the gradient of every step.
+      outer_lr: Learning rate of the exchange, a step of Nesterov SGD.
+      outer_momentum: Its momentum.
+      link_policy: Which messages are coded: `exact` (all that a flag names a codec for), `native` (floats where a
+        payload would not be smaller), `auto` (floats where the cost model says that coding is not faster). With this
+        flag a table says before training what was chosen for each message, and why. Without it, as `exact`.
+      link_speed: The link that `auto` assumes: a system such as ethernet-400g, or a JSON file with `latency_s` and
+        `bytes_per_s`.
       devices: How many devices to use. On a CPU they are emulated.
       layers: Number of blocks of the model. Pipeline stages must divide it.
       width: Number of features of the residual stream.
@@ -85,6 +97,11 @@ class Settings:
     teacher: str | None = None
     prune_below: float | None = None
     grad_link: str | None = None
+    local_steps: int | None = None
+    outer_lr: float = 0.7
+    outer_momentum: float = 0.9
+    link_policy: Literal["exact", "native", "auto"] | None = None
+    link_speed: str | None = None
     devices: int = 4
     layers: int = 4
     width: int = 128
@@ -105,15 +122,44 @@ class Settings:
 
     @property
     def sent_link(self) -> str:
-        """The link in use: `link`, or the default for this mode and budget."""
-        if self.link is not None:
-            return _lowered(self.link)
-        return "fp32" if self.mode == "dense" else "count:31+rans" if self.budget else "count:3"
+        """The link in use between stages, or else in sums of tensor regions: `link`, or the default for this mode."""
+        return self.link_along("pipeline" if self.device_layout.pipeline > 1 else "tensor")
 
     @property
     def backward_link(self) -> str:
-        """The link of the backward pass."""
-        return self.grad_link or ("fp32" if self.sent_link == "fp32" else "bf16")
+        """The link of its backward pass."""
+        return self.grad_link_along("pipeline" if self.device_layout.pipeline > 1 else "tensor")
+
+    def link_along(self, axis: str) -> str:
+        """What crosses forward along `pipeline` or `tensor`."""
+        if self.link is not None:
+            return _lowered(along(self.link, "--link", axis))
+        return FLOATS if self.mode == "dense" else "count:31+rans" if self.budget else "count:3"
+
+    def grad_link_along(self, axis: str) -> str:
+        """What crosses backward along `pipeline` or `tensor`."""
+        if self.grad_link is not None:
+            return along(self.grad_link, "--grad-link", axis)
+        return FLOATS if self.link_along(axis) == FLOATS else "bf16"
+
+    @property
+    def average_link(self) -> str | None:
+        """How gradients of replicas are averaged, if a flag says so; None for the spikes of `sent_link`."""
+        said = self.average_links
+        return next(iter(said.values()), FLOATS if self.link and "=" in self.link else None)
+
+    @property
+    def average_links(self) -> dict[str, str]:
+        """What each flag says on that, by field. `grad_link` without axes does where replicas are all there is."""
+        alone, said = self.device_layout.data == self.devices, {}
+        for name in ("link", "grad_link"):
+            spec = getattr(self, name)
+            axes = None if spec is None else by_axis(spec, flag(name))
+            if axes is not None and "data" in axes:
+                said[name] = _lowered(axes["data"])
+            elif spec is not None and axes is None and alone and name == "grad_link":
+                said[name] = _lowered(spec)
+        return said
 
     @property
     def device_layout(self) -> Layout:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.errors import UsageError
+from snap_jax.training.config.axis_links import by_axis, check_axes
 from snap_jax.training.config.settings import Settings, flag, typed
 from snap_jax.training.penalties import parse_penalty
 
@@ -22,7 +23,7 @@ def check(config: Settings) -> None:
       UsageError: for a value out of range, or two that cannot be used together.
     """
     at_least(config, 1, ("devices", "layers", "width", "batch", "microbatches", "steps", "accumulate"))
-    at_least(config, 1, ("patience", "save_every", "rank", "time_steps"))
+    at_least(config, 1, ("patience", "save_every", "rank", "time_steps", "local_steps"))
     if not 0 < config.learning_rate < math.inf:
         raise UsageError(f"{typed(config, ['learning_rate'])}: use a number above 0, such as 0.008")
     if config.ema is not None and not 0 < config.ema < 1:
@@ -30,6 +31,9 @@ def check(config: Settings) -> None:
     if config.batch % config.microbatches:
         raise UsageError(f"{typed(config, ['microbatches'])} does not divide {typed(config, ['batch'])}: use a divisor")
     _check_layout(config)
+    _check_links(config)
+    _check_local_steps(config)
+    _check_policy(config)
     _check_schedule(config)
     _check_mode(config)
     _check_transform(config)
@@ -68,6 +72,57 @@ def _check_layout(config: Settings) -> None:
         )
 
 
+def _check_links(config: Settings) -> None:
+    layout = config.device_layout
+    for name in ("link", "grad_link"):
+        if (spec := getattr(config, name)) is not None:
+            check_axes(spec, flag(name), layout, config.layout)
+    said = config.average_links
+    if config.link is not None and "=" not in config.link and "grad_link" in said and layout.data == config.devices:
+        said = {"link": config.link.strip().lower()} | said
+    if layout.data > 1 and len(set(said.values())) > 1:
+        raise UsageError(
+            f"{typed(config, ['link', 'grad_link', 'layout'])}: both say how replicas average gradients: leave one out"
+        )
+    if config.average_link is not None:
+        as_codec(config.average_link)
+
+
+def _check_local_steps(config: Settings) -> None:
+    if config.local_steps is None:
+        outer = [name for name in ("outer_lr", "outer_momentum") if getattr(config, name) != getattr(Settings, name)]
+        if outer:
+            raise UsageError(f"{typed(config, outer)} without --local-steps: add --local-steps 30")
+        return
+    steps = typed(config, ["local_steps"])
+    if config.device_layout.data == 1:
+        raise UsageError(
+            f"{steps} with {typed(config, ['layout'])}: there are no replicas: use --layout data:2 or more"
+        )
+    if not config.outer_lr > 0 or not 0 <= config.outer_momentum < 1:
+        raise UsageError(
+            f"{typed(config, ['outer_lr', 'outer_momentum'])}: use a rate above 0 and a momentum from 0 up to 1, such "
+            "as 0.7 and 0.9"
+        )
+    for name in ("budget", "penalty"):
+        if getattr(config, name) is not None:
+            raise UsageError(f"{steps} with {typed(config, [name])}: rates are controlled in every step: leave one out")
+
+
+def _check_policy(config: Settings) -> None:
+    policy = typed(config, ["link_policy"])
+    if (config.link_policy == "auto") != (config.link_speed is not None):
+        raise UsageError(
+            f"{typed(config, ['link_policy', 'link_speed'])}: give --link-speed with --link-policy auto, and only "
+            "then: a system such as ethernet-400g, or a JSON file with latency_s and bytes_per_s"
+        )
+    needs_spikes = ("budget", "rank", "penalty", "prune_below")
+    given = [name for name in needs_spikes if getattr(config, name) is not None]
+    given += ["mode"] if config.mode == "spiking" else []
+    if config.link_policy in ("native", "auto") and given:
+        raise UsageError(f"{policy} with {typed(config, given)}: spikes must cross: use --link-policy exact")
+
+
 def _check_schedule(config: Settings) -> None:
     named = typed(config, ["pipeline_schedule"])
     if config.pipeline_schedule == "interleaved":
@@ -87,7 +142,8 @@ def _check_mode(config: Settings) -> None:
     mode = typed(config, ["mode"])
     for name in ("link", "grad_link"):
         value = getattr(config, name)
-        if config.mode == "dense" and value is not None and value.strip().lower() not in _FLOATS:
+        links = [] if value is None else (by_axis(value, flag(name)) or {"": value}).values()
+        if config.mode == "dense" and any(link.strip().lower() not in _FLOATS for link in links):
             raise UsageError(f"{mode} sends floats, {typed(config, [name])} does not: use fp32, bf16, or --mode hybrid")
     if config.mode == "spiking" and not _spikes(config.sent_link):
         raise UsageError(

@@ -35,6 +35,8 @@ def build(
     schedule: type[Schedule] = GPipe,
     remat: Remat = None,
     data_codec: Codec | None = None,
+    region_codecs: tuple[Codec | None, Codec | None] | None = None,
+    local: bool = False,
     transform: Callable[[int], TransformMaker | None] | None = None,
     penalty: RatePenalty | None = None,
     rngs: nnx.Rngs | None = None,
@@ -49,6 +51,8 @@ def build(
       schedule: of the pipeline, e.g. `GPipe` or `OneFOneB`.
       remat: what the backward pass of a stage computes again: None, "full", or a policy of `jax.checkpoint`.
       data_codec: how gradients of replicas are averaged; None for floats.
+      region_codecs: what crosses out of each region, forward and backward, if not the same.
+      local: whether each replica has parameters of its own; see `Task`.
       transform: features -> what is learned around the codec of a boundary of so many, between stages.
       penalty: on the rate of the boundaries between stages.
       rngs: of what is learned around the codec.
@@ -62,9 +66,9 @@ def build(
         for width in widths
     ]
     if layout.tensor > 1:
-        model = divide(model, layout.tensor, codec, grad_codec)
+        model = divide(model, layout.tensor, *(region_codecs or (codec, grad_codec)))
     stages, params = split(model, boundaries)
-    task = Task(stages, layout.make_mesh(), schedule(1, layout.pipeline, remat), data_codec, penalty)
+    task = Task(stages, layout.make_mesh(), schedule(1, layout.pipeline, remat), data_codec, penalty, local)
     return task, task.place(params)
 
 

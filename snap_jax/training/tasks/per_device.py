@@ -21,7 +21,7 @@ from snap_jax.parallel.pipeline import Inspect, report_nothing
 from snap_jax.parallel.schedule import Schedule
 from snap_jax.training.tasks.losses import Batch, Distilled, Scores, losses, scores, teacher_logits
 
-Seen = tuple[Float[Array, ""], Telemetry]
+Seen = tuple[Float[Array, "*replica"], Telemetry]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,6 +41,8 @@ class Task:
       schedule: of the pipeline; each batch has its own number of microbatches.
       data_codec: how gradients of replicas are averaged; None for floats.
       penalty: on the rate of the boundaries between stages; None for none.
+      local: whether replicas take steps of their own: parameters to learn, gradients, losses and telemetry then have a
+        new first axis, a row per replica, and nothing is sent along `data`. Other functions take shared parameters.
     """
 
     stages: Stages
@@ -48,11 +50,12 @@ class Task:
     schedule: Schedule
     data_codec: Codec | None = None
     penalty: RatePenalty | None = None
+    local: bool = False
 
     @property
     def averages_spikes(self) -> bool:
         """Whether gradients come one row per replica, for the optimizer of `with_average` to average."""
-        return self._has_data and self.data_codec is not None
+        return self._has_data and self.data_codec is not None and not self.local
 
     def schedule_of(self, batch: Batch) -> Schedule:
         """Return the schedule that runs this batch, for `collective_traffic` too."""
@@ -85,8 +88,9 @@ class Task:
 
         Call its `init` outside of `jit`: then moments lie on the devices where their parameters do.
         """
-        if self.data_codec is None or not self._has_data:
+        if not self.averages_spikes:
             return optimizer
+        assert self.data_codec is not None
         average = compressed_mean(self.mesh, self.data_codec, self.specs, sizes=self.stages.gradient_sizes)
         return optax.chain(average, optimizer)
 
@@ -99,14 +103,14 @@ class Task:
 
         return self._shard(mean, params, batch, PartitionSpec())
 
-    def loss_and_gradient(self, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], PyTree]:
+    def loss_and_gradient(self, params: PyTree, batch: Batch) -> tuple[Float[Array, "*replica"], PyTree]:
         """Return the loss and the gradient of what is minimized: the same, or with a teacher its cross-entropy."""
-        (loss, _), gradient = self._both(self._program(batch).loss, params, batch, seen=())
+        (loss, _), gradient = self._both(self._learner(batch).loss, params, batch, seen=())
         return loss, gradient
 
     def observed_loss_and_gradient(self, params: PyTree, batch: Batch) -> tuple[Seen, PyTree]:
         """Return the same, and the telemetry of each stage, `[stage]`, summed over replicas, beside the loss."""
-        return self._both(self._program(batch).observed_loss, params, batch, seen=PartitionSpec(STAGE))
+        return self._both(self._learner(batch).observed_loss, params, batch, seen=PartitionSpec(STAGE))
 
     def penalized_loss_and_gradient(
         self, params: PyTree, batch: Batch, state: Float[Array, " stage"]
@@ -115,7 +119,7 @@ class Task:
 
         With replicas it is the mean of theirs, each with the rate of its own rows.
         """
-        return self._both(self._program(batch).penalized_loss, params, batch, state, seen=PartitionSpec(STAGE))
+        return self._both(self._learner(batch).penalized_loss, params, batch, state, seen=PartitionSpec(STAGE))
 
     def teacher_logits(self, params: PyTree, batch: Batch, weight: float) -> Float[Array, "stage *batch classes"]:
         """Return the targets of `Distilled` that this model sets as a teacher; they stay on the last stage."""
@@ -138,6 +142,9 @@ class Task:
 
     def _program(self, batch: Batch) -> Program:
         return Program(self.stages, self.schedule_of(batch), self.penalty, self._has_data)
+
+    def _learner(self, batch: Batch) -> Program:
+        return dataclasses.replace(self._program(batch), replicas=self._has_data and not self.local)
 
     @property
     def _has_data(self) -> bool:
@@ -163,6 +170,8 @@ class Task:
         self, loss: Callable, params: PyTree, batch: Batch, *by_stage: Array, seen: Any
     ) -> tuple[tuple[Array, Any], PyTree]:
         """Return loss, telemetry and gradient; with `averages_spikes` that of each replica, stacked."""
+        if self.local:
+            return self._local(loss, params, batch, seen)
         specs = self.specs(params)
 
         def run(params: PyTree, batch: Batch, *by_stage: Array) -> tuple[tuple[Array, Any], PyTree]:
@@ -175,6 +184,19 @@ class Task:
 
         gradient_specs = rows(specs) if self.averages_spikes else specs
         return self._shard(run, params, batch, ((PartitionSpec(), seen), gradient_specs), *by_stage)
+
+    def _local(self, loss: Callable, params: PyTree, batch: Batch, seen: Any) -> tuple[tuple[Array, Any], PyTree]:
+        """Return the same of each replica, from its own parameters; all with a row per replica."""
+        specs = rows(self.specs(params))
+
+        def run(params: PyTree, batch: Batch) -> tuple[tuple[Array, Any], PyTree]:
+            own = jax.tree.map(lambda p: p[0], params)
+            (_, found), gradient = jax.value_and_grad(loss, has_aux=True)(own, batch)
+            return jax.tree.map(lambda a: a[None], (found, gradient))
+
+        out_specs = ((PartitionSpec(DATA), rows(seen)), specs)
+        batch_specs = self._batch_specs(batch)
+        return jax.shard_map(run, mesh=self.mesh, in_specs=(specs, batch_specs), out_specs=out_specs)(params, batch)
 
     def _of_replicas(self, gradient: PyTree) -> PyTree:
         """Their mean, or a row of each."""

@@ -1,0 +1,67 @@
+"""Question: how few bytes do data replicas need, with coded gradients and with local steps.
+
+    python -m experiments.local_steps          # train what is missing, then print the table
+    python -m experiments.local_steps --show   # the table of what is there
+
+Four replicas of a small language model share each batch of text. All settings of a seed start from one dense model,
+and read the same batches. Bytes are those of the compiled programs that leave all devices, per step.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from experiments import markdown
+from experiments.settings import TEXT, started
+from experiments.sweep import Line, bits, main, nats, reseeded, seeds
+from snap_jax.training.config import Settings
+
+BASE = replace(TEXT, steps=300, layout="data")
+SEEDS = 3
+AVERAGING = {"outer_lr": 1.0, "outer_momentum": 0.0}
+METHODS: dict[str, dict[str, Any]] = {
+    "floats": {},
+    "30 local steps, floats": {"local_steps": 30},
+    "30 local steps, floats, plain mean": {"local_steps": 30} | AVERAGING,
+    "30 local steps, ternary": {"local_steps": 30, "link": "data=ternary"},
+    "ternary": {"link": "data=ternary"},
+}
+REPEATED = ()
+
+
+def settings(base: Settings) -> list[Settings]:
+    """Return every method with seed 0, then the repeated ones with other seeds."""
+    first = [method(base, name) for name in METHODS]
+    return first + [reseeded(method(base, name), seed) for seed in range(1, SEEDS) for name in REPEATED]
+
+
+def method(base: Settings, name: str) -> Settings:
+    """Return the settings of a method."""
+    changes = METHODS[name]
+    return replace(started(base), **{"mode": "hybrid" if "link" in changes else "dense"} | changes)
+
+
+def table(base: Settings, lines: Sequence[Line]) -> str:
+    """Return bytes and loss of each method, against floats in every step."""
+    rows = [("method", "bytes per step", "fewer bytes", f"bits per {base.unit}", "loss increase", "seeds")]
+    for name in METHODS:
+        found, dense = seeds(method(base, name), lines, SEEDS), seeds(method(base, "floats"), lines, SEEDS)
+        pairs = list(zip(found, dense, strict=False))
+        if pairs:
+            sent = [sum(sent_bytes(line) for line in side) / len(pairs) for side in zip(*pairs, strict=True)]
+            increases = [100 * (nats(line) / nats(reference) - 1) for line, reference in pairs]
+            mean = sum(map(bits, found)) / len(found)
+            rows.append((name, f"{sent[0]:,.0f}", f"{sent[1] / sent[0]:,.1f}x", f"{mean:.4f}",
+                         f"{markdown.spread(increases, 2)} %", str(len(pairs))))  # fmt: skip
+    return markdown.table(rows)
+
+
+def sent_bytes(line: Line) -> float:
+    """Return the bytes that leave all devices in one step, with its share of an exchange."""
+    wire = line["wire"]
+    exchanged = wire["exchange"]["bytes_per_step"] if "exchange" in wire else 0.0
+    return exchanged or wire["forward_bytes_per_step"] + wire["backward_bytes_per_step"]
+
+
+if __name__ == "__main__":
+    main(__doc__, BASE, settings, table)
