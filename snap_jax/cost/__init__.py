@@ -19,6 +19,7 @@ from snap_jax.cost.system import System as System
 from snap_jax.cost.system import named as named
 from snap_jax.cost.timeline import timeline as timeline
 from snap_jax.cost.toml_systems import load as load
+from snap_jax.cost.toml_systems import parse as parse
 from snap_jax.cost.topologies import Chain as Chain
 from snap_jax.cost.topologies import FullyConnected as FullyConnected
 from snap_jax.cost.topologies import Graph as Graph

@@ -7,6 +7,7 @@ shapes always give the same choice.
 import dataclasses
 import json
 import math
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,9 @@ def choose(
       op: `psum`, `all_gather`, `ppermute`, `psum_scatter` or `all_to_all`. A `psum` whose spikes do not add up counts
         as the `all_gather` that `error_feedback` makes of it.
       policy: one of these.
-      link: for `auto`: a link, the name of a system such as "ethernet-400g", or a JSON file of a calibration with
-        `latency_s`, `bytes_per_s` and perhaps `coding_bytes_per_s`, the payload bytes encoded or decoded per second.
+      link: for `auto`: a link, the name of a system such as "ethernet-400g", or a file: JSON with `latency_s`,
+        `bytes_per_s` and perhaps `coding_bytes_per_s`, the payload bytes encoded or decoded per second; or TOML with a
+        `[links.mine]` as `snap-jax cost calibrate` prints it.
       dtype: of the floats.
 
     Raises:
@@ -164,19 +166,25 @@ def system_of(link: cost.Link | str | None, axis_size: int) -> cost.System:
 
 def _calibrated(path: Path, axis_size: int) -> cost.System:
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        latency, speed = float(fields["latency_s"]), float(fields["bytes_per_s"])
-        coding = fields.get("coding_bytes_per_s")
-        rates = None if coding is None else cost.Range.exactly(float(coding) / 1e9)
-        link = cost.Link(path.stem, "as calibrated", str(path), None, cost.Range.exactly(speed / 1e9),
-                         cost.Range.exactly(1e9 * latency))  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.suffix == ".toml" else _as_toml(json.loads(text), str(path))
+        switch = {"topology": "Switch", "chips": axis_size, "link": next(iter(values["links"]))}
+        return cost.parse(values | {"name": str(path), "axes": {_AXIS: switch}})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise UsageError(
-            f"link {str(path)!r} is no system ({', '.join(NAMED)}) and no JSON file with latency_s and bytes_per_s: "
-            f"{type(error).__name__}: {error}"
+            f"link {str(path)!r} is no system ({', '.join(NAMED)}), no JSON file with latency_s and bytes_per_s and no "
+            f"TOML file with a [links.mine]: {type(error).__name__}: {error}"
         ) from error
-    coder = None if rates is None else cost.Coding(rates, rates, str(path))
-    return cost.System({_AXIS: cost.Switch(axis_size, link)}, coding=coder)
+
+
+def _as_toml(fields: dict, source: str) -> dict:
+    """What a TOML file with the same link would hold."""
+    figures = {"gbyte_per_s": fields["bytes_per_s"] / 1e9, "latency_ns": 1e9 * fields["latency_s"]}
+    values: dict = {"links": {"mine": {"boundary": "as calibrated", "source": source} | figures}}
+    if "coding_bytes_per_s" in fields:
+        rate = fields["coding_bytes_per_s"] / 1e9
+        values["coding"] = {"encode_gbyte_per_s": rate, "decode_gbyte_per_s": rate, "source": source}
+    return values
 
 
 def choices_section(choices: Sequence[LinkChoice]) -> list[dict]:

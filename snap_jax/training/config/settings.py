@@ -53,8 +53,8 @@ class Settings:
       link_policy: Which messages are coded: `exact` (all that a flag names a codec for), `native` (floats where a
         payload would not be smaller), `auto` (floats where the cost model says that coding is not faster). With this
         flag a table says before training what was chosen for each message, and why. Without it, as `exact`.
-      link_speed: The link that `auto` assumes: a system such as ethernet-400g, or a JSON file with `latency_s` and
-        `bytes_per_s`.
+      link_speed: The link that `auto` assumes: a system such as ethernet-400g, a JSON file with `latency_s` and
+        `bytes_per_s`, or the TOML that `snap-jax cost calibrate` prints.
       devices: How many devices to use. On a CPU they are emulated.
       layers: Number of blocks of the model. Pipeline stages must divide it.
       width: Number of features of the residual stream.
