@@ -22,7 +22,6 @@ from snap_jax.parallel.mesh import DATA
 from snap_jax.parallel.processes import on_host
 from snap_jax.training.config import Settings
 from snap_jax.training.job import Job
-from snap_jax.training.local_rounds import Replicas
 from snap_jax.training.optimizer import clipped
 
 
@@ -51,7 +50,7 @@ class TrainState:
     stale: Any  # Int[Array, ""]
     finite: Any  # Bool[Array, ""]
     extra: Any  # dict[str, PyTree]
-    replicas: Replicas | None = None
+    replicas: Any = None  # Replicas | None
 
     @property
     def learned(self) -> PyTree:
