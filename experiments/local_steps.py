@@ -18,15 +18,20 @@ from snap_jax.training.config import Settings
 
 BASE = replace(TEXT, steps=300, layout="data")
 SEEDS = 3
-AVERAGING = {"outer_lr": 1.0, "outer_momentum": 0.0}
+PLAIN_MEAN = {"outer_lr": 1.0, "outer_momentum": 0.0}
 METHODS: dict[str, dict[str, Any]] = {
     "floats": {},
-    "30 local steps, floats": {"local_steps": 30},
-    "30 local steps, floats, plain mean": {"local_steps": 30} | AVERAGING,
-    "30 local steps, ternary": {"local_steps": 30, "link": "data=ternary"},
     "ternary": {"link": "data=ternary"},
+    "ternary, entropy-coded": {"link": "data=count:1+rans"},
+    "topk of 1.56 %, 4 bits": {"link": "data=topk:0.0156"},
+    "5 local steps, floats": {"local_steps": 5},
+    "5 local steps, floats, plain mean": {"local_steps": 5} | PLAIN_MEAN,
+    "30 local steps, floats": {"local_steps": 30},
+    "30 local steps, floats, plain mean": {"local_steps": 30} | PLAIN_MEAN,
+    "30 local steps, ternary": {"local_steps": 30, "link": "data=ternary"},
+    "30 local steps, topk of 1.56 %, 2 bits": {"local_steps": 30, "link": "data=topk:0.0156:2"},
 }
-REPEATED = ()
+REPEATED = ("floats", "ternary", "30 local steps, ternary")
 
 
 def settings(base: Settings) -> list[Settings]:
@@ -56,11 +61,9 @@ def table(base: Settings, lines: Sequence[Line]) -> str:
     return markdown.table(rows)
 
 
-def sent_bytes(line: Line) -> float:
+def sent_bytes(line: Line) -> int:
     """Return the bytes that leave all devices in one step, with its share of an exchange."""
-    wire = line["wire"]
-    exchanged = wire["exchange"]["bytes_per_step"] if "exchange" in wire else 0.0
-    return exchanged or wire["forward_bytes_per_step"] + wire["backward_bytes_per_step"]
+    return line["wire"]["forward_bytes_per_step"] + line["wire"]["backward_bytes_per_step"]
 
 
 if __name__ == "__main__":
