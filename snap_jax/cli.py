@@ -54,12 +54,14 @@ class Directory:
       overwrite: Replace the run in that directory.
       resume: Continue the run in that directory as if it had never been stopped.
       requeue: Continue the run in that directory, or start it if there is none. For jobs that a scheduler starts again.
+      lost_after: Of several processes, end when another one has not answered for so many seconds.
     """
 
     out: Path
     overwrite: bool = False
     resume: bool = False
     requeue: bool = False
+    lost_after: int = 60
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -256,7 +258,7 @@ def _train(config: "Settings", directory: Directory, console: Console) -> None:
     from snap_jax.parallel import processes
     from snap_jax.training.progress import Display
 
-    processes.join_processes()
+    processes.join_processes(directory.lost_after)
     for verbose in ("absl", "asyncio"):  # Orbax fills pages with an error that we report in one line
         logging.getLogger(verbose).setLevel(logging.CRITICAL)
     with Display(config, console, shown=processes.is_first()) as display:

@@ -25,32 +25,37 @@ from jaxtyping import PyTree
 
 from snap_jax._compat import coordinator
 from snap_jax.errors import UsageError
+from snap_jax.parallel import failure_notice
 
-HEARTBEAT_SECONDS = 60  # a process that is silent for longer is lost; a pause of 20 s is not
+LOST_AFTER = 60  # seconds; a process that is silent for longer is lost, a pause of 20 s is not
 _WAIT_MS = 3_600_000  # for the first process, which may be reading a large data set
 _message = itertools.count()  # all processes exchange the same messages in the same order
 
 
-def join_processes() -> None:
+def join_processes(lost_after: int = LOST_AFTER) -> None:
     """Join the other processes, if this one was started with others; call it before JAX runs anything.
 
+    When a process has not answered for `lost_after` seconds, JAX ends the others with a message that names it.
     `snap-jax launch` says so in `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`. Under Slurm, Open
     MPI, Kubernetes and on TPU pods `jax.distributed` finds the others by itself.
 
     Raises:
-      UsageError: if the coordinator cannot be reached.
+      UsageError: if the coordinator cannot be reached, or for less than one second.
     """
+    if lost_after < 1:
+        raise UsageError(f"--lost-after {lost_after}: give 1 or more seconds")
     found = launched(os.environ)
     if coordinator().client is not None or found is None:
         return
     try:
-        jax.distributed.initialize(**found, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        jax.distributed.initialize(**found, heartbeat_timeout_seconds=lost_after)
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise UsageError(
             f"cannot join the other processes ({first}): start them all, with one JAX_COORDINATOR_ADDRESS that each "
             "can reach; or unset it to run alone"
         ) from error
+    failure_notice.watch()
 
 
 def launched(environment: Mapping[str, str]) -> dict[str, Any] | None:
@@ -150,8 +155,13 @@ def from_each(value: Any) -> list:
     return [json.loads(client.blocking_key_value_get(f"{key}/{i}", _WAIT_MS)) for i in range(count())]
 
 
-def require_same(what: str, value: str) -> None:
+def require_same(what: str, value: str, fix: str = "start all processes with the same command") -> None:
     """Check that `value` is the same on all processes.
+
+    Args:
+      what: the value is, for the message.
+      value: of this process.
+      fix: what to do if it is not.
 
     Raises:
       UsageError: names what differs, and the values.
@@ -159,30 +169,29 @@ def require_same(what: str, value: str) -> None:
     found = from_each(value)
     for process, other in enumerate(found):
         if other != found[0]:
-            raise UsageError(
-                f"process {process} has another {what} than process 0: {other!r}, not {found[0]!r}: "
-                "start all processes with the same command"
-            )
+            raise UsageError(f"process {process} has another {what} than process 0: {other!r}, not {found[0]!r}: {fix}")
 
 
 @contextlib.contextmanager
 def ended_on_failure() -> Iterator[None]:
     """End one of several processes at once when an exception comes, with exit code 2 for a `UsageError`, else 1.
 
-    An ordinary exit would wait for the others, which may wait for this process in a collective.
+    An ordinary exit would wait for the others, which may wait for this process in a collective. They are told, and end.
     """
     try:
         yield
     except Exception as error:
         if count() == 1:
             raise
-        if isinstance(error, UsageError):
+        expected = isinstance(error, UsageError)
+        if expected:
             print(f"snap-jax: {error}", file=sys.stderr)
         else:
             traceback.print_exc()
+        failure_notice.tell_others(str(error) if expected else f"{type(error).__name__}: {error}", code := 1 + expected)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(2 if isinstance(error, UsageError) else 1)
+        os._exit(code)
 
 
 def devices_here(devices: int) -> int:

@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,8 @@ class Checkpoints:
     """The checkpoints of one run, in `folder/STEP`; the last three are kept."""
 
     def __init__(self, folder: Path):
-        options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, cleanup_tmp_directories=True)
+        together = ocp.options.AsyncOptions(barrier_sync_fn=_all_or_error()) if count() > 1 else None
+        options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, cleanup_tmp_directories=True, async_options=together)
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
         self._unsigned: dict[int, dict] = {}
         self.latest = self._manager.latest_step()
@@ -42,7 +45,10 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """Finish what is being saved, whatever ended the run; its own error comes first."""
+        """Finish what is being saved, whatever ended the run; its own error comes first.
+
+        After an error of one of several processes, the others would not come to the end of a save.
+        """
         try:
             if error is None or count() == 1:
                 self.wait()
@@ -51,7 +57,8 @@ class Checkpoints:
                 raise
             error.add_note(f"the last checkpoint could not be finished either: {second}")
         finally:
-            self._manager.close()
+            if error is None or count() == 1:
+                self._manager.close()
 
     def save(self, step: int, state: TrainState, seconds: float) -> None:
         """Copy the state now and write it in the background; wait for the checkpoint before, if it is not done.
@@ -82,6 +89,21 @@ class Checkpoints:
         for step, facts in self._unsigned.items() if is_first() else ():
             _write_manifest(Path(self._manager.directory) / str(step), facts)
         self._unsigned.clear()
+
+
+def _all_or_error() -> Callable[..., None]:
+    """How threads of Orbax wait for those of other processes: a save that failed here is not waited for.
+
+    Orbax would do so for 20 minutes, before it told anyone, while the others wait for the save to end.
+    """
+    wait = ocp.multihost.get_barrier_sync_fn()
+
+    def at_barrier(*, key: str, timeout_ms: int) -> None:
+        if (error := sys.exc_info()[1]) is not None:
+            raise error
+        wait(key=key, timeout_ms=timeout_ms)
+
+    return at_barrier
 
 
 def last_good(folder: Path) -> tuple[Path | None, list[str]]:

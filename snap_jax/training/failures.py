@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from snap_jax.errors import UsageError
+from snap_jax.parallel import failure_notice
 from snap_jax.parallel.mesh import STAGE
 from snap_jax.parallel.processes import count, on_host
 from snap_jax.training.config import Settings
@@ -22,7 +23,12 @@ from snap_jax.training.job import Job
 from snap_jax.training.train_step import Measured, TrainState, batch_indices, steps_done
 
 _LOST = ("Gloo", "Connection closed by peer", "Connection reset", "DEADLINE_EXCEEDED", "UNAVAILABLE")
-_FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "the quota is used up"}
+_CAUSE_SECONDS = 3.0  # in which a process that ended may have said why
+_FULL = {
+    errno.ENOSPC: "no space left",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "a file is larger than this process may write (ulimit -f)",
+}
 
 
 class Stopped(Exception):  # noqa: N818 - this is no error
@@ -95,9 +101,12 @@ def lost_process_explained(how_to_resume: str) -> Iterator[None]:
         if count() == 1 or not any(sign in str(error) for sign in _LOST):
             raise
         first = str(error).splitlines()[0][:200]
+        said = f"another process ended or cannot be reached ({first}): its own message says why"
+        with contextlib.suppress(Exception):  # the coordinator may be gone
+            said = (failure_notice.told(_CAUSE_SECONDS) or (said, 0))[0]
         raise UsageError(
-            f"train: another process ended or cannot be reached ({first}): its own message says why; all checkpoints "
-            f"saved before are still there: resume on all processes with: {how_to_resume}"
+            f"train: {said}; all checkpoints saved before are still there: resume on all processes with: "
+            f"{how_to_resume}"
         ) from error
 
 

@@ -5,6 +5,7 @@ with the same bits as one that was not.
 """
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -129,6 +130,7 @@ def train(
     how_to_resume = run_dir.how_to_resume(config, out)
     with lost_process_explained(how_to_resume), full_disk_explained(out, how_to_resume), locked(out):
         require_same("command", how_to_resume)
+        _require_same_versions()
         known = _record(lambda: run_dir.record(out)) if resume or requeue else None
         if known is None:
             if resume:
@@ -139,6 +141,14 @@ def train(
             on_note(f"the run in {out} is finished: nothing to resume")
             return done
         return _complete(*take_up(config, out, known, on_progress, on_note))
+
+
+def _require_same_versions() -> None:
+    """Machines may differ, what computes may not."""
+    what = {name: version for name, version in environment().items() if name != "machine"}
+    what |= {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}
+    for name, value in what.items():
+        require_same(name, value, f"make {name} the same on all hosts")
 
 
 def begin(

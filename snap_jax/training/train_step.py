@@ -5,6 +5,7 @@ had happened. A step whose loss or gradient is not finite changes nothing but `f
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from jaxtyping import Array, PyTree
 from snap_jax._compat import pytree
 from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.parallel.mesh import DATA
-from snap_jax.parallel.processes import on_host
+from snap_jax.parallel.processes import count, on_host, require_same
 from snap_jax.training.config import Settings
 from snap_jax.training.job import Job
 from snap_jax.training.optimizer import clipped
@@ -171,7 +172,12 @@ def compile_step(
 
     places = jax.tree.map(lambda a: a.sharding, state)
     jitted = jax.jit(step, donate_argnums=0, in_shardings=(places, None), out_shardings=(places, None))
-    return jitted.lower(state, batches_of(job, config, 0)).compile()
+    lowered = jitted.lower(state, batches_of(job, config, 0))
+    if count() > 1:
+        require_same(
+            "program", hashlib.sha256(lowered.as_text().encode()).hexdigest(), "use the same code on all hosts"
+        )
+    return lowered.compile()
 
 
 def compile_exchange(job: Job, state: TrainState) -> jax.stages.Compiled | None:

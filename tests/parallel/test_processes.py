@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from snap_jax.errors import UsageError
-from snap_jax.parallel import processes
+from snap_jax.parallel import failure_notice, processes
 
 
 class _Messages:
@@ -30,15 +30,19 @@ class _Messages:
             assert self._changed.wait_for(lambda: key in self._values, timeout=10), f"nobody set {key}"
             return self._values[key]
 
+    def key_value_dir_get(self, folder):
+        return [(key, value) for key, value in list(self._values.items()) if key.startswith(f"{folder}/")]
+
 
 def _in_each(monkeypatch, action, several=2):
     """Return what `action(process)` returns, or the error that it raises, in each of several processes."""
     client, here = _Messages(), threading.local()
-    monkeypatch.setattr(
-        processes,
-        "coordinator",
-        lambda: SimpleNamespace(client=client, num_processes=several, process_id=here.number),
-    )
+    for module in (processes, failure_notice):
+        monkeypatch.setattr(
+            module,
+            "coordinator",
+            lambda: SimpleNamespace(client=client, num_processes=several, process_id=here.number),
+        )
     monkeypatch.setattr(processes, "_message", SimpleNamespace(__next__=None))
     monkeypatch.setattr(processes, "next", lambda _: next(here.messages), raising=False)
 
@@ -142,6 +146,48 @@ def test_an_address_without_numbers_is_refused(number):
 def test_clusters_are_joined_where_there_are_several_processes(environment, joins):
     """`jax.distributed` then finds the numbers by itself."""
     assert processes.launched(environment) == ({} if joins else None)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [(UsageError("use another"), 2, "use another"), (ZeroDivisionError("by zero"), 1, "ZeroDivisionError: by zero")],
+)
+def test_a_process_that_fails_tells_the_others_why(monkeypatch, error, code, said):
+    """With the exit code; it does not hear itself."""
+    monkeypatch.setattr(processes.os, "_exit", lambda _: None)
+    monkeypatch.setattr(failure_notice, "_LOOK_SECONDS", 0.01)
+
+    def act(number):
+        if number == 0:
+            return failure_notice.told(seconds=10.0)
+        with processes.ended_on_failure():
+            raise error
+        return failure_notice.told()
+
+    assert _in_each(monkeypatch, act) == [(f"process 1 failed: {said}", code), None]
+
+
+def test_who_hears_of_a_failure_ends_with_its_message(monkeypatch, capsys):
+    """Unless it ends by itself in the meantime."""
+    ended, done = [], threading.Event()
+    monkeypatch.setattr(failure_notice.os, "_exit", lambda code: (ended.append(code), done.set()))
+    monkeypatch.setattr(failure_notice, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(failure_notice, "_OWN_MESSAGE_SECONDS", 0.01)
+
+    def act(number):
+        if number == 1:
+            return failure_notice.tell_others("no space left", 2)
+        return failure_notice._look(done)
+
+    assert _in_each(monkeypatch, act) == [None, None]
+    assert ended == [2]
+    assert capsys.readouterr().err == "snap-jax: process 1 failed: no space left\n"
+
+
+def test_a_silence_of_no_time_is_refused():
+    """Every process would be lost at once."""
+    with pytest.raises(UsageError, match="--lost-after 0: give 1 or more"):
+        processes.join_processes(0)
 
 
 @pytest.mark.parametrize(("error", "code"), [(UsageError("use another"), 2), (ZeroDivisionError("by zero"), 1)])

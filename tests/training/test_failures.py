@@ -170,3 +170,17 @@ def test_several_processes_stop_at_the_same_step(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "from_each", lambda own: [own, signal.SIGTERM])
     with pytest.raises(Stopped, match="stopped by SIGTERM after step 10, which is saved"):
         fitted(changed(steps=100), tmp_path / "run")
+
+
+def test_a_save_that_failed_waits_for_no_other_process(monkeypatch):
+    """It enters the barrier of Orbax while its error is under way; one that has succeeded waits there."""
+    waited = []
+    monkeypatch.setattr(checkpoints.ocp.multihost, "get_barrier_sync_fn", lambda: lambda **at: waited.append(at))
+    at_barrier = checkpoints._all_or_error()
+    at_barrier(key="end", timeout_ms=1)
+    with pytest.raises(OSError, match="full"):  # noqa: PT012 - as Orbax does it
+        try:
+            raise OSError("full")
+        finally:
+            at_barrier(key="end", timeout_ms=1)
+    assert waited == [{"key": "end", "timeout_ms": 1}]
