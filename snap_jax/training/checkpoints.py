@@ -22,7 +22,7 @@ from jaxtyping import PyTree
 
 from snap_jax.errors import UsageError
 from snap_jax.parallel.processes import count, is_first, on_first
-from snap_jax.training.atomic_io import write_atomically
+from snap_jax.training.atomic_io import read_json, write_atomically
 from snap_jax.training.train_step import TrainState
 
 MANIFEST = "manifest.json"
@@ -192,13 +192,13 @@ def _all(folder: Path) -> list[Path]:
 
 def facts(folder: Path) -> dict:
     """Return the facts in the manifest of a checkpoint."""
-    return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["facts"]
+    return read_json(folder / MANIFEST)["facts"]
 
 
 def fault(folder: Path) -> str:
     """Return what is wrong with a checkpoint, in words; "" if it is what was saved."""
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = read_json(folder / MANIFEST)["files"]
     except FileNotFoundError:
         return _CUT_SHORT
     except (ValueError, KeyError, TypeError) as error:

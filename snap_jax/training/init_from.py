@@ -3,7 +3,6 @@
 With float links a model gives the same loss after it moved from 4 devices to 2 or 1, or back.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from snap_jax.models.split import cuts, split
 from snap_jax.models.stages import Stages
 from snap_jax.parallel import tensor_parallel
 from snap_jax.training import checkpoints
+from snap_jax.training.atomic_io import read_json
 from snap_jax.training.config import Settings, read_settings
 from snap_jax.training.config.settings import flag
 from snap_jax.training.link_setup import Links, links_of, region_codecs
@@ -143,7 +143,7 @@ def settings_of(run: Path) -> Settings:
       UsageError: if there is none.
     """
     try:
-        fields = json.loads((run / "run.json").read_text(encoding="utf-8"))["config"]
-    except (OSError, ValueError, KeyError) as error:
+        fields = read_json(run / "run.json")["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"--init-from {run}: this is no run directory ({error}): give the --out of a run") from error
     return read_settings(fields)

@@ -145,9 +145,7 @@ def train(
 
 def _require_same_versions() -> None:
     """Machines may differ, what computes may not."""
-    what = {name: version for name, version in environment().items() if name != "machine"}
-    what |= {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}
-    for name, value in what.items():
+    for name, value in (run_dir.versions() | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}).items():
         require_same(name, value, f"make {name} the same on all hosts")
 
 

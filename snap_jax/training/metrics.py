@@ -89,7 +89,7 @@ def metrics_writer(out: Path, step: int, seconds: float) -> Metrics | NoMetrics:
 def lines(path: Path) -> list[dict]:
     """Return the lines of a metrics file, up to the first incomplete one; none if there is no file."""
     found = []
-    for text in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else ():
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.is_file() else ():
         try:
             line = json.loads(text)
             found.append({"step": int(line["step"]), "seconds": float(line["seconds"])} | line)

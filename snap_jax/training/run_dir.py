@@ -24,7 +24,7 @@ import jax
 
 from snap_jax.errors import UsageError
 from snap_jax.training import metrics
-from snap_jax.training.atomic_io import write_atomically
+from snap_jax.training.atomic_io import read_json, write_atomically
 from snap_jax.training.config import LanguageConfig, Settings, command, written_settings
 from snap_jax.training.config.settings import flag, typed
 
@@ -64,9 +64,18 @@ def how_to_resume(config: Settings, out: Path) -> str:
 
 
 def finished(out: Path) -> dict | None:
-    """Return what `result.json` holds; None if the run is not complete."""
+    """Return what `result.json` holds; None if the run is not complete.
+
+    Raises:
+      UsageError: if it cannot be read.
+    """
     path = out / "result.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path} ({error}): delete it, and --resume writes it again") from error
 
 
 def record(out: Path) -> Record | None:
@@ -77,7 +86,7 @@ def record(out: Path) -> Record | None:
     """
     path = out / "run.json"
     try:
-        return from_fields(json.loads(path.read_text(encoding="utf-8")))
+        return from_fields(read_json(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -193,7 +202,11 @@ def _check_free(out: Path) -> None:
 
 def environment() -> dict[str, str]:
     """Return the versions of the libraries and of Python, and a description of the machine."""
-    names = ("snap-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in names}
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}"
-    return versions | {"python": platform.python_version(), "machine": machine}
+    return versions() | {"machine": machine}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries and of Python; does not start the devices."""
+    names = ("snap-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {name: importlib.metadata.version(name) for name in names} | {"python": platform.python_version()}

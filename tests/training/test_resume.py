@@ -182,3 +182,22 @@ def test_how_to_resume_is_the_command_line(config):
     line = run_dir.how_to_resume(dataclasses.replace(config, data="a text"), Path("my runs"))
     assert line.startswith("snap-jax train language --model transformer --data 'a text' --link count:2 --devices 2")
     assert line.endswith("--out 'my runs' --resume")
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: path.write_text("[" * 100_000), "nested too deep"),
+        (lambda path: path.write_bytes(b"\xff"), "can't decode"),
+        (os.mkfifo, "no regular file"),
+        (lambda path: path.touch() or os.truncate(path, 2**27), "134,217,728 bytes"),
+    ],
+)
+def test_what_cannot_be_a_record_is_refused_and_not_waited_for(make, why, tmp_path):
+    """Nor a result, whose message says what to do with it."""
+    make(tmp_path / "run.json")
+    with pytest.raises(UsageError, match=rf"cannot read .*run.json \(.*{why}.*\): choose another --out"):
+        run_dir.record(tmp_path)
+    (tmp_path / "run.json").rename(tmp_path / "result.json")
+    with pytest.raises(UsageError, match=rf"cannot read .*result.json \(.*{why}.*\): delete it, and --resume writes"):
+        run_dir.finished(tmp_path)

@@ -1,0 +1,160 @@
+"""What the cases of `experiments.faults` share: a tiny run as a command, alone or in two processes, and its message."""
+
+import dataclasses
+import enum
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+STEPS = 30
+FLAGS = (
+    "--model transformer --link ternary --layers 2 --devices 2 --width 16 --heads 2 --seq-len 32 --batch 4 "
+    f"--microbatches 2 --heldout-bytes 1024 --steps {STEPS} --save-every 10"
+).split()
+_LONGEST = 240
+
+
+class State(enum.Enum):
+    """What is there before the fault; the value names a folder."""
+
+    NOTHING = "nothing"
+    STOPPED = "stopped"
+    FINISHED = "finished"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A run directory, and the folder that all cases share."""
+
+    out: Path
+    shared: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code, all it printed, and if known how long after the fault."""
+
+    code: int
+    text: str
+    seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A fault.
+
+    Attributes:
+      name: for `--only`.
+      fault: what happens.
+      called: how the command is called, for the table.
+      says: a regular expression for the message.
+      lost: what is lost.
+      act: makes it happen and runs the command.
+      start: the run it happens to.
+      codes: exit codes that are right.
+      root: whether it needs the rights of root.
+    """
+
+    name: str
+    fault: str
+    called: str
+    says: str
+    lost: str
+    act: Callable[[Place], Ended]
+    start: State = State.STOPPED
+    codes: tuple[int, ...] = (2,)
+    root: bool = False
+
+
+def command(place: Place, *more: str) -> list[str]:
+    """The command line of the run; later flags win."""
+    return [sys.executable, "-m", "snap_jax", "train", "language", *FLAGS, "--out", str(place.out), *more]
+
+
+def environment(place: Place, **more: str) -> dict[str, str]:
+    """Compiled programs are kept between cases."""
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(place.shared / "programs"), "PYTHONUNBUFFERED": "1"}
+    return os.environ | cache | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"} | more
+
+
+def train(place: Place, *more: str, stop_at: int | None = None, shell: str = "", **variables: str) -> Ended:
+    """Run to the end, or until SIGTERM after a step; `shell` is done before, in the same shell."""
+    words = command(place, *more)
+    if shell:
+        words = ["bash", "-c", f'{shell}; exec "$@"', "-", *words]
+    process = start(words, environment(place, **variables))
+    text = ""
+    if stop_at is not None:
+        text = read_until(process, f"step {stop_at} of")
+        process.send_signal(signal.SIGTERM)
+    return finish(process, text)
+
+
+def start(words: Sequence[str], variables: dict[str, str]) -> subprocess.Popen:
+    """One process whose output is one text."""
+    return subprocess.Popen(
+        words, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+
+
+def read_until(process: subprocess.Popen, sign: str) -> str:
+    """What it prints up to that."""
+    assert process.stdout is not None
+    text = ""
+    for line in process.stdout:
+        text += line
+        if sign in line:
+            break
+    return text
+
+
+def finish(process: subprocess.Popen, text: str = "", began: float | None = None) -> Ended:
+    """Wait for its end."""
+    try:
+        rest, _ = process.communicate(timeout=_LONGEST)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        rest = process.communicate()[0] + f"\nnothing for {_LONGEST} s"
+    return Ended(process.returncode, text + rest, None if began is None else time.monotonic() - began)
+
+
+def pair(
+    place: Place, *more: str, shell: str = "", each: Sequence[dict[str, str]] = ({}, {})
+) -> list[subprocess.Popen]:
+    """Two processes with one device each, that nothing else watches.
+
+    Args:
+      place: of their run.
+      more: flags of both.
+      shell: what the second does before, in the same shell.
+      each: variables of each.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    found = []
+    for number in range(2):
+        own = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(number)}
+        own |= {"JAX_COORDINATOR_BIND_ADDRESS": address, "JAX_NUM_CPU_DEVICES": "1"} | each[number]
+        words = command(place, *more)
+        if shell and number:
+            words = ["bash", "-c", f'{shell}; exec "$@"', "-", *words]
+        found.append(start(words, environment(place, **own)))
+    return found
+
+
+def shown(text: str, says: str, place: Place) -> str | None:
+    """The line of the message, without what differs from run to run; None if it is not there."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "[Gloo]" not in line]
+    found = [line for line in lines if re.search(says, line)] if says else lines[-1:]
+    if not found:
+        return None
+    line = found[0].replace(str(place.out), "DIR").replace(str(place.out.parent), "..")
+    line = re.sub(r"resume( on all processes)? with: .*", r"resume\1 with: ...", line.removeprefix("snap-jax: "))
+    return line.replace("|", "/")[:260]
