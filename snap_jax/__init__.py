@@ -23,6 +23,7 @@ _SOURCES = {
     "Ladder": "wires:Ladder",
     "Latency": "encodings:Latency",
     "LearnedTransform": "boundary:LearnedTransform",
+    "Outliers": "encodings:Outliers",
     "Packed": "wires:Packed",
     "Phase": "encodings:Phase",
     "Rans": "wires:Rans",
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from snap_jax.encodings import Exact as Exact
     from snap_jax.encodings import Int as Int
     from snap_jax.encodings import Latency as Latency
+    from snap_jax.encodings import Outliers as Outliers
     from snap_jax.encodings import Phase as Phase
     from snap_jax.encodings import Rate as Rate
     from snap_jax.encodings import Scaled as Scaled

@@ -17,6 +17,7 @@ from snap_jax.encodings.exact import Exact as Exact
 from snap_jax.encodings.integer import Int as Int
 from snap_jax.encodings.latency import Latency as Latency
 from snap_jax.encodings.latency import simulate_latency as simulate_latency
+from snap_jax.encodings.outliers import Outliers as Outliers
 from snap_jax.encodings.phase import Phase as Phase
 from snap_jax.encodings.phase import simulate_phase as simulate_phase
 from snap_jax.encodings.rate import Rate as Rate

@@ -1,0 +1,245 @@
+"""A pretrained language model over four pipeline stages, its boundaries calibrated only: loss against wire bits.
+
+SmolLM2-135M (`experiments.smollm2`) is cut behind layers 8, 15 and 23 of 30. Every code is calibrated on documentation
+and articles and tested on source code. Nothing is trained. Codes come in two forms: `plain`, and with all that helps
+ours: the first token of a window and the largest errors exact, prediction from the embeddings of two tokens, a change
+of coordinates, and an entropy coder with tables from the calibration text. Wire bits are payload bytes, with scales,
+exact numbers and headers, and 16 bits per token where tokens predict, which each stage must know. One line of JSON per
+point; points that the file holds already are left out.
+"""
+
+import argparse
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import snap_jax as snap
+from experiments import real_text, smollm2
+from snap_jax.boundary import calibrate
+from snap_jax.boundary.transforms import EmbeddingPrediction, WeightedBasis, chain
+
+CUTS = (8, 15, 23)
+TOGETHER = 2  # windows of a message
+TOKEN_BITS = 16
+CODED = snap.Rans(ratio=1.02)
+OUTLIERS = 3e-4  # share of the elements
+
+
+class Code(NamedTuple):
+    """One code: its encoding, and what is around it.
+
+    Attributes:
+      encoding: with a number for the threshold, which calibration replaces.
+      bits: for which calibration chooses the threshold; `None` keeps it.
+      help: "plain", or what helps, joined by "+": "first", "outliers", "prediction", "basis", "weight", "coder".
+    """
+
+    encoding: snap.Codec | Any
+    bits: float | None
+    help: str = "plain"
+
+
+ALL = "first+outliers+prediction+basis+coder"
+COUNT = snap.Scaled(snap.Count(63), "token")
+
+
+def codes() -> dict[str, Code]:
+    """Return all points by name."""
+    found = {f"count, {bits} bits": Code(COUNT, bits, ALL) for bits in (3.0, 2.5, 2.0, 1.5, 1.0, 0.7)}
+    found |= {f"count, {bits} bits, weighted": Code(COUNT, bits, ALL + "+weight") for bits in (2.5, 2.0, 1.5, 1.0, 0.7)}
+    unpredicted = ALL.replace("prediction+", "")
+    found |= {f"count, {bits} bits, no prediction": Code(COUNT, bits, unpredicted) for bits in (2.5, 1.5)}
+    found |= {f"count, {bits} bits, coder only": Code(COUNT, bits, "first+outliers+coder") for bits in (2.5, 1.5)}
+    found |= {f"int{k}:token": Code(snap.Int(k, block="token"), None) for k in (8, 4)}
+    found |= {f"int{k}:block32": Code(snap.Int(k, block=32), None) for k in (4, 3)}
+    found |= {f"int{k}:token, helped": Code(snap.Int(k, block="token"), None, ALL) for k in (8, 6, 5, 4)}
+    found |= {f"int{k}:block32, helped": Code(snap.Int(k, block=32), None, ALL) for k in (4, 3, 2)}
+    found |= {f"topk:{share}": Code(snap.TopK(share), None) for share in (0.5, 0.25)}
+    found |= {
+        f"topk:{share}, helped": Code(snap.TopK(share), None, ALL.replace("first+", "")) for share in (0.5, 0.25, 0.1)
+    }
+    no_outliers = Code(snap.Scaled(snap.Count(127), "token"), 2.5, "first+prediction+basis+coder")
+    found["count:127, 2.5 bits, no outliers"] = no_outliers
+    return found | {"count:7:token": Code(snap.codec("count:7:token").encoding, None, "plain")}
+
+
+class Streams(NamedTuple):
+    """Windows of tokens, and what stands at the boundaries of the dense model: `[boundary, window, time, width]`."""
+
+    tokens: np.ndarray
+    at: np.ndarray
+
+
+class Calibration:
+    """Boundaries whose transforms are calibrated on a sample, once for all codes that share them."""
+
+    def __init__(self, model: smollm2.Model, sample: Streams, weights: np.ndarray | None):
+        self.model, self.sample, self.weights = model, sample, weights
+        self._done: dict[str, list[tuple[Any, jax.Array]]] = {}
+
+    def boundaries(self, code: Code) -> list[Any]:
+        """Return the boundaries of a code, calibrated, with tables of what they send."""
+        inner = snap.Outliers(code.encoding, OUTLIERS) if "outliers" in code.help else code.encoding
+        inner = snap.Exact(inner, tokens=1) if "first" in code.help else inner
+        codec = snap.codec(inner, CODED if "coder" in code.help else None)
+        made, sent = [], []
+        for i, (calibrated, z) in enumerate(self._transforms(code.help)):
+            boundary = snap.Boundary(codec, smollm2.WIDTH, transform=self._makers(code.help, i))
+            for side in (boundary.sender, boundary.receiver):
+                nnx.update(side, nnx.state(calibrated))
+            if code.bits is not None:
+                calibrate.calibrate_threshold(boundary, z, bits=code.bits)
+            made.append(boundary)
+            sent.append(z)
+        calibrate.fit_wire(made, sent)
+        return made
+
+    def _transforms(self, help: str) -> list[tuple[Any, jax.Array]]:
+        """Return calibrated transforms, and what they make of the sample."""
+        kind = "+".join(part for part in ("prediction", "basis", "weight") if part in help)
+        if kind not in self._done:
+            self._done[kind] = [self._calibrated(kind, i) for i in range(len(CUTS))]
+        return self._done[kind]
+
+    def _calibrated(self, kind: str, boundary: int) -> tuple[Any, jax.Array]:
+        transform = self._makers(kind, boundary)(smollm2.WIDTH, rngs=nnx.Rngs(0))
+        z, tokens = jnp.asarray(self.sample.at[boundary]), jnp.asarray(self.sample.tokens)
+        for link in transform.links:
+            link.calibrate(z, tokens)
+            z = link.prepare(z, tokens)
+        return transform, z
+
+    def _makers(self, help: str, boundary: int) -> Callable:
+        makers: list[Callable] = []
+        if "prediction" in help:
+            makers.append(functools.partial(EmbeddingPrediction, embedding=self.model.embedding))
+        if "basis" in help:
+            weight = self.weights[boundary] if self.weights is not None and "weight" in help else None
+            makers.append(functools.partial(WeightedBasis, weight=weight))
+        return chain(*makers)
+
+
+def run(model: smollm2.Model, boundaries: Sequence[Any], x: jax.Array, tokens: jax.Array) -> tuple[jax.Array, list]:
+    """Return the loss of windows whose stream at the first boundary is `x`, and what each boundary sends."""
+    sent = []
+    for boundary, first, end in zip(boundaries, CUTS, (*CUTS[1:], smollm2.LAYERS), strict=True):
+        sent.append(boundary.prepare(x, tokens))
+        x = boundary.restore(sent[-1] if boundary.codec is None else boundary.codec.quantize(sent[-1]), tokens)
+        x = smollm2.run_layers(smollm2.stage(model.layers, first, end), x)
+    return smollm2.loss(model, x, tokens), sent
+
+
+def measure(model: smollm2.Model, boundaries: Sequence[Any], test: Streams) -> tuple[float, list[float]]:
+    """Return the loss in nats, and the payload bits per element of each boundary, both of all windows."""
+    graph, state = nnx.split(nnx.List(boundaries))
+    step = jax.jit(lambda model, state, x, tokens: run(model, nnx.merge(graph, state), x, tokens))
+    loss, nbytes, elements = 0.0, np.zeros(len(CUTS)), 0
+    for i in range(0, len(test.tokens), TOGETHER):
+        here = slice(i, i + TOGETHER)
+        found, sent = step(model, state, jnp.asarray(test.at[0, here]), jnp.asarray(test.tokens[here]))
+        loss, elements = loss + float(found), elements + sent[0].size
+        nbytes += [sent_bytes(boundary.codec, z) for boundary, z in zip(boundaries, sent, strict=True)]
+    return loss, (8 * nbytes / elements).tolist()
+
+
+def sent_bytes(codec: snap.Codec | None, z: jax.Array) -> int:
+    """Return the payload bytes of what is sent."""
+    return z.nbytes if codec is None else int(codec.sent_bytes(z))
+
+
+def streams(model: smollm2.Model, tokens: np.ndarray, file: Path) -> Streams:
+    """Return the streams of the dense model at the boundaries, kept in a file."""
+    if not file.exists():
+        step = jax.jit(functools.partial(_dense, at=CUTS))
+        found = [np.stack(step(model, tokens[i : i + 1])) for i in range(len(tokens))]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, np.concatenate(found, 1))
+    return Streams(tokens, np.load(file))
+
+
+def _dense(model: smollm2.Model, tokens: jax.Array, at: Sequence[int]) -> list[jax.Array]:
+    x, kept = smollm2.embed(model, tokens), []
+    for first, end in zip((0, *at), at, strict=False):
+        x = smollm2.run_layers(smollm2.stage(model.layers, first, end), x)
+        kept.append(x)
+    return kept
+
+
+def loss_weights(model: smollm2.Model, sample: Streams, file: Path, count: int = 4) -> np.ndarray:
+    """Return the sum of `g g'` at each boundary, g the gradient of the loss times the median of its token's numbers."""
+    if not file.exists():
+        step = jax.jit(jax.grad(_nudged))
+        sizes, total = np.median(np.abs(sample.at), -1, keepdims=True), 0
+        for i in np.arange(count) * len(sample.tokens) // count:
+            zeros = jnp.zeros_like(sample.at[:, i : i + 1])
+            g = step(zeros, model, sample.at[0, i : i + 1], sample.tokens[i : i + 1])
+            g = (np.asarray(g) * sizes[:, i : i + 1])[:, 0, 1:]
+            total = total + np.einsum("bti,btj->bij", g, g)
+        np.save(file, total)
+    return np.load(file)
+
+
+def _nudged(nudges: jax.Array, model: smollm2.Model, x: jax.Array, tokens: jax.Array) -> jax.Array:
+    for nudge, first, end in zip(nudges, CUTS, (*CUTS[1:], smollm2.LAYERS), strict=True):
+        x = smollm2.run_layers(smollm2.stage(model.layers, first, end), x + nudge)
+    return smollm2.loss(model, x, tokens)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--file", type=Path, default=Path("runs/real_model.jsonl"), help="Where results are kept.")
+    options.add_argument("--cache", type=Path, default=Path(".cache/real_model"), help="Streams of the dense model.")
+    options.add_argument("--only", nargs="*", default=None, help="Points to measure; the default is all.")
+    options.add_argument("--show", action="store_true", help="Measure nothing; print the table of what is there.")
+    asked = options.parse_args(arguments)
+    if not asked.show:
+        fill(asked.file, asked.cache, asked.only or list(codes()))
+    print(table([json.loads(line) for line in asked.file.read_text().splitlines()]))
+
+
+def fill(file: Path, cache: Path, names: Sequence[str]) -> None:
+    """Measure the points that the file does not hold, and append a line for each."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    there = {json.loads(line)["code"] for line in (file.read_text().splitlines() if file.exists() else [])}
+    left = [name for name in ("dense", *names) if name not in there]
+    model, tokenizer = smollm2.load()
+    sample = streams(model, real_text.calibration_windows(tokenizer), cache / "calibration.npy")
+    test = streams(model, real_text.held_out_windows(tokenizer), cache / "test.npy")
+    needed = any("weight" in name for name in left)
+    calibration = Calibration(model, sample, loss_weights(model, sample, cache / "weights.npy") if needed else None)
+    nbytes = real_text.byte_count(tokenizer, test.tokens)
+    for name in left:
+        code = codes().get(name, Code(None, None))
+        boundaries = calibration.boundaries(code) if name != "dense" else [snap.Boundary(None, smollm2.WIDTH)] * 3
+        loss, bits = measure(model, boundaries, test)
+        beside = TOKEN_BITS / smollm2.WIDTH if "prediction" in code.help else 0.0
+        line = {"code": name, "help": code.help, "bits_per_byte": float(loss / np.log(2) / nbytes)}
+        line |= {"wire_bits_per_element": float(np.mean(bits)) + beside, "by_boundary": bits, "text_bytes": nbytes}
+        with file.open("a") as lines:
+            lines.write(json.dumps(line) + "\n")
+        print(line, flush=True)
+
+
+def table(lines: Sequence[dict]) -> str:
+    """Return the points, fewest bits last, with their loss increase."""
+    dense = next(line["bits_per_byte"] for line in lines if line["code"] == "dense")
+    rows = [
+        "| code | wire bits per element | per token | bits per byte of text | loss increase |",
+        "|---|---|---|---|---|",
+    ]
+    for line in sorted(lines, key=lambda line: -line["wire_bits_per_element"]):
+        bits, loss = line["wire_bits_per_element"], line["bits_per_byte"]
+        increase = f"{100 * (loss / dense - 1):+.2f} %"
+        rows.append(f"| {line['code']} | {bits:.2f} | {bits * smollm2.WIDTH:.0f} | {loss:.4f} | {increase} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()
