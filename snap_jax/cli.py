@@ -1,4 +1,4 @@
-"""The command line: `snap-jax demo | train language | train vision | eval | launch | report | cost`.
+"""The command line: `snap-jax demo | train language | train vision | eval | generate | launch | report | cost`.
 
 A user's mistake is one line on stderr that names the fix, and exit code 2; nothing half-written is left.
 Each command imports what it needs when it runs, so `--help` and `--version` answer at once.
@@ -7,6 +7,7 @@ Each command imports what it needs when it runs, so `--help` and `--version` ans
 import dataclasses
 import difflib
 import logging
+import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ commands:
   train language   Train an RWKV or a transformer to predict text byte by byte.
   train vision     Train an MS-ResNet or an EfficientNet to classify images.
   eval             Evaluate a trained run, on its held-out data or on other data.
+  generate         Write text with a trained language run.
   launch           Run a command in several processes that work together.
   report           Compare finished runs in one table and one HTML page.
   cost             Price the traffic of a run in joules and seconds on a system.
@@ -41,7 +43,7 @@ options:
 """
 
 
-_COMMANDS = ("demo", "train", "eval", "launch", "report", "cost")
+_COMMANDS = ("demo", "train", "eval", "generate", "launch", "report", "cost")
 _FLAT = tyro.conf.arg(name="")  # the fields of a dataclass as flags without a prefix
 
 
@@ -91,7 +93,11 @@ def _run(words: list[str]) -> None:
     elif words[0] == "cost" and words[1:2] and words[1] in (more := _costs()):
         tyro.cli(more[words[1]], prog=f"snap-jax cost {words[1]}", args=words[2:])
     else:
-        others = {"demo": lambda: demo, "eval": _evaluate, "report": lambda: compare, "cost": lambda: price}
+        others: dict[str, Callable[[], Callable]] = {
+            "eval": lambda: _inference("evaluate"),
+            "generate": lambda: _inference("write"),
+        }
+        others |= {"demo": lambda: demo, "report": lambda: compare, "cost": lambda: price}
         _call(others, words, "snap-jax", _COMMANDS)
 
 
@@ -168,10 +174,8 @@ def _vision() -> Callable:
     return vision
 
 
-def _evaluate() -> Callable:
-    from snap_jax.inference.cli import evaluate
-
-    return evaluate
+def _inference(name: str) -> Callable:
+    return pkgutil.resolve_name(f"snap_jax.inference.cli:{name}")
 
 
 def demo(

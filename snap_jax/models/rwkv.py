@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from snap_jax.errors import UsageError
 from snap_jax.models.base import LanguageNetwork
@@ -58,6 +58,11 @@ def shift(x: Float[Array, "batch time width"]) -> Float[Array, "batch time width
     return jnp.pad(x, ((0, 0), (1, 0), (0, 0)))[:, :-1]
 
 
+def after(last: Float[Array, "batch width"], x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
+    """Return what came one token before, where `last` came before the first."""
+    return jnp.concatenate([last[:, None], x[:, :-1]], 1)
+
+
 def wkv(
     r: Float[Array, "batch time heads key"],
     k: Float[Array, "batch time heads key"],
@@ -99,7 +104,15 @@ def wkv(
 
 
 def wkv_recurrent(r: Array, k: Array, v: Array, rate: Array, bonus: Array) -> Array:
-    """Return the same, token by token: what a device computes when it serves, and what `wkv` is tested against."""
+    """Return the same, token by token: what `wkv` is tested against."""
+    state = jnp.zeros_like(k[:, 0, ..., :, None] * v[:, 0, ..., None, :])
+    return wkv_from(state, r, k, v, rate, bonus)[0]
+
+
+def wkv_from(
+    state: Float[Array, "batch heads key value"], r: Array, k: Array, v: Array, rate: Array, bonus: Array
+) -> tuple[Array, Array]:
+    """Go on from a state, token by token: return `y` and the state after them; for inference."""
 
     def step(state: Array, token: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         r, k, v = token
@@ -108,8 +121,8 @@ def wkv_recurrent(r: Array, k: Array, v: Array, rate: Array, bonus: Array) -> Ar
         return jnp.exp(-rate)[..., None] * state + kv, y
 
     r, k, v = (jnp.moveaxis(a, 1, 0) for a in (r, k, v))
-    _, y = lax.scan(step, jnp.zeros_like(k[0][..., :, None] * v[0][..., None, :]), (r, k, v))
-    return jnp.moveaxis(y, 0, 1)
+    state, y = lax.scan(step, state, (r, k, v))
+    return jnp.moveaxis(y, 0, 1), state
 
 
 class TimeMix(nnx.Module):
@@ -138,11 +151,23 @@ class TimeMix(nnx.Module):
     def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
         """Return what time mixing adds to the stream."""
         x, mix = self.region.enter((self.feed(x), self.mix[...]))
-        before = shift(x) - x
+        r, k, v, g = self._projected(x, shift(x) - x, mix)
+        return self._gated(wkv(r, k, v, jax.nn.sigmoid(self.decay[...]), self.bonus[...], self.chunk), g)
+
+    def step(self, x: Array, state: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        """Go on from a state: the last token's input, and that of `wkv_from`."""
+        x, mix = self.region.enter((self.feed(x), self.mix[...]))
+        r, k, v, g = self._projected(x, after(state[0], x) - x, mix)
+        y, memory = wkv_from(state[1], r, k, v, jax.nn.sigmoid(self.decay[...]), self.bonus[...])
+        return self._gated(y, g), (x[:, -1], memory)
+
+    def _projected(self, x: Array, before: Array, mix: Array) -> tuple[Array, ...]:
         r, k, v, g = (x + before * m for m in mix)
         heads = (*x.shape[:2], *self.decay.shape)
         r, k, v = (f(a).reshape(heads) for f, a in ((self.receptance, r), (self.key, k), (self.value, v)))
-        y = wkv(r, k, v, jax.nn.sigmoid(self.decay[...]), self.bonus[...], self.chunk)
+        return r, k, v, g
+
+    def _gated(self, y: Array, g: Array) -> Array:
         gate = jax.nn.silu(self.gate(g))
         y = self.norm(y.reshape(-1, gate.shape[-1])).reshape(gate.shape)
         return self.region.leave(self.output(y * gate))
@@ -167,7 +192,14 @@ class ChannelMix(nnx.Module):
     def __call__(self, x: Float[Array, "batch time width"]) -> Float[Array, "batch time width"]:
         """Return what channel mixing adds to the stream."""
         x = self.feed(x)
-        before = shift(x) - x
+        return self._mixed(x, shift(x) - x)
+
+    def step(self, x: Array, last: Array) -> tuple[Array, Array]:
+        """Go on from the last token's input."""
+        x = self.feed(x)
+        return self._mixed(x, after(last, x) - x), x[:, -1]
+
+    def _mixed(self, x: Array, before: Array) -> Array:
         k, r = (x + before * m for m in self.mix[...])
         value = self.region.leave(self.value(self.hidden(self.key(self.region.enter(k)))))
         return jax.nn.sigmoid(self.receptance(r)) * value
@@ -185,6 +217,19 @@ class Block(nnx.Module):
         """Return the stream after this block."""
         x = x + self.time_mix(self.norm1(x))
         return x + self.channel_mix(self.norm2(x))
+
+    def initial_state(self, batch: int, positions: int) -> PyTree:
+        """Return the state before the first token; it does not grow with the positions."""
+        heads, size = self.time_mix.decay.shape
+        last = jnp.zeros((batch, heads * size))
+        return (last, jnp.zeros((batch, heads, size, size))), last
+
+    def step(self, x: Array, state: PyTree, start: Array) -> tuple[Array, PyTree]:
+        """Return the stream of the next tokens, and the state after them."""
+        added, time = self.time_mix.step(self.norm1(x), state[0])
+        x = x + added
+        added, channel = self.channel_mix.step(self.norm2(x), state[1])
+        return x + added, (time, channel)
 
 
 class RWKV(LanguageNetwork):

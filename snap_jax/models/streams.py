@@ -6,14 +6,16 @@ has `n d` numbers per token, while layers cost what they cost at width `d`.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from snap_jax.errors import UsageError
 
-Layer = Callable[[Array], Array]
+Layer = Any
+"""A block: called with a stream, and with `initial_state` and `step` for inference."""
 
 
 class ReadStreams(nnx.Module):
@@ -45,6 +47,16 @@ class StreamBlock(nnx.Module):
         """Return the streams after this block."""
         h = self.read(x)
         return self.written(x, self.block(h) - h)
+
+    def initial_state(self, batch: int, positions: int) -> PyTree:
+        """Return the state of the block before the first token."""
+        return self.block.initial_state(batch, positions)
+
+    def step(self, x: Array, state: PyTree, start: Array) -> tuple[Array, PyTree]:
+        """Return the streams of the next tokens, and the state after them."""
+        h = self.read(x)
+        y, state = self.block.step(h, state, start)
+        return self.written(x, y - h), state
 
     def written(self, x: Float[Array, "... width"], change: Float[Array, "... inner"]) -> Float[Array, "... width"]:
         """Return the streams after a change of what was read."""

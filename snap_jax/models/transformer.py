@@ -10,7 +10,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jax import lax
+from jaxtyping import Array, Float, PyTree
 
 from snap_jax.errors import UsageError
 from snap_jax.models.base import LanguageNetwork
@@ -56,15 +57,19 @@ class TransformerConfig:
         return dataclasses.replace(self, width=self.width // self.streams, streams=1)
 
 
-def rotate(x: Float[Array, "batch time heads size"], base: float = 10_000.0) -> Float[Array, "batch time heads size"]:
+def rotate(
+    x: Float[Array, "batch time heads size"], base: float = 10_000.0, start: Array | int = 0
+) -> Float[Array, "batch time heads size"]:
     """Apply rotary positions: token t turns the pair `(x_i, x_{i + size/2})` by `t / base^{2i/size}` (Su et al. 2021).
+
+    The first token given has position `start`.
 
     >>> y = rotate(jnp.ones((1, 2, 1, 2)))
     >>> [f"{turned:.3f}" for turned in y[0, 1, 0]]  # cos 1 - sin 1, cos 1 + sin 1
     ['-0.301', '1.382']
     """
     half = x.shape[-1] // 2
-    angle = jnp.arange(x.shape[1])[:, None, None] * base ** (-jnp.arange(half) / half)
+    angle = (start + jnp.arange(x.shape[1]))[:, None, None] * base ** (-jnp.arange(half) / half)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     a, b = x[..., :half], x[..., half:]
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1)
@@ -96,6 +101,15 @@ class Attention(nnx.Module):
         x = self.region.enter(self.feed(x))
         q, k, v = rotate(self.query(x)), rotate(self.key(x)), self.value(x)
         return self.region.leave(self.output(jax.nn.dot_product_attention(q, k, v, is_causal=True)))
+
+    def step(self, x: Array, cache: tuple[Array, Array], start: Array) -> tuple[Array, tuple[Array, Array]]:
+        """Go on from the keys and values of the `start` tokens before, `[batch, positions, heads, size]` each."""
+        x = self.region.enter(self.feed(x))
+        q, new = rotate(self.query(x), start=start), (rotate(self.key(x), start=start), self.value(x))
+        k, v = (lax.dynamic_update_slice_in_dim(c, n, start, 1) for c, n in zip(cache, new, strict=True))
+        known = jnp.arange(k.shape[1]) <= (start + jnp.arange(x.shape[1]))[:, None]
+        y = jax.nn.dot_product_attention(q, k, v, mask=known[None, None])
+        return self.region.leave(self.output(y)), (k, v)
 
 
 class MLP(nnx.Module):
@@ -130,6 +144,17 @@ class Block(nnx.Module):
         """Return the stream after this block."""
         x = x + self.attention(self.norm1(x))
         return x + self.mlp(self.norm2(x))
+
+    def initial_state(self, batch: int, positions: int) -> PyTree:
+        """Return an empty cache of keys and values for so many positions."""
+        _, heads, size = self.attention.key.kernel.shape
+        return tuple(jnp.zeros((batch, positions, heads, size)) for _ in range(2))
+
+    def step(self, x: Array, state: PyTree, start: Array) -> tuple[Array, PyTree]:
+        """Return the stream of the next tokens, from position `start`, and the cache with them."""
+        added, state = self.attention.step(self.norm1(x), state, start)
+        x = x + added
+        return x + self.mlp(self.norm2(x)), state
 
 
 class Transformer(LanguageNetwork):

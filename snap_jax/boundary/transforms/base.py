@@ -27,6 +27,15 @@ class Transform(nnx.Module):
     channels: int
     share: float = 1.0
 
+    @property
+    def lags(self) -> int | None:
+        """Return how many earlier tokens of the context a vector needs; 0 unless a transform says otherwise.
+
+        None where what is sent of one vector depends on the others of its message, so that text cannot be written
+        token by token.
+        """
+        return 0
+
     @abc.abstractmethod
     def prepare(self, x: Float[Array, "... features"], context: Array | None = None) -> Float[Array, "... channels"]:
         """Return what is to be sent of `x`; `context` is what both sides know, e.g. token ids."""

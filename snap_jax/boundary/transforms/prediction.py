@@ -37,6 +37,11 @@ class Prediction(Transform):
         held = sum(tables[lag][delayed(tokens, lag)] for lag in range(len(tables)))
         return jax.nn.relu(held + self.bias[...]) @ self.output[...]
 
+    @property
+    def lags(self):
+        """The latest token itself needs none."""
+        return self.embeddings.shape[0] - 1
+
     def prepare(self, x, context=None):
         """Return `x - P(context)`."""
         return x - self.predict(require_context(self, context))

@@ -41,6 +41,11 @@ class TokenGroups(Transform):
         self.channels, self.groups = groups * features, groups
         self.residual_norm = nnx.Param(jnp.zeros(vocabulary))
 
+    @property
+    def lags(self):
+        """None: the order depends on all vectors of a message."""
+        return None
+
     def prepare(self, x, context=None):
         """Return the vectors by group, those with the smallest residuals first.
 

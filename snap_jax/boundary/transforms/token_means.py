@@ -33,6 +33,11 @@ class TokenMeans(Transform):
         tables = self.tables[...]
         return sum((tables[lag][delayed(tokens, lag)] for lag in range(1, len(tables))), start=tables[0][tokens])
 
+    @property
+    def lags(self):
+        """The latest token itself needs none."""
+        return self.tables.shape[0] - 1
+
     def prepare(self, x, context=None):
         """Return `x - M(context)`."""
         return x - self.mean(require_context(self, context))
