@@ -5,13 +5,19 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.linklab import figure, predict, tables
 from benchmarks.linklab.collective_speed import FILE
 from benchmarks.linklab.predict import Model, Row
 
+# How many times as fast as other links coded ones should be.
+GOALS = {
+    "inference": {"fp32": 15.2, "bf16": 8.0, "int8": 4.0},
+    "training": {"bf16": 6.0},
+    "gradients": {"fp32": 10.0},
+}
 PAGE, HEADING = Path("docs/link-lab.md"), "## Measured\n"
 LAB = "benchmarks/linklab/lab --hosts {} --rate unlimited -- python -m benchmarks.linklab.{}"
 
@@ -86,8 +92,10 @@ def _gradients(rows: Sequence[Row], model: Model) -> Iterator[str]:
         yield ""
         yield from tables.speedups(mine, model, ("fp32",), lambda row: row["spec"])
         yield ""
+        yield from _goals([row for row in mine if row["spec"] in ("fp32", "ternary")], model, GOALS["gradients"])
     if peers:
-        yield "PyTorch with Gloo in the same lab, `benchmarks/linklab/torch_peers.py`, milliseconds:\n"
+        yield f"PyTorch with Gloo in the same lab, `benchmarks/linklab/torch_peers.py`, {peers[0]['machine']}."
+        yield "Its quantization hooks do not run on CPUs in this version. Milliseconds:\n"
         lines = [
             [row["spec"], row["rate"], f"{1e3 * row['seconds']:.0f} ({1e3 * row['low']:.0f}–{1e3 * row['high']:.0f})"]
             for row in peers
@@ -101,12 +109,31 @@ def _steps(rows: Sequence[Row], model: Model) -> Iterator[str]:
         mine = _of(rows, "model_steps", kind=kind)
         if mine:
             yield f"### Steps: {kind}\n"
-            yield f"`{LAB.format(4, f'model_steps {kind}')}`, with `--config '{mine[0]['config']}'`. Milliseconds:\n"
+            yield f"`{LAB.format(4, f'model_steps {kind} --run RUN')}`, a run with"
+            yield f"`{_flags(json.loads(mine[0]['config']))}`. Milliseconds:\n"
             yield from tables.times_table(mine, model, lambda row: f"`{row['spec']}`")
             yield ""
             against = list(dict.fromkeys(row["spec"] for row in mine))[:4]
             yield from tables.speedups(mine, model, against, lambda row: row["spec"])
             yield ""
+            yield from _goals(mine, model, GOALS[kind])
+
+
+def _flags(config: Mapping[str, object]) -> str:
+    """Return the settings that decide what is sent and computed, as `snap-jax train language` takes them."""
+    names = ("model", "layers", "width", "streams", "heads", "batch", "microbatches", "seq_len", "link", "link_streams")
+    return " ".join(f"--{name.replace('_', '-')} {config[name]}" for name in names if config.get(name) is not None)
+
+
+def _goals(rows: Sequence[Row], model: Model, goals: dict[str, float]) -> Iterator[str]:
+    """Yield up to which rate the last row is so many times as fast as others, by the model."""
+    one = {row["spec"].split(",")[0]: row for row in rows}
+    name, last = list(one.items())[-1]
+    for base, factor in goals.items():
+        if base in one and base != name:
+            where = tables.reached(model, last, one[base], factor)
+            yield f"* `{name}` is predicted to be {factor}x faster than `{base}` {where}."
+    yield ""
 
 
 if __name__ == "__main__":

@@ -54,8 +54,11 @@ class Model:
 
 
 def calibrated(rows: Sequence[Row]) -> Model:
-    """Return the model that floats at `FILLED_AT` and all rows without a limit give; others are not looked at."""
-    free = [row for row in rows if row["rate"] == UNLIMITED]
+    """Return the model that floats at `FILLED_AT` and all rows without a limit give; others are not looked at.
+
+    Nor are rows of programs whose traffic is not known.
+    """
+    free = [row for row in rows if row["rate"] == UNLIMITED and "traffic" in row]
     floats = [row for row in rows if row["program"] == "collective_speed" and row["spec"] == "fp32"]
     start = Model(fit([_sample(row) for row in floats if row["rate"] == UNLIMITED]), {}, {})
     filled = [row for row in floats if row["rate"] == FILLED_AT]
@@ -84,7 +87,7 @@ def errors(model: Model, rows: Sequence[Row]) -> list[float]:
 
 
 def _is_large(row: Row) -> bool:
-    return row["rate"] != UNLIMITED and sent_bytes_per_host(row) >= LARGE
+    return row["rate"] != UNLIMITED and "traffic" in row and sent_bytes_per_host(row) >= LARGE
 
 
 def _is_calibration(row: Row) -> bool:

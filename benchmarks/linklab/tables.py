@@ -103,6 +103,15 @@ def speedups(rows: Sequence[Row], model: Model, against: Sequence[str], label: C
     return grid(["", "rate", *heads], lines)
 
 
+def reached(model: Model, row: Row, base: Row, factor: float) -> str:
+    """Return the highest of some rates at which a row is predicted to be `factor` times as fast as another."""
+    for mbit in (10_000, 5000, 2000, 1000, 500, 200, 100, 50, 20, 10, 5, 2, 1):
+        fast, slow = (model.seconds(one | {"rate": f"{mbit}mbit"}) for one in (dict(row), dict(base)))
+        if fast and slow and slow >= factor * fast:
+            return f"up to {mbit} Mbit/s"
+    return "at no rate"
+
+
 def break_even(rows: Sequence[Row], base: str) -> Iterator[tuple[str, str]]:
     """Yield each code with the rate up to which it is faster than `base`.
 

@@ -3,7 +3,8 @@
     python -m venv /tmp/torch && /tmp/torch/bin/pip install -r benchmarks/linklab/torch_requirements.txt
     benchmarks/linklab/lab --hosts 4 --rate unlimited -- /tmp/torch/bin/python -m benchmarks.linklab.torch_peers
 
-The gradient of the loss is a constant, so that hardly anything but the average is timed.
+The gradient of the loss is a constant, so that hardly anything but the average is timed. The quantization hooks of this
+version fail on CPUs, with an index error.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook, quantization_hooks
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.linklab import namespaces
@@ -43,13 +44,8 @@ def main() -> None:
     dist.init_process_group("gloo", init_method=f"tcp://{address}:{port}", rank=host, world_size=hosts)
     network = namespaces.parse(os.environ[namespaces.VARIABLE])
     for name in asked.hooks:
-        try:
-            model = _model(name, host)
-            _seconds(model, 3)  # PowerSGD starts after two steps
-        except (RuntimeError, AssertionError) as error:
-            if host == 0:
-                print(f"{name}: does not run on CPUs: {str(error).splitlines()[0]}", flush=True)
-            continue
+        model = _model(name, host)
+        _seconds(model, 3)  # PowerSGD starts after two steps
         for rate in asked.rates:
             if host == 0:
                 namespaces.set_rate(network, rate)
@@ -68,8 +64,6 @@ def _model(name: str, host: int) -> DistributedDataParallel:
     if name == f"powersgd:{RANK}":
         state = powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=RANK, start_powerSGD_iter=2)
         model.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
-    if name == "quantization":
-        model.register_comm_hook(dist.group.WORLD, quantization_hooks.quantization_pertensor_hook)
     return model
 
 
@@ -106,7 +100,7 @@ def _write(out: Path, name: str, rate: str, hosts: int, seconds: list[float]) ->
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--hooks", nargs="+", default=("fp32", "fp16", "bf16", f"powersgd:{RANK}", "quantization"))
+    parser.add_argument("--hooks", nargs="+", default=("fp32", "fp16", "bf16", f"powersgd:{RANK}"))
     parser.add_argument("--rates", nargs="+", default=("unlimited", "1gbit"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(".cache/linklab/results.jsonl"))

@@ -88,13 +88,26 @@ def test_a_break_even_rate_is_linear_in_seconds_per_bit():
     assert list(tables.break_even(rows, "fp32")) == [("int8", "900 Mbit/s")]
 
 
-def test_the_page_shows_every_program():
+def test_the_rate_at_which_a_factor_is_reached():
+    """Floats over the code: 4/3 of the bytes where the 20 ms of coding do not count, less where they do."""
     rows = _rows()
     model = predict.calibrated(rows)
+    fp32, ternary = rows[0], rows[2]
+    assert tables.reached(model, ternary, fp32, 1.34) == "at no rate"
+    # At 50 Mbit/s floats take 1.5 (1 + 669) ms and the code 20 + 1.5 (1 + 502) ms: 1.30; at 100 Mbit/s it is 1.27.
+    assert tables.reached(model, ternary, fp32, 1.29) == "up to 50 Mbit/s"
+
+
+def test_the_page_shows_every_program():
+    rows = _rows()
     steps = [
         row | {"program": "model_steps", "kind": "inference", "config": "{}", "collective": None} for row in rows[2:]
     ]
-    peers = [row | {"program": "torch_peers", "spec": "fp16"} for row in rows[:1]]
+    peers = [
+        {"program": "torch_peers", "spec": "fp16", "rate": rate, "seconds": 1.0} | MEASURED
+        for rate in ("unlimited", "1gbit")
+    ]
+    model = predict.calibrated([*rows, *peers])
     text = "\n".join(page.measured([*rows, *steps, *peers], model))
     for part in ("### Bytes counted", "ppermute, 2 hosts", "### Steps: inference"):
         assert part in text
