@@ -95,7 +95,7 @@ def test_files_and_commands_named_on_a_page_exist(page):
     text = page.read_text(encoding="utf-8")
     files = re.findall(r"`((?:\w+/)+\w+\.py)`", text)
     files += [
-        name.replace(".", "/") + ".py" for name in re.findall(r"python -m ((?:experiments|benchmarks)\.\w+)", text)
+        name.replace(".", "/") + ".py" for name in re.findall(r"python -m ((?:experiments|benchmarks)(?:\.\w+)+)", text)
     ]
     assert [file for file in files if not any((root / file).exists() for root in (ROOT, ROOT / "snap_jax"))] == []
 
