@@ -9,6 +9,7 @@ import collections
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from snap_jax.cost.algorithms import Algorithm
 from snap_jax.cost.chakra import COLLECTIVES, COMM_COLL, COMM_SEND
@@ -37,7 +38,7 @@ def read(directory: Path | str, name: str = "traffic") -> tuple[Traffic, System]
         raise CostError(f"chakra: {here} does not hold what export writes ({error!r}): export it again") from error
 
 
-def _system(network: str, settings: dict[str, list[str]]) -> System:
+def _system(network: str, settings: dict[str, Any]) -> System:
     rows = {key: value.strip(" []").split(", ") for key, value in (line.split(":") for line in network.splitlines())}
     chosen = settings["all-reduce-implementation"]
     if len(set(chosen)) > 1:
