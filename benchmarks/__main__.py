@@ -12,6 +12,7 @@ QUICK = (
     "entropy_coding",
     "wire_sizes",
     "scaling_bytes",
+    "unequal_parts",
     "pipeline_speed",
     "telemetry_overhead",
 )

@@ -67,18 +67,6 @@ def chain(body, tail):
     return jnp.pad(body, (0, tail.size)) | jnp.pad(tail, (body.size, 0))
 
 
-def computed_once(table):
-    """Return a small array of one axis, written to memory before it is read.
-
-    XLA:CPU fuses what makes a table with what reads it, and computes an entry anew for each read. It fuses no scatter.
-
-    >>> computed_once(jnp.arange(3)).tolist()
-    [0, 1, 2]
-    """
-    place = jnp.arange(table.size, dtype=jnp.uint32)
-    return jnp.zeros_like(table).at[place].set(table, unique_indices=True, mode="promise_in_bounds")
-
-
 def ones_before(words, end):
     """Return `words` with every bit from `end` on cleared."""
     left = jnp.clip(end - 32 * jnp.arange(words.size, dtype=jnp.int32), 0, 32).astype(jnp.uint32)

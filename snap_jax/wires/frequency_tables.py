@@ -136,5 +136,5 @@ def bits(levels: int, lowest: int, learned: Rows = ()) -> np.ndarray:
 
 
 def cost(counts, levels: int, lowest: int, learned: Rows = ()):
-    """Return the bits of rows of symbol counts under each table: float32 `[row, table]`."""
-    return jnp.dot(counts.astype(jnp.float32), bits(levels, lowest, learned).T, precision="highest")
+    """Return the bits of rows of symbol counts under each table: float32 `[table, row]`."""
+    return jnp.dot(bits(levels, lowest, learned), counts.astype(jnp.float32).T, precision="highest")

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from snap_jax._compat import as_varying, varying_axes
-from snap_jax.wires import bitstring
+from snap_jax.wires import bitstring, cpu_forms
 from snap_jax.wires.frequency_tables import PRECISION, begin_of, width_of_entry
 
 FULL = 2**16  # a state from here on reads no word
@@ -73,14 +73,10 @@ def _divide(x, width):
 
 
 def gather(coded: Coded, room: int) -> jax.Array:
-    """Return the words of all lanes, one lane after the other, in a string of `room` words.
-
-    What is not written goes to one place past the end, which is as fast on a CPU as a branch that is always taken.
-    """
-    first = bitstring.computed_once(bitstring.starts(coded.counts))
-    place = jnp.where(coded.number < 0, room, first + coded.number).astype(jnp.uint32)
-    string = jnp.zeros(room + 1, jnp.uint16).at[jnp.minimum(place, room).reshape(-1)]
-    return string.set(coded.words.reshape(-1), mode="promise_in_bounds")[:room]
+    """Return the words of all lanes, one lane after the other, in a string of `room` words."""
+    first = cpu_forms.computed_once(bitstring.starts(coded.counts))
+    place = jnp.where(coded.number < 0, -1, first + coded.number)
+    return cpu_forms.placed(coded.words.reshape(-1), place.reshape(-1), room)
 
 
 def decode(states, ends, string, steps: int, find: Callable[[jax.Array, jax.Array], jax.Array], rows) -> jax.Array:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from snap_jax.wires import bitstring, frequency_tables, interleaved_ans
+from snap_jax.wires import bitstring, cpu_forms, frequency_tables, interleaved_ans
 from snap_jax.wires.base import Shape
 from snap_jax.wires.frequency_tables import TOTAL
 from snap_jax.wires.symbols import to_codes, to_spikes, width_of
@@ -97,7 +97,7 @@ def code(spikes, book: Book) -> Draft:
 
 def _entries_of(codes, plan: _Plan, book: Book, names):
     """Return the entry of each code, `[step, lane]`; at the end level 0, which takes no bits where a lane starts."""
-    entries, levels = bitstring.computed_once(book.entries(names)), len(book.symbols)
+    entries, levels = cpu_forms.computed_once(book.entries(names)), len(book.symbols)
     dealt = jnp.pad(codes, (0, plan.steps * plan.lanes - plan.size)).reshape(plan.steps, plan.lanes)
     number = jnp.arange(dealt.size, dtype=jnp.uint32).reshape(dealt.shape)
     return entries.at[number % plan.channels // plan.together * levels + dealt].get(mode="clip")
@@ -154,7 +154,7 @@ def _finder(plan: _Plan, book: Book, names):
     entries = book.entries(names[channel // plan.together])
     find, stride = functools.partial(frequency_tables.search, entries, levels=levels), levels
     if plan.tables * TOTAL <= min(plan.size // 4, MOST_SLOTS):
-        find = functools.partial(frequency_tables.search, bitstring.computed_once(entries), levels=levels)
+        find = functools.partial(frequency_tables.search, cpu_forms.computed_once(entries), levels=levels)
         slots = jnp.broadcast_to(jnp.arange(TOTAL, dtype=jnp.uint32), (plan.tables, TOTAL))
         direct = find(jnp.broadcast_to(channel[:, None] * levels, slots.shape), slots).reshape(-1)
         find, stride = lambda row, slot: direct.at[row + slot].get(mode="clip"), TOTAL

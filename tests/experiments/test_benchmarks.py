@@ -3,11 +3,12 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from jax import lax
 from rich.table import Table
 
-from benchmarks import image_training_speed, results, scaling_bytes, wire_sizes
+from benchmarks import image_training_speed, results, scaling_bytes, unequal_parts, wire_sizes
 from benchmarks.results import Result
 from benchmarks.timing import Times
 from snap_jax.collectives.parts import flattened, mixed
@@ -50,6 +51,17 @@ def test_mixed_parts_of_clustered_spikes_are_as_those_of_uniform_ones():
     blocks, alike = (scaling_bytes.above_mean(16, rates, cut) for cut in (flattened, mixed))
     uniform = scaling_bytes.above_mean(16, scaling_bytes.clustered("uniform", size=256), mixed)
     assert alike < 1.2 * uniform < blocks
+
+
+def test_parts_of_a_grid_of_devices_meet_in_two_stages():
+    """Four devices; device 0 has a spike for each other, and 3 has four for 0, by way of 2, its neighbor in the row."""
+    parts = np.asarray([[0, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0], [4, 0, 0, 0]])
+    first, second = unequal_parts.stages(parts)
+    assert first.tolist() == [[1, 2], [0, 0], [0, 0], [4, 0]]  # of each sender, to both columns
+    assert second.tolist() == [[0, 1], [1, 1], [4, 0], [0, 0]]  # of each device between, to both rows
+    equal = unequal_parts.bytes_per_device(np.full((4, 4), 10), 1000)
+    assert equal["direct"] == equal["mean"] == 3 * unequal_parts.message(10, 1000)
+    assert equal["two stages"] == 2 * unequal_parts.message(20, 2000)
 
 
 def test_numbers_of_a_table_become_results():

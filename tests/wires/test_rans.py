@@ -14,7 +14,14 @@ import snap_jax as snap
 from snap_jax import Packed, Rans, UsageError
 from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.traffic.hlo import compiled_traffic
-from snap_jax.wires import frequency_tables, interleaved_ans, pack, table_choice, unpack
+from snap_jax.wires import (
+    frequency_tables,
+    interleaved_ans,
+    pack,
+    rans_payload,
+    table_choice,
+    unpack,
+)
 from tests.support.programs import PAIRS, assert_same, both
 
 SEVEN = range(-3, 4)
@@ -169,6 +176,23 @@ def test_every_way_to_find_symbols(shape):
     payload = pack(Rans(), s, SEVEN)
     assert payload.size < Packed().sizes(s.size, SEVEN)[0]
     np.testing.assert_array_equal(unpack(Rans(), payload, s.shape, SEVEN), s)
+
+
+@pytest.mark.parametrize("shape", [(4096,), (512, 64)])
+def test_exactly_the_bytes_counted_matter(shape):
+    """The count decides on the size: a byte past it may be anything, and the last one may not."""
+    s, book, (most,) = (
+        spikes(shape, 0.6, np.linspace(-2, 2, shape[-1])),
+        Rans().book(SEVEN),
+        Packed().sizes(4096, SEVEN),
+    )
+    draft = rans_payload.code(s, book)
+    payload = rans_payload.lay_out(draft, shape, 7, 8 * most)
+    assert 0 < draft.nbytes < payload.size
+    place, nbytes = jnp.arange(payload.size), int(draft.nbytes)
+    for spoilt, same in ((place >= nbytes, True), (place == nbytes - 1, False)):
+        found = rans_payload.read(jnp.where(spoilt, payload ^ 255, payload), shape, book)
+        assert bool((found == s).all()) == same
 
 
 @pytest.mark.parametrize("name", ["all_gather", "ppermute", "all_to_all", "psum", "psum_scatter"])
