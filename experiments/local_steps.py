@@ -26,6 +26,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "30 local steps, floats": {"local_steps": 30},
     "30 local steps, floats, plain mean": {"local_steps": 30} | PLAIN_MEAN,
     "30 local steps, ternary": {"local_steps": 30, "link": "data=ternary"},
+    "30 local steps, count:3": {"local_steps": 30, "link": "data=count:3"},
     "ternary": {"link": "data=ternary"},
     "30 local steps, topk of 1.56 %, 2 bits": {"local_steps": 30, "link": "data=topk:0.0156:2"},
     "5 local steps, floats": {"local_steps": 5},
@@ -33,7 +34,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "topk of 1.56 %, 4 bits": {"link": "data=topk:0.0156"},
     "ternary, entropy-coded": {"link": "data=count:1+rans"},
 }
-REPEATED = ("floats", "30 local steps, ternary")
+REPEATED = ("floats", "30 local steps, count:3")
 
 
 def settings(base: Settings) -> list[Settings]:
