@@ -49,7 +49,7 @@ def _tmpfs(place: Place) -> Ended:
 
 
 def _with(*flags: str, shell: str = "", **variables: str) -> Callable[[Place], Ended]:
-    return lambda place: train(place, *flags, stop_at=None, shell=shell, **variables)
+    return lambda place: train(place, *flags, stop_after="", shell=shell, **variables)
 
 
 NEW, DONE = State.NOTHING, State.FINISHED

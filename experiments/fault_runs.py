@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from snap_jax.training.metrics import lines
+
 STEPS = 30
 FLAGS = (
     "--model transformer --link ternary --layers 2 --devices 2 --width 16 --heads 2 --seq-len 32 --batch 4 "
@@ -83,15 +85,15 @@ def environment(place: Place, **more: str) -> dict[str, str]:
     return os.environ | cache | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"} | more
 
 
-def train(place: Place, *more: str, stop_at: int | None = None, shell: str = "", **variables: str) -> Ended:
-    """Run to the end, or until SIGTERM after a step; `shell` is done before, in the same shell."""
+def train(place: Place, *more: str, stop_after: str = "", shell: str = "", **variables: str) -> Ended:
+    """Run to the end, or until SIGTERM after it printed that; `shell` is done before, in the same shell."""
     words = command(place, *more)
     if shell:
         words = ["bash", "-c", f'{shell}; exec "$@"', "-", *words]
     process = start(words, environment(place, **variables))
     text = ""
-    if stop_at is not None:
-        text = read_until(process, f"step {stop_at} of")
+    if stop_after:
+        text = read_until(process, stop_after)
         process.send_signal(signal.SIGTERM)
     return finish(process, text)
 
@@ -112,6 +114,15 @@ def read_until(process: subprocess.Popen, sign: str) -> str:
         if sign in line:
             break
     return text
+
+
+def wait_for_step(place: Place, step: int) -> None:
+    """Until the run has logged it; a long run prints few lines."""
+    until = time.monotonic() + _LONGEST
+    while not any(line["step"] >= step for line in lines(place.out / "metrics.jsonl")):
+        if time.monotonic() > until:
+            raise SystemExit(f"no step {step} after {_LONGEST} s")
+        time.sleep(0.2)
 
 
 def finish(process: subprocess.Popen, text: str = "", began: float | None = None) -> Ended:
@@ -156,5 +167,6 @@ def shown(text: str, says: str, place: Place) -> str | None:
     if not found:
         return None
     line = found[0].replace(str(place.out), "DIR").replace(str(place.out.parent), "..")
+    line = re.sub(r"^[EF]\d{4} .*?\] (\[\d+\] )?", "", line)  # what C++ logs in front of its message
     line = re.sub(r"resume( on all processes)? with: .*", r"resume\1 with: ...", line.removeprefix("snap-jax: "))
     return line.replace("|", "/")[:260]

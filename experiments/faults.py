@@ -45,7 +45,7 @@ def prepare(folder: Path) -> None:
     for name, state in (("finished", State.FINISHED), ("stopped", State.STOPPED)):
         place = Place(folder / name, folder)
         if not (place.out / "run.json").exists():
-            ended = train(place, stop_at=20 if state is State.STOPPED else None)
+            ended = train(place, stop_after="step 20 of" if state is State.STOPPED else "")
             if ended.code not in (0, 143):
                 raise SystemExit(f"the {name} run ended with {ended.code}: {ended.text}")
 
