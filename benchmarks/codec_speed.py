@@ -101,7 +101,7 @@ def _nonzero_pack(wire: snap.Events, spikes: jax.Array) -> jax.Array:
         ((address >> low) + number, jnp.ones(slots, jnp.uint32)),
         (upper + number * (low + 1), record),
     ):
-        body = bitstring.put(body, jnp.where(live, offset, 32 * body.size), field)
+        body = bitstring.put(body, (jnp.where(live, offset, 32 * body.size), field))
     return bitstring.to_bytes(body)[: wire.sizes(SIZE, SYMBOLS)[-1]]
 
 

@@ -1,8 +1,8 @@
 """Measure how close payloads are to the entropy of independent spikes.
 
 Expectations: an address takes at most `2 + log2(1 / density)` bits and a sign one bit. Elias-Fano alone takes
-1.05x (at 1 %) to 1.14x (at 20 %) of the entropy. Sizes are 1/256 of `Packed` apart, 0.008 bits per ternary element, so
-rounding up adds 0.008 bits on average: 10 % at a density of 1 %, 1 % at 20 %. The same holds for `Rans`.
+1.05x (at 1 %) to 1.14x (at 20 %) of the entropy. Rounding up to one of the sizes adds 5 % on average, and 4 % to dense
+payloads of `Rans`; see `snap_jax.wires.size_grid`.
 
 Run: `python -m benchmarks.wire_sizes`
 """

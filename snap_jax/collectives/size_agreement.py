@@ -3,19 +3,20 @@
 Invariant: every device takes the same rung, the largest that any of them needs. What crosses is its bytes, what follows
 them, and one byte for the agreement. A wire with one size agrees on nothing.
 
-Compiling a collective takes time, so a wire of many sizes does not get one for each: where its sizes lie on a grid, a
-payload travels in parts, each sent or not under a `lax.cond` of its own. At most 9 messages make 256 sizes; on average
-half of them are sent. An accelerator waits for the host before each `cond`. A ladder of few wires has one `lax.switch`.
+A `lax.switch` has a collective for each length of a message. Compiling one takes as long as two kernels. So a payload
+of many sizes is two messages, each of few lengths; see `wires.size_grid`. One of few sizes is one message. An
+accelerator waits for the host before each switch.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, UInt8
 
+from snap_jax._compat import as_varying, varying_axes
 from snap_jax.collectives.scale_exchange import AxisName
 from snap_jax.wires import size_grid
 
@@ -46,7 +47,7 @@ def ship(
     rung: UInt8[Array, ""],
     move: Move,
 ) -> tuple[UInt8[Array, "*senders most"], UInt8[Array, "*senders tail"]]:
-    """Return `move(body)` and `move(tail)`, where one call moves the rung's bytes of the body, and the tail.
+    """Return `move(body)` and `move(tail)`, where the rung's bytes of the body move and the tail with them.
 
     Args:
       body: packed spikes, each row in the space of the largest size.
@@ -61,42 +62,36 @@ def ship(
     if len(sizes) == 1:
         arrived = move(jnp.concatenate([body, tail], -1))
         return arrived[..., : sizes[0]], arrived[..., sizes[0] :]
-    parts = size_grid.parts(sizes)
-    if parts is None or len(parts) >= len(sizes):
-        return _split(_one_of(jnp.concatenate([tail, body], -1), tail.shape[-1], sizes, rung, move), tail.shape[-1])
-    return _in_parts(body, tail, sizes, parts, rung, move)
-
-
-def _in_parts(body: Array, tail: Array, sizes: tuple[int, ...], parts: tuple[int, ...], rung: Array, move: Move):
-    """Move the tail and the first part, then the other parts of the size, the longest first."""
-    first, *others = parts
-    payload, arrived_tail = _split(move(jnp.concatenate([tail, body[..., :first]], -1)), tail.shape[-1])
+    pairs = size_grid.two_messages(sizes)
+    if pairs is None:
+        return _one_of(tail, body, sizes, rung, move)
+    firsts, seconds = (sorted(set(lengths)) for lengths in zip(*pairs, strict=True))
+    first, second = (jnp.asarray(lengths, jnp.int32)[rung] for lengths in zip(*pairs, strict=True))
+    payload, arrived_tail = _one_of(tail, body[..., : firsts[-1]], firsts, _place(first, firsts), move)
+    rest = lax.dynamic_slice_in_dim(body, first, seconds[-1], -1)
+    silent = as_varying(jnp.zeros((*payload.shape[:-1], seconds[-1]), jnp.uint8), tuple(varying_axes(payload)))
+    branches = [lambda _: silent, *(functools.partial(_cross, nbytes, seconds[-1], move) for nbytes in seconds[1:])]
+    rest = lax.switch(_place(second, seconds), branches, rest)
     payload = _pad(payload, sizes[-1])
-    rest = jnp.asarray(sizes, jnp.int32)[rung] - first  # a sum of some of the others, each of them at most once
-    for part in reversed(others):
-        start = first + rest // (2 * part) * (2 * part)
-
-        def add(payload: Array, body: Array, start: Array, part: int = part) -> Array:
-            arrived = move(lax.dynamic_slice_in_dim(body, start, part, -1))
-            return lax.dynamic_update_slice_in_dim(payload, arrived, start, -1)
-
-        payload = lax.cond(rest // part % 2 == 1, add, lambda payload, *_: payload, payload, body, start)
-    return payload, arrived_tail
+    return lax.dynamic_update_slice_in_dim(payload, rest, first, -1), arrived_tail
 
 
-def _one_of(payload: Array, beside: int, sizes: tuple[int, ...], rung: Array, move: Move) -> Array:
-    """Move so many bytes of each row as the rung says, and those `beside`; one collective per size."""
+def _place(nbytes: Array, lengths: list[int]) -> Array:
+    """The place of a length among them."""
+    return jnp.sum(nbytes > jnp.asarray(lengths[:-1], jnp.int32), dtype=jnp.int32)
 
-    def cross(nbytes: int, payload: Array) -> Array:
-        return _pad(move(payload[..., : beside + nbytes]), beside + sizes[-1])
 
-    return lax.switch(rung, [functools.partial(cross, nbytes) for nbytes in sizes], payload)
+def _one_of(tail: Array, body: Array, lengths: Sequence[int], which: Array, move: Move) -> tuple[Array, Array]:
+    """Move the tail and as many bytes of the body as the length says."""
+    beside, payload = tail.shape[-1], jnp.concatenate([tail, body], -1)
+    branches = [functools.partial(_cross, beside + nbytes, beside + lengths[-1], move) for nbytes in lengths]
+    arrived = lax.switch(which, branches, payload)
+    return arrived[..., beside:], arrived[..., :beside]
+
+
+def _cross(nbytes: int, room: int, move: Move, payload: Array) -> Array:
+    return _pad(move(payload[..., :nbytes]), room)
 
 
 def _pad(arrived: Array, length: int) -> Array:
     return jnp.pad(arrived, [(0, 0)] * (arrived.ndim - 1) + [(0, length - arrived.shape[-1])])
-
-
-def _split(arrived: Array, beside: int) -> tuple[Array, Array]:
-    """Return body and tail of what arrived, tail first."""
-    return arrived[..., beside:], arrived[..., :beside]

@@ -60,10 +60,11 @@ class Bitmap(Sparse):
             return jnp.pad(head, (0, room - head.size))
         (slots,) = (jnp.asarray(s)[chosen] for s in zip(*settings, strict=True))
         before = bitstring.starts(lax.population_count(fired).astype(jnp.int32))
-        codes, body = to_values(flat, symbols), jnp.zeros(bitstring.words_for(8 * room) + 1, jnp.uint32)
-        for plane in range(width):
-            bit = bitstring.mask_words(((codes >> plane) & 1).astype(bool))
-            body = bitstring.put(body, plane * slots + before, bitstring.squeeze(bit, fired))
+        planes, codes = jnp.arange(width)[:, None], jnp.pad(to_values(flat, symbols), (0, -flat.size % 32))
+        bits = bitstring.mask_words((codes >> planes.astype(codes.dtype)) & 1 != 0)
+        squeezed = bitstring.squeeze(bits, jnp.tile(fired, width))
+        body = jnp.zeros(bitstring.words_for(8 * room) + 1, jnp.uint32)
+        body = bitstring.put(body, ((planes * slots + before).reshape(-1), squeezed))
         return jnp.concatenate([head, bitstring.to_bytes(body)[: room - head.size]])
 
     def read_any(self, payload, shape, symbols, settings, chosen):
@@ -79,8 +80,8 @@ class Bitmap(Sparse):
                 bitstring.starts(lax.population_count(fired).astype(jnp.int32)),
                 bitstring.to_words(payload[head:]),
             )
-            for plane in range(width):
-                squeezed = bitstring.take(body, plane * slots + before, jnp.uint32(0xFFFFFFFF))
+            offsets = jnp.arange(width)[:, None] * slots + before
+            for plane, squeezed in enumerate(bitstring.take(body, offsets, jnp.uint32(0xFFFFFFFF))):
                 codes |= bitstring.spread(squeezed, fired)[:size].astype(codes.dtype) << plane
         values = to_fired(codes, symbols)
         return jnp.where(has_fired, values, jnp.zeros_like(values)).reshape(shape)

@@ -149,19 +149,21 @@ def find_one(word, rank):
     return position
 
 
-def put(words, offset, fields):
-    """Return `words` with fields written at bit offsets where it was zero."""
-    word, shift = (offset // 32).astype(jnp.int32), offset.astype(jnp.uint32) % 32
-    low, high = fields << shift, (fields >> 1) >> (31 - shift)
-    return words.at[word].add(low, mode="drop").at[word + 1].add(high, mode="drop")
+def put(words, *pairs):
+    """Return `words` with fields written at bit offsets where it was zero; one scatter for all `(offset, field)`."""
+    places, parts = [], []
+    for offset, field in pairs:
+        word, shift = offset >> 5, offset.astype(jnp.uint32) & 31
+        places += [word, word + 1]
+        parts += [field << shift, (field >> 1) >> (31 - shift)]
+    return words.at[jnp.concatenate(places)].add(jnp.concatenate(parts), mode="drop")
 
 
 def take(words, offset, mask):
     """Return the fields that `put` wrote."""
-    word, shift = (offset // 32).astype(jnp.int32), offset.astype(jnp.uint32) % 32
-    last = words.size - 1
-    low = words[jnp.minimum(word, last)] >> shift
-    return (low | ((words[jnp.minimum(word + 1, last)] << 1) << (31 - shift))) & mask
+    word, shift = offset.astype(jnp.uint32) >> 5, offset.astype(jnp.uint32) & 31
+    low = words.at[word].get(mode="clip") >> shift
+    return (low | ((words.at[word + 1].get(mode="clip") << 1) << (31 - shift))) & mask
 
 
 def squeeze(words, mask):

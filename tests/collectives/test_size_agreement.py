@@ -1,6 +1,7 @@
-"""How a payload of the size agreed on crosses: all its bytes, no others, in parts or in one message."""
+"""How a payload of the size agreed on crosses: all its bytes, no others, in one message or two."""
 
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +17,8 @@ from snap_jax.traffic.jaxpr import collective_traffic
 from snap_jax.wires import size_grid
 
 DEVICES, TAIL = 2, 3
-GRID = (42, 79, 116, 153, 190, 227, 264, 301)  # 301 // 8 = 37 apart
-FEW = (10, 20, 301)
+GRID = size_grid.sizes(301, size_grid.SPARSE)
+FEW = (10, 42, 190, 301)
 
 
 def shipped(sizes):
@@ -35,7 +36,7 @@ def bytes_of(length):
     return jnp.asarray(np.random.default_rng(length).integers(1, 256, (DEVICES, length), np.uint8))
 
 
-@pytest.mark.parametrize("sizes", [GRID, GRID[2:], FEW], ids=["grid", "part of a grid", "few"])
+@pytest.mark.parametrize("sizes", [GRID, GRID[2:], FEW, (301,)], ids=["grid", "part of a grid", "few", "one"])
 def test_exactly_the_bytes_of_the_size_and_the_tail_cross(sizes):
     program, traffic = shipped(sizes)
     body, tail = bytes_of(sizes[-1]), bytes_of(TAIL)
@@ -48,19 +49,39 @@ def test_exactly_the_bytes_of_the_size_and_the_tail_cross(sizes):
         branches = [[sum(t.bytes for t in branch) for branch in c.branches] for c in each.choices]
         possible = {always + sum(taken) for taken in itertools.product(*branches)}
         assert {size + TAIL for size in sizes} <= possible
-        assert len(each.choices) == (1 if sizes == FEW else 3)
+        assert len(each.choices) == {GRID: 2, GRID[2:]: 2, FEW: 1, (301,): 0}[sizes]
 
 
-def test_a_grid_is_made_of_parts_and_has_all_their_sums():
-    for most in (64, 301, 4096, 100_003):
-        first, *others = size_grid.parts(size_grid.sizes(most))
-        sums = {first + sum(some) for n in range(len(others) + 1) for some in itertools.combinations(others, n)}
-        assert sums == set(size_grid.sizes(most))
-    assert size_grid.sizes(301) == GRID
-    assert len(size_grid.sizes(2**20)) == 2**size_grid.PARTS
+@pytest.mark.parametrize("shares", [size_grid.SPARSE, size_grid.DENSE], ids=["sparse", "dense"])
+@pytest.mark.parametrize("most", [2000, 4096, 100_003])
+def test_a_size_of_a_grid_is_two_messages_of_few_lengths(most, shares):
+    sizes = size_grid.sizes(most, shares)
+    pairs = size_grid.two_messages(sizes)
+    assert tuple(map(sum, pairs)) == sizes
+    assert sizes[-1] == most
+    first, second = (sorted(set(lengths)) for lengths in zip(*pairs, strict=True))
+    assert max(len(first), len(second)) <= 8
+    assert second[0] == 0
+    assert first[-1] + second[-1] == most  # so a second message fits wherever the first ends
+    for lengths in (first, second):
+        assert all(b - a >= size_grid.LEAST_STEP for a, b in itertools.pairwise(lengths))
+    for nbytes in (1, most // 64, most // 3, most // 2 + 1, most):
+        assert size_grid.round_up(nbytes, most, shares) == min(s for s in sizes if s >= nbytes)
 
 
-def test_sizes_that_lie_on_no_grid_have_no_parts():
-    assert size_grid.parts(FEW) is None
-    assert size_grid.parts((41, *GRID[1:])) is None
-    assert size_grid.parts((63,)) == (63,)
+@pytest.mark.parametrize(
+    ("shares", "least", "mean", "worst"), [(size_grid.SPARSE, 64, 0.055, 0.23), (size_grid.DENSE, 16, 0.036, 0.15)]
+)
+def test_little_is_rounded_up(shares, least, mean, worst):
+    """The mean over sizes whose logarithm is uniform: the integral of next / x - 1 over log x."""
+    most = 2**20
+    sizes = (most // least, *(size for size in size_grid.sizes(most, shares) if size > most // least))
+    gaps = [b / a - 1 for a, b in itertools.pairwise(sizes)]
+    assert max(gaps) < worst
+    assert sum(gap - math.log1p(gap) for gap in gaps) / math.log(least) < mean
+
+
+def test_other_sizes_are_one_message():
+    assert size_grid.two_messages(FEW) is None
+    assert size_grid.two_messages((41, *GRID[1:])) is None
+    assert size_grid.two_messages(GRID[:1]) is None

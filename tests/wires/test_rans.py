@@ -19,6 +19,7 @@ from snap_jax.wires import (
     interleaved_ans,
     pack,
     rans_payload,
+    size_grid,
     table_choice,
     unpack,
 )
@@ -40,10 +41,10 @@ def entropy(s):
 @pytest.mark.parametrize("width", [0.25, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("size", [2**14, 2**17])
 def test_close_to_the_entropy(size, width):
-    """24 bits in 2560 packed ones for a lane, 2 % for the book, half a rung of 5 %, and that is all."""
+    """24 bits in 2560 packed ones for a lane, 2 % for the book, 15 % between neighboring sizes, and that is all."""
     s = spikes(size, width)
     bits = 8 * pack(Rans(), s, SEVEN).size / size
-    assert entropy(s) < bits <= 1.07 * entropy(s) + 24 * 3 / 2560
+    assert entropy(s) < bits <= 1.02 * 1.15 * (entropy(s) + 24 * 3 / 2560)
 
 
 def test_channels_that_differ_have_their_own_tables():
@@ -51,7 +52,7 @@ def test_channels_that_differ_have_their_own_tables():
     s = spikes((512, 64), 0.6, np.linspace(-2, 2, 64))
     own = np.mean([entropy(s[:, i]) for i in range(64)])
     bits = 8 * pack(Rans(), s, SEVEN).size / s.size
-    assert own < bits <= 1.07 * own + 8 * (8 / 2048 + 1 / 512) < 0.8 * entropy(s)
+    assert own < bits <= 1.02 * 1.15 * (own + 8 * (8 / 2048 + 1 / 512)) < 0.8 * entropy(s)
 
 
 def test_what_has_no_order_falls_back_to_packed():
@@ -62,7 +63,7 @@ def test_what_has_no_order_falls_back_to_packed():
 
 def test_default_sizes_are_those_of_a_grid_from_a_32nd_of_packed_on():
     *_, most = Packed().sizes(2**14, SEVEN)
-    assert Rans().sizes(2**14, SEVEN) == tuple(range(most // 32, most + 1, most // 128))
+    assert Rans().sizes(2**14, SEVEN) == tuple(n for n in size_grid.sizes(most, size_grid.DENSE) if n >= most // 32)
 
 
 def test_sizes_of_a_ratio_lie_close():
