@@ -1,6 +1,6 @@
 """Batches of which each process reads only the rows of its own devices.
 
-Invariant: the rows that all processes read, put together, are those that a single process would read.
+Invariant: the rows that all processes read are together those that a single process would read.
 """
 
 import jax
