@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
+from snap_jax.boundary.transforms.stream_mixture import weighted_sum
 from snap_jax.errors import UsageError
 
 Layer = Any
@@ -31,8 +32,7 @@ class ReadStreams(nnx.Module):
 
     def __call__(self, x: Float[Array, "... width"]) -> Float[Array, "... inner"]:
         """Return what a layer reads of all streams."""
-        weight = self.weight[...]
-        return (x.reshape(*x.shape[:-1], *weight.shape) * weight).sum(-2)
+        return weighted_sum(x, self.weight[...])
 
 
 class StreamBlock(nnx.Module):

@@ -1,10 +1,12 @@
 """Mixtures of streams: exact where streams lie in their span, and calibrated to the directions of most variance."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from snap_jax.boundary.transforms import SentStreams, StreamMixture
+from snap_jax.boundary.transforms.stream_mixture import weighted_sum
 from snap_jax.errors import UsageError
 
 
@@ -28,6 +30,12 @@ def test_all_mixtures_restore_everything():
     x = np.random.default_rng(1).normal(size=(2, 3, 8)).astype(np.float32)
     np.testing.assert_allclose(mixture.restore(mixture.prepare(x)), x, atol=1e-6)
     assert (mixture.share, SentStreams(4, 2) == SentStreams(4, 2)) == (1.0, True)
+
+
+def test_weighted_sums_of_narrow_floats_are_added_wide():
+    """256 + 255 ones is 511, which bfloat16 rounds to 512; in steps of bfloat16 it would stay 256."""
+    x = jnp.ones(256, jnp.bfloat16).at[0].set(256)
+    assert weighted_sum(x, jnp.ones((256, 1), jnp.bfloat16)).tolist() == [512]
 
 
 @pytest.mark.parametrize(("features", "streams", "kept"), [(8, 4, 3), (8, 3, 1), (8, 4, 0)])
