@@ -15,7 +15,7 @@ from snap_jax.errors import UsageError
 VARIABLE = "LINKLAB"  # of the environment; tells a program which network it runs in
 _OWN = re.compile(r"linklab-(\d+)-(\d+)-(h\d+|hub)")
 _NAMES, _FILES = Path("/run/netns"), Path("/etc/netns")
-_TOOLS = ("ip", "tc", "unshare", "sysctl")
+_TOOLS = ("ip", "tc", "unshare", "sysctl", "taskset")
 
 
 def require_rights() -> None:
