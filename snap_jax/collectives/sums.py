@@ -177,10 +177,9 @@ def _scatter(message: Message, spikes: tuple[Spikes, ...]) -> tuple[tuple[Spikes
     """The sums of this device's part over the axis of the message, and the rung of what was sent."""
     rows, rung = message.send(spikes, to_each(message.axis_name, None))
     parts = jax.vmap(lambda row: message.read(row, rung)[1])(rows)
+    # It holds the last sum, so one that wraps around on the way comes back.
     dtype = spike_dtype(Sums(message.codec.encoding, group_size(message.axis_name, None)).symbols)
-    return tuple(
-        Spikes(part.values.sum(0, dtype=jnp.int32).astype(dtype), (), jnp.all(part.header == FINITE)) for part in parts
-    ), rung
+    return tuple(Spikes(part.values.sum(0, dtype=dtype), (), jnp.all(part.header == FINITE)) for part in parts), rung
 
 
 def _gather(codecs: Codecs, sums: tuple[Spikes, ...], axis: str, scattered: Message) -> tuple[Spikes, ...]:
