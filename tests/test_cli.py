@@ -144,11 +144,12 @@ def test_help_of_every_flag_is_a_sentence(task, capsys):
     [
         (
             "demi",
-            r"'demi' is no command of `snap-jax` \(did you mean demo\?\): use demo, train, launch, report, cost; or",
+            r"'demi' is no command of `snap-jax` \(did you mean demo\?\): "
+            "use demo, train, eval, generate, launch, report, cost; or",
         ),
         (
             "trian",
-            r"'trian' is no command of `snap-jax` \(did you mean train\?\): use demo, train, launch, report, cost",
+            r"'trian' is no command of `snap-jax` \(did you mean train\?\): use demo, train, eval, generate",
         ),
         ("version", r"'version' is no command of `snap-jax` \(did you mean --version\?\)"),
         ("train langage", r"'langage' is no command of `snap-jax train` \(did you mean language\?\)"),
@@ -196,7 +197,7 @@ def test_links_that_carry_numbers():
         ("phase:9", r"link 'phase:9' is not known"),
         ("topk:x", r"did you mean topk:0.1\?"),
         ("topk:0", r"TopK: fraction=0.0"),
-        ("int4:block0", r"Int: block=0"),
+        ("int4:block0", r"link 'int4:block0' is not known \(did you mean int4:block32"),
         ("int9:absmax", r"Int: bits=9"),
         ("count:²", r"link 'count:²' is not known"),
         ("count:3:dead²", r"link 'count:3:dead²' is not known"),
