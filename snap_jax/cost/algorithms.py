@@ -111,7 +111,7 @@ def plan(op: str, operand_bytes: Number, topology: Topology, algorithm: Algorith
     Raises:
       CostError: an op without a model, or an algorithm that does not apply to the topology.
 
-    >>> from snap_jax.cost import links
+    >>> from snap_jax.cost import Ring, links
     >>> [rounds.count for rounds in plan("psum", 4096, Ring(4, links.UCIE_STANDARD), "ring")]
     [3, 3]
     """

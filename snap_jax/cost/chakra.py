@@ -110,7 +110,7 @@ def _dimensions(axis: str, topology: Topology) -> list[Dimension]:
 def network_yaml(plan: tuple[Dimension, ...], figures: Literal["best", "worst"] = "worst") -> str:
     """Return the network file of ASTRA-sim.
 
-    >>> from snap_jax.cost import links
+    >>> from snap_jax.cost import Ring, links
     >>> print(network_yaml(dimensions(System({"device": Ring(4, links.ICI_V5E)}))))
     topology: [ Ring ]
     npus_count: [ 4 ]

@@ -107,7 +107,7 @@ ENCODINGS = {
     "rate-leaky": lambda t: snap.Rate(4, t, leak=0.8),
     "latency": lambda t: snap.Latency(5, t),
     "phase": lambda t: snap.Phase(3, t),
-    "phase-block": lambda t: snap.Scaled(snap.Phase(3, 4 * t), 3),
+    "phase-block": lambda t: snap.Scaled(snap.Phase(3, 4 * t), 4),
     "integer": lambda t: snap.Int(4, t),
     "integer-absmax": lambda t: snap.Int(4),
     "integer-channel": lambda t: snap.Int(4, block="channel"),
