@@ -17,13 +17,14 @@ from jaxtyping import Array, Float
 
 from snap_jax.encodings.base import Encoding, learnable
 from snap_jax.encodings.cast import Cast
+from snap_jax.encodings.wrapped import Wrapped
 from snap_jax.errors import UsageError
 from snap_jax.wires import Shape
 
 
 @learnable("encoding")
 @dataclasses.dataclass(frozen=True)
-class Exact(Encoding):
+class Exact(Wrapped):
     """An encoding, but for the first tokens of each sequence and some channels, which travel as floats.
 
     A sequence is what lies along the axis before the last one, and its indices are the tokens; an array of one axis has
@@ -56,42 +57,6 @@ class Exact(Encoding):
                 f"Exact: tokens={self.tokens}, channels={self.channels}: use tokens=1, or channels from 0 up"
             )
         Cast(self.dtype)
-
-    @property
-    def threshold(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the encoding."""
-        return self.encoding.threshold
-
-    @property
-    def positive(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Those of the encoding."""
-        return self.encoding.positive
-
-    @property
-    def relative(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether that of the encoding is."""
-        return self.encoding.relative
-
-    @property
-    def symbols(self):
-        """Those of the encoding."""
-        return self.encoding.symbols
-
-    def with_threshold(self, threshold):
-        """The same places around the encoding with another threshold."""
-        return dataclasses.replace(self, encoding=self.encoding.with_threshold(threshold))
-
-    def part(self, cut):
-        """The same places around the encoding of a part."""
-        return dataclasses.replace(self, encoding=self.encoding.part(cut))
-
-    def lowered(self, limit):
-        """The same places around the encoding with a lower limit."""
-        return dataclasses.replace(self, encoding=self.encoding.lowered(limit))
-
-    def initial_threshold(self, sample):
-        """That of the encoding."""
-        return self.encoding.initial_threshold(sample)
 
     def normalized(self, x):
         """As the encoding sees it: zero at the places that are exact."""

@@ -18,6 +18,7 @@ from snap_jax.encodings.base import Encoding, learnable
 from snap_jax.encodings.cast import Cast
 from snap_jax.encodings.integer import magnitude
 from snap_jax.encodings.topk import largest
+from snap_jax.encodings.wrapped import Wrapped
 from snap_jax.errors import UsageError
 from snap_jax.wires import Shape, slots_for
 
@@ -26,7 +27,7 @@ _FLOAT = Cast("bfloat16")
 
 @learnable("encoding")
 @dataclasses.dataclass(frozen=True)
-class Outliers(Encoding):
+class Outliers(Wrapped):
     """An encoding, and its largest errors as floats: `y = e(x) + round(x - e(x))` at a share of the elements.
 
     An error that is sent takes 6 bytes: 4 for its place, 2 for a bfloat16.
@@ -51,51 +52,6 @@ class Outliers(Encoding):
             raise UsageError(f"Outliers: share={self.share}: use a number above 0, up to 1, such as 1e-4")
         if isinstance(self.encoding, Encoding) and self.encoding.bit_patterns:
             raise UsageError(f"Outliers: {self.encoding} sends floats: use an encoding such as Count(7)")
-
-    @property
-    def threshold(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the encoding."""
-        return self.encoding.threshold
-
-    @property
-    def positive(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Those of the encoding."""
-        return self.encoding.positive
-
-    @property
-    def relative(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether that of the encoding is."""
-        return self.encoding.relative
-
-    @property
-    def symbols(self):
-        """Those of the encoding."""
-        return self.encoding.symbols
-
-    @property
-    def density(self):
-        """That of the encoding."""
-        return self.encoding.density
-
-    def with_threshold(self, threshold):
-        """The same share around the encoding with another threshold."""
-        return dataclasses.replace(self, encoding=self.encoding.with_threshold(threshold))
-
-    def part(self, cut):
-        """The same share around the encoding of a part."""
-        return dataclasses.replace(self, encoding=self.encoding.part(cut))
-
-    def lowered(self, limit):
-        """The same share around the encoding with a lower limit."""
-        return dataclasses.replace(self, encoding=self.encoding.lowered(limit))
-
-    def normalized(self, x):
-        """As the encoding sees it."""
-        return self.encoding.normalized(x)
-
-    def initial_threshold(self, sample):
-        """That of the encoding."""
-        return self.encoding.initial_threshold(sample)
 
     def side_specs(self, shape):
         """Places and errors; then what the encoding sends."""

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Shaped, UInt8
 from snap_jax.encodings import scale_groups
 from snap_jax.encodings.base import Encoding, in_range, in_thresholds, learnable
 from snap_jax.encodings.integer import magnitude
+from snap_jax.encodings.wrapped import Wrapped
 from snap_jax.errors import UsageError
 
 MEDIAN_OF_NORMAL = 0.6745  # of |x|, for a unit normal x: its standard deviation is 1 / 0.6745 medians
@@ -25,7 +26,7 @@ _FIRST = (127 - 40) << _MANTISSA  # the upper bits of 2^-40 as f32
 
 @learnable("encoding")
 @dataclasses.dataclass(frozen=True)
-class Scaled(Encoding):
+class Scaled(Wrapped):
     """An encoding in units of a scale per tensor, channel, token or block: `y = scale e(x / scale)`.
 
     The scale is a quantile of the magnitudes that are not zero, as a float of 6 bits of exponent and 2 of mantissa,
@@ -51,7 +52,7 @@ class Scaled(Encoding):
     encoding: Any
     per: scale_groups.Groups = "token"
     quantile: float = 0.5
-    relative: ClassVar[bool] = True
+    relative: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
 
     def __post_init__(self):
         inner = self.encoding
@@ -63,42 +64,6 @@ class Scaled(Encoding):
             raise UsageError(f"Scaled: per={self.per!r}: use 'tensor', 'channel', 'token' or a number from 1 up")
         if not 0 < self.quantile <= 1:
             raise UsageError(f"Scaled: quantile={self.quantile}: use a number above 0, up to 1; 0.5 is the median")
-
-    @property
-    def threshold(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the encoding, in units of the scale."""
-        return self.encoding.threshold
-
-    @property
-    def positive(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Those of the encoding."""
-        return self.encoding.positive
-
-    @property
-    def symbols(self):
-        """Those of the encoding."""
-        return self.encoding.symbols
-
-    @property
-    def density(self):
-        """That of the encoding."""
-        return self.encoding.density
-
-    def with_threshold(self, threshold):
-        """The same scale around the encoding with another threshold."""
-        return dataclasses.replace(self, encoding=self.encoding.with_threshold(threshold))
-
-    def part(self, cut):
-        """The same scale around the encoding of a part."""
-        return dataclasses.replace(self, encoding=self.encoding.part(cut))
-
-    def lowered(self, limit):
-        """The same scale around the encoding with a lower limit."""
-        return dataclasses.replace(self, encoding=self.encoding.lowered(limit))
-
-    def initial_threshold(self, sample):
-        """That of the encoding."""
-        return self.encoding.initial_threshold(sample)
 
     def normalized(self, x):
         """`x / scale`."""

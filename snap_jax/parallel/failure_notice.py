@@ -12,9 +12,15 @@ import sys
 import threading
 import time
 
+import jax
+
 from snap_jax._compat import coordinator
 
 _KEY = "snap_jax_failed"
+_GONE = (
+    jax.errors.JaxRuntimeError,
+    AttributeError,
+)  # what a call says once the coordinator, or the client of it, is gone
 _LOOK_SECONDS = 1.0
 _OWN_MESSAGE_SECONDS = 3.0  # in which the main thread may say more
 
@@ -22,7 +28,7 @@ _OWN_MESSAGE_SECONDS = 3.0  # in which the main thread may say more
 def tell_others(message: str, code: int) -> None:
     """Tell all other processes that this one ends with `message` and that exit code; does nothing if none can hear."""
     state = coordinator()
-    with contextlib.suppress(Exception):  # the coordinator may be what is gone
+    with contextlib.suppress(*_GONE):
         state.client.key_value_set(f"{_KEY}/{state.process_id}", json.dumps([message, code]))
 
 
@@ -61,7 +67,7 @@ def _look(done: threading.Event) -> None:
     while not done.wait(_LOOK_SECONDS):
         try:
             found = told()
-        except Exception:  # without a coordinator nothing can be told: JAX itself ends the process and says so
+        except _GONE:  # nothing can be told: JAX itself ends the process and says so
             return
         if found is not None and not done.wait(_OWN_MESSAGE_SECONDS):
             _end(*found)

@@ -115,14 +115,13 @@ def _faster(found: LinkChoice, dense: cost.Seconds, coded: cost.Seconds) -> Link
 
 def _traffic(codec: Codec | None, shape: tuple[int, ...], axis_size: int, op: str, dtype: str) -> Traffic:
     mesh = AbstractMesh((axis_size,), (_AXIS,), axis_types=(AxisType.Auto,))
-    everywhere = PartitionSpec()
     if codec is not None and op == "psum" and not codec.encoding.summable:
         op = "all_gather"
     if op in ("psum_scatter", "all_to_all"):  # of the flattened array, padded so that it can be cut
         shape = (axis_size * math.ceil(math.prod(shape) / axis_size),)
-    sent = jax.shard_map(_operation(op, axis_size, codec), mesh=mesh, in_specs=everywhere, out_specs=everywhere,
-                         check_vma=False)  # fmt: skip
-    return collective_traffic(sent)(jax.ShapeDtypeStruct(shape, dtype))
+    operation, apart = _operation(op, axis_size, codec), PartitionSpec(_AXIS)
+    sent = jax.shard_map(lambda x: operation(x[0])[None], mesh=mesh, in_specs=apart, out_specs=apart)
+    return collective_traffic(sent)(jax.ShapeDtypeStruct((axis_size, *shape), dtype))
 
 
 def _operation(op: str, axis_size: int, codec: Codec | None) -> Callable[[jax.Array], Any]:

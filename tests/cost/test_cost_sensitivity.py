@@ -44,7 +44,7 @@ def test_the_balance_is_that_of_prices_with_arithmetic(link):
 
 
 def test_a_block_and_a_boundary_by_hand():
-    # Three boundaries of 16 bits an element, four blocks of 12 w^2 products a token, on links of whole bytes.
+    # Three boundaries of 16 bits per element, four blocks of 12 w^2 products per token, on links of whole bytes.
     link = dataclasses.replace(links.UCIE_STANDARD.bare(), pj_per_bit=Range(2.0, 2.0))
     balance = energy_balance(WORKLOAD, chain(link), coded_bits=1.0)
     width, tokens = 256, 512

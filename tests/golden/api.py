@@ -122,7 +122,7 @@ def sent_bytes(program, *args):
 
 
 def demo_bytes(link):
-    """(forward, backward) bytes a step that `snap-jax demo` prints for a link."""
+    """(forward, backward) bytes per step that `snap-jax demo` prints for a link."""
     job = prepare(LanguageConfig(link=link))
     traffic = snap.collective_traffic(lambda params, batch: job.loss_and_gradient(params, batch, {}))(
         job.params, job.batch(0)

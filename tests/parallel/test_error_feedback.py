@@ -155,7 +155,7 @@ def test_a_step_with_a_nan_is_nan_everywhere_and_can_be_skipped():
 
 
 def test_bytes_are_those_of_the_spikes_and_one_scale():
-    """Two shots of ternary spikes over 4 devices: 2 bits an element out, sums of -4 ... 4 in 4 bits back."""
+    """Two shots of ternary spikes over 4 devices: 2 bits per element out, sums of -4 ... 4 in 4 bits back."""
 
     def run(g):
         tx = error_feedback.error_feedback(TERNARY, "x")

@@ -139,7 +139,7 @@ def test_thresholds_follow_what_each_boundary_took_of_its_own_stream(job):
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    """Two stages and two blocks that differ, from weights as they are made: 6 of 8 numbers, one bit an element."""
+    """Two stages and two blocks that differ, from weights as they are made: 6 of 8 numbers, one bit per element."""
     out, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     write_idx(out, "train", rng, 60)
     write_idx(out, "t10k", rng, 3)
