@@ -6,7 +6,6 @@
 import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +13,11 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from benchmarks.linklab import hosts
+from benchmarks.linklab import hosts, options
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.parallel import processes
 
-RATES = ("unlimited", "10gbit", "1gbit", "200mbit", "50mbit")
 SPECS = ("fp32", "bf16", "int8", "int4", "count:3", "ternary", "ternary+ladder", "count:3+rans")
-FILE = Path(".cache/linklab/results.jsonl")
 
 
 def main() -> None:
@@ -92,16 +89,12 @@ def _facts(run: hosts.OnHosts) -> dict:
 
 
 def _asked() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options.parser(__doc__)
     parser.add_argument("collective", choices=("ppermute", "all_gather", "all_to_all", "psum", "psum_scatter"))
-    parser.add_argument("--elements", type=int, default=2**20)
-    parser.add_argument("--rates", nargs="+", default=RATES)
-    parser.add_argument("--specs", nargs="+", default=SPECS)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=FILE)
+    parser.add_argument("--elements", type=int, default=2**20, help="of each host")
+    parser.add_argument("--specs", nargs="+", default=SPECS, help="codecs to compare")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    with processes.ended_on_failure():
-        main()
+    hosts.run(main)

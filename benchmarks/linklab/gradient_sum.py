@@ -6,7 +6,6 @@
 import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import snap_jax as snap
-from benchmarks.linklab import hosts
-from benchmarks.linklab.collective_speed import FILE
+from benchmarks.linklab import hosts, options
 from snap_jax.parallel import processes
 
 PARAMETERS = 25_000_000
@@ -86,15 +84,11 @@ def codecs(spec: str) -> dict[str, str]:
 
 
 def _asked() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parameters", type=int, default=PARAMETERS)
-    parser.add_argument("--specs", nargs="+", default=SPECS)
-    parser.add_argument("--rates", nargs="+", default=("unlimited", "1gbit"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=FILE)
+    parser = options.parser(__doc__, rates=("unlimited", "1gbit"))
+    parser.add_argument("--parameters", type=int, default=PARAMETERS, help="of the model")
+    parser.add_argument("--specs", nargs="+", default=SPECS, help="codecs to compare")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    with processes.ended_on_failure():
-        main()
+    hosts.run(main)

@@ -18,8 +18,7 @@ import jax
 from jaxtyping import PyTree
 
 import snap_jax as snap
-from benchmarks.linklab import hosts
-from benchmarks.linklab.collective_speed import FILE
+from benchmarks.linklab import hosts, options
 from snap_jax import training
 from snap_jax.inference import load
 from snap_jax.parallel import processes
@@ -29,7 +28,6 @@ from snap_jax.training.optimizer import optimizer
 from snap_jax.training.parallel_job import ParallelJob
 
 TRAINED = "trained"
-RATES = ("unlimited", "10gbit", "1gbit", "200mbit", "50mbit")
 LINKS = ("fp32,grad_link=fp32", "bf16", "int8,grad_link=int8", "int4,grad_link=int4", "ternary,grad_link=ternary")
 
 
@@ -126,14 +124,11 @@ def _facts(run: Callable, traffic: snap.Traffic) -> dict:
 
 
 def _asked() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options.parser(__doc__)
     parser.add_argument("kind", choices=("inference", "training"))
     parser.add_argument("--config", default="{}", help="settings of the run, as a JSON object")
     parser.add_argument("--run", type=Path, help="directory of a trained run, instead of --config")
-    parser.add_argument("--links", nargs="+", default=LINKS)
-    parser.add_argument("--rates", nargs="+", default=RATES)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=FILE)
+    parser.add_argument("--links", nargs="+", default=LINKS, help="codecs, or `trained` for that of the run")
     asked = parser.parse_args()
     if asked.run is not None:
         asked.config = config_of(asked.run)
@@ -141,5 +136,4 @@ def _asked() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    with processes.ended_on_failure():
-        main()
+    hosts.run(main)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.linklab import figure, predict, tables
-from benchmarks.linklab.collective_speed import FILE
+from benchmarks.linklab.options import FILE
 from benchmarks.linklab.predict import Model, Row
 
 # How many times as fast as other links coded ones should be.

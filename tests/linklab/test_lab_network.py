@@ -24,12 +24,14 @@ host, hosts = int(os.environ["JAX_PROCESS_ID"]), int(os.environ["JAX_NUM_PROCESS
 count = 1_000_000
 if host == 0:
     server = socket.create_server((socket.gethostname(), 999), backlog=hosts)
-    for _ in range(1, hosts):
-        with server.accept()[0] as one:
-            got = 0
-            while block := one.recv(65536):
-                got += len(block)
-            assert got == count, got
+    senders = [server.accept()[0] for _ in range(1, hosts)]
+    for one in senders:
+        got = 0
+        while block := one.recv(65536):
+            got += len(block)
+        assert got == count, got
+    for one in senders:  # only now: a host may pass on what another one sends
+        one.close()
 else:
     first = socket.gethostname().rpartition("h")[0] + "h0"
     for _ in range(200):

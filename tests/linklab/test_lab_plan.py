@@ -106,3 +106,10 @@ def test_the_program_starts_from_any_folder(tmp_path):
     done = subprocess.run([sys.executable, LAB, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stdout.startswith("usage: lab --hosts H --rate RATE")
+
+
+def test_a_program_of_the_lab_outside_of_it_is_one_line():
+    words = [sys.executable, "-m", "benchmarks.linklab.collective_speed", "ppermute"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "start this program in the lab: benchmarks/linklab/lab --hosts 4 --rate 1gbit -- COMMAND\n"
