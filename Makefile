@@ -6,7 +6,7 @@ PY := .venv/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-newest linklab lint bench clean
+.PHONY: demo test test-newest linklab lint docs bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -43,8 +43,17 @@ lint: .venv/ready
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
 
+.venv-docs/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python $(PIP) "pip>=25.1"
+	.venv-docs/bin/python $(PIP) --constraint constraints.txt --group docs
+	touch $@
+
+docs: .venv-docs/ready ## the site in .cache/site; `python -m http.server --directory .cache/site` shows it
+	PATH="$(CURDIR)/.venv-docs/bin:$$PATH" NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
+
 bench: .venv/ready ## quick benchmarks into .cache/benchmarks/results.jsonl, and what changed since the last run
 	$(PY) -m benchmarks
 
 clean:
-	rm -rf .venv .venv-newest .cache build dist
+	rm -rf .venv .venv-newest .venv-docs .cache build dist

@@ -10,10 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", flags=re.DOTALL)
 RUNNABLE = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
+
+
+def page_name(page):
+    """The id of a page in the tests: `codecs`, `reference/codecs`."""
+    return f"{page.parent.name}/{page.stem}" if page.parent.name == "reference" else page.stem
+
 
 # Words that only this project's authors would understand, and what to write instead.
 PRIVATE = {
@@ -48,7 +54,7 @@ def private_words(text):
     return [f"line {number}: {match[0]!r}: write {fix}" for number, match, fix in found if match]
 
 
-@pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", RUNNABLE, ids=page_name)
 def test_a_page_prints_what_it_says(page):
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
     mark = "--- next block ---"
@@ -60,7 +66,7 @@ def test_a_page_prints_what_it_says(page):
     assert printed == [expected.strip() for _, expected in blocks]
 
 
-@pytest.mark.parametrize("page", PROSE, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PROSE, ids=page_name)
 def test_a_page_uses_words_that_others_know(page):
     assert private_words(page.read_text(encoding="utf-8")) == []
 
@@ -83,14 +89,14 @@ def docstrings(path):
     return [(getattr(node, "name", "module"), text) for node in nodes if (text := ast.get_docstring(node))]
 
 
-@pytest.mark.parametrize("page", PROSE, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PROSE, ids=page_name)
 def test_links_of_a_page_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     local = [target for target in targets if "://" not in target]
     assert [target for target in local if not (page.parent / target).exists()] == []
 
 
-@pytest.mark.parametrize("page", PROSE, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PROSE, ids=page_name)
 def test_files_and_commands_named_on_a_page_exist(page):
     text = page.read_text(encoding="utf-8")
     files = re.findall(r"`((?:\w+/)+\w+\.py)`", text)
@@ -102,7 +108,9 @@ def test_files_and_commands_named_on_a_page_exist(page):
 
 def test_every_page_is_listed_in_the_index():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    assert [page.name for page in PAGES if page.name != "README.md" and f"({page.name})" not in index] == []
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.parent == ROOT / "docs"]
+    assert [page for page in pages if page != "README.md" and f"({page})" not in index] == []
+    assert "(reference/README.md)" in index
 
 
 @pytest.mark.parametrize(
