@@ -5,8 +5,6 @@ the checksums is written last, so a directory without one was not finished.
 """
 
 import errno
-import hashlib
-import json
 import os
 import shutil
 import sys
@@ -22,24 +20,35 @@ from jaxtyping import PyTree
 
 from snap_jax.errors import UsageError
 from snap_jax.parallel.processes import count, is_first, on_first
-from snap_jax.training.atomic_io import read_json, write_atomically
+from snap_jax.training import checkpoint_files
+from snap_jax.training.checkpoint_files import best as best
+from snap_jax.training.checkpoint_files import drop_newer as drop_newer
+from snap_jax.training.checkpoint_files import facts as facts
+from snap_jax.training.checkpoint_files import fault as fault
+from snap_jax.training.checkpoint_files import last_good as last_good
+from snap_jax.training.checkpoint_files import write_manifest
 from snap_jax.training.train_step import TrainState
 
-MANIFEST = "manifest.json"
-_CUT_SHORT = "it has no manifest: saving was cut short"
-_KEPT = 3
 _BESIDE_ARRAYS = 2**20  # bytes; names, shapes and shardings of some hundred arrays take a tenth of it
 
 
 class Checkpoints:
-    """The checkpoints of one run, in `folder/STEP`; the last three are kept."""
+    """The checkpoints of one run, in `folder/STEP`; the newest are kept, and that of the best evaluation.
 
-    def __init__(self, folder: Path):
+    Older ones are deleted here and not by Orbax, so that it happens after the newest has its manifest.
+
+    Args:
+      folder: of all checkpoints.
+      keep: how many of the newest.
+    """
+
+    def __init__(self, folder: Path, keep: int = 3):
         together = ocp.options.AsyncOptions(barrier_sync_fn=_all_or_error()) if count() > 1 else None
-        options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, cleanup_tmp_directories=True, async_options=together)
+        options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True, async_options=together)
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
-        self._unsigned: dict[int, dict] = {}
-        self.latest = self._manager.latest_step()
+        self._keep, self._unsigned = keep, dict[int, dict]()
+        newest = checkpoint_files.saved(folder)[:1]
+        self._best = facts(newest[0]).get("best") if newest else None
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -60,8 +69,14 @@ class Checkpoints:
             if error is None or count() == 1:
                 self._manager.close()
 
-    def save(self, step: int, state: TrainState, seconds: float) -> None:
+    def save(self, step: int, state: TrainState, seconds: float, best: bool = False) -> None:
         """Copy the state now and write it in the background; wait for the checkpoint before, if it is not done.
+
+        Args:
+          step: of the state.
+          state: to save.
+          seconds: that the run has taken so far.
+          best: whether no evaluation was better so far.
 
         Raises:
           OSError: if the disk is full.
@@ -69,8 +84,8 @@ class Checkpoints:
         self.wait()
         on_first(lambda: self._check_room(state))
         self._manager.save(step, args=ocp.args.StandardSave(state))  # pyright: ignore[reportCallIssue]
-        self._unsigned[step] = {"seconds": seconds}
-        self.latest = step
+        self._best = step if best else self._best
+        self._unsigned[step] = {"seconds": seconds, "best": self._best}
 
     def _check_room(self, state: TrainState) -> None:
         """Not all errors that the threads of Orbax report of a full disk can be caught, so look before."""
@@ -84,10 +99,12 @@ class Checkpoints:
             self.wait()
 
     def wait(self) -> None:
-        """Wait for what is being written, and write its manifest."""
+        """Wait for what is being written, write its manifest, and delete what is no longer kept."""
         self._manager.wait_until_finished()
-        for step, facts in self._unsigned.items() if is_first() else ():
-            _write_manifest(Path(self._manager.directory) / str(step), facts)
+        folder = Path(self._manager.directory)
+        for step, known in self._unsigned.items() if is_first() else ():
+            write_manifest(folder / str(step), known)
+            checkpoint_files.drop_older(folder, self._keep)
         self._unsigned.clear()
 
 
@@ -106,35 +123,6 @@ def _all_or_error() -> Callable[..., None]:
     return at_barrier
 
 
-def last_good(folder: Path) -> tuple[Path | None, list[str]]:
-    """Return the newest intact checkpoint, None if none was ever finished; and what is wrong with newer ones.
-
-    Raises:
-      UsageError: if there are some, and none is intact.
-    """
-    faults: dict[Path, str] = {}
-    for path in _all(folder):
-        faults[path] = fault(path)
-        if not faults[path]:
-            return path, _notes(faults)
-    if faults and list(faults.values()) != [_CUT_SHORT]:  # the very first may be cut short
-        raise UsageError(
-            f"{folder}: no checkpoint is intact ({'; '.join(_notes(faults))}): start again with --overwrite"
-        )
-    return None, _notes(faults)
-
-
-def _notes(faults: dict[Path, str]) -> list[str]:
-    return [f"checkpoint {path.name} is not used: {fault}" for path, fault in faults.items() if fault]
-
-
-def drop_newer(folder: Path, good: Path | None) -> None:
-    """Delete checkpoints of later steps than `good`, or all of them: the run makes them again."""
-    for path in _all(folder):
-        if good is None or int(path.name) > int(good.name):
-            shutil.rmtree(path)
-
-
 def restore(path: Path, like: TrainState) -> TrainState:
     """Return the state saved in `path`, placed as `like`.
 
@@ -148,7 +136,8 @@ def restore(path: Path, like: TrainState) -> TrainState:
     except (ValueError, KeyError) as error:
         first = str(error).splitlines()[0]
         raise UsageError(
-            f"{path} does not hold the state of this run ({first}): start again with --overwrite"
+            f"{path} does not hold the state of this run ({first}): resume with the version of snap-jax that is in "
+            "run.json, or start another run with another --out"
         ) from error
 
 
@@ -156,7 +145,7 @@ def save_weights(path: Path, params: PyTree) -> None:
     """Save parameters alone, with their manifest; replace what is there."""
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(path.resolve(), params, force=True)
-    on_first(lambda: _write_manifest(path, {}))
+    on_first(lambda: write_manifest(path, {}))
 
 
 def restore_weights(path: Path, like: PyTree) -> PyTree:
@@ -182,48 +171,3 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
         how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         found = checkpointer.restore(path.resolve() / "default", args=ocp.args.PyTreeRestore(restore_args=how))  # pyright: ignore
     return {jax.tree_util.keystr(k, simple=True, separator="."): a for k, a in jax.tree.leaves_with_path(found)}
-
-
-def _all(folder: Path) -> list[Path]:
-    """Newest first."""
-    paths = [path for path in folder.glob("*") if path.name.isdecimal()] if folder.is_dir() else []
-    return sorted(paths, key=lambda path: -int(path.name))
-
-
-def facts(folder: Path) -> dict:
-    """Return the facts in the manifest of a checkpoint."""
-    return read_json(folder / MANIFEST)["facts"]
-
-
-def fault(folder: Path) -> str:
-    """Return what is wrong with a checkpoint, in words; "" if it is what was saved."""
-    try:
-        files = read_json(folder / MANIFEST)["files"]
-    except FileNotFoundError:
-        return _CUT_SHORT
-    except (ValueError, KeyError, TypeError) as error:
-        return f"its manifest is damaged ({error})"
-    if missing := sorted(set(files) - set(_files(folder))):
-        return f"{missing[0]} is missing"
-    for path, (size, digest) in files.items():
-        if (found := (folder / path).stat().st_size) != size:
-            return f"{path} has {found} bytes, not {size}"
-        if _digest(folder / path) != digest:
-            return f"{path} has other bytes than were saved"
-    return ""
-
-
-def _write_manifest(folder: Path, facts: dict) -> None:
-    """Size and SHA-256 of every file, and `facts`."""
-    files = {path: [(folder / path).stat().st_size, _digest(folder / path)] for path in _files(folder)}
-    write_atomically(folder / MANIFEST, json.dumps({"facts": facts, "files": files}))
-
-
-def _files(folder: Path) -> list[str]:
-    paths = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(MANIFEST))
-    return sorted(path.relative_to(folder).as_posix() for path in paths)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -24,7 +24,7 @@ from snap_jax.training.config import LanguageConfig, Settings, VisionConfig, com
 from snap_jax.training.exchange_sections import sections_with_exchange
 from snap_jax.training.failures import full_disk_explained, lost_process_explained
 from snap_jax.training.link_setup import links_of
-from snap_jax.training.loop import Programs, fit, fit_saved
+from snap_jax.training.loop import BestInMemory, Programs, fit, fit_saved
 from snap_jax.training.optimizer import optimizer
 from snap_jax.training.parallel_job import MakeLinks, ParallelJob
 from snap_jax.training.result_json import run_sections, wire_section
@@ -263,9 +263,12 @@ def _trained(run: Run, state: TrainState, lines: list[dict]) -> tuple[PyTree, Tr
     exchange = programs.exchange and compiled_traffic(programs.exchange, run.job.mesh)
     max_bits = wire_section(traffic, run.job.mesh.shape, run.elements)["max_bits_per_element"]
     if run.out is None:
-        state = fit(run, programs, state, max_bits, lines.append)
+        kept = BestInMemory() if run.config.patience is not None else None
+        last = fit(run, programs, state, max_bits, lines.append, kept)
+        state, notes = (kept and kept.best) or last, []
     else:
-        state = fit_saved(run, programs, state, max_bits)
+        last = fit_saved(run, programs, state, max_bits)
+        state, notes = (last, []) if run.config.patience is None else _best(run.out, last)
         for name, moved in (("traffic.json", traffic), ("exchange.json", exchange)):
             if moved is not None:
                 on_first(lambda path=run.out / name, moved=moved: write_atomically(path, moved.to_json()))
@@ -277,12 +280,26 @@ def _trained(run: Run, state: TrainState, lines: list[dict]) -> tuple[PyTree, Tr
         sections["messages"] = choices_section(run.job.choices)
     if exchange is not None:
         sections |= sections_with_exchange(sections, exchange, run.job.mesh.shape, run.config)
-    return params, traffic, sections | pruned | _history(run, state)
+    return params, traffic, sections | pruned | _history(run, steps_done(last), steps_done(state), notes)
 
 
-def _history(run: Run, state: TrainState) -> dict:
-    steps = steps_done(state)
-    training = {"steps": steps, "stopped_early": steps < run.config.steps, "resumed_at": [], "notes": []}
+def _best(out: Path, last: TrainState) -> tuple[TrainState, list[str]]:
+    """The state of the best evaluation, else the last one and a note that says why."""
+
+    def name() -> tuple[str | None, list[str]]:
+        found, notes = checkpoints.best(out / "checkpoints")
+        return (None if found is None else found.name), notes
+
+    found, notes = on_first(name)
+    if found is None:
+        return last, [*notes, "the result is that of the last step"]
+    return checkpoints.restore(out / "checkpoints" / found, last), []
+
+
+def _history(run: Run, steps: int, weights_of_step: int, notes: list[str]) -> dict:
+    training = {"steps": steps, "stopped_early": steps < run.config.steps, "resumed_at": [], "notes": notes}
+    if run.config.patience is not None:
+        training["weights_of_step"] = weights_of_step
     if run.record is not None:
-        training |= {"resumed_at": list(run.record.resumed_at), "notes": list(run.record.notes)}
+        training |= {"resumed_at": list(run.record.resumed_at), "notes": [*run.record.notes, *notes]}
     return {"training": training, "seconds": run.seconds}

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from snap_jax.parallel.processes import count, from_each, on_host
@@ -46,7 +47,7 @@ def fit_saved(run: Run, programs: Programs, state: TrainState, max_bits: float) 
     """
     assert run.out is not None
     with (
-        Checkpoints(run.out / "checkpoints") as checkpoints,
+        Checkpoints(run.out / "checkpoints", run.config.keep) as checkpoints,
         metrics_writer(run.out, steps_done(state), run.seconds) as metrics,
         Signals() as signals,
     ):
@@ -62,7 +63,7 @@ def fit(
     state: TrainState,
     max_bits: float,
     write: Callable[[dict], None],
-    saver: "_Saver | None" = None,
+    saver: "_Saver | BestInMemory | None" = None,
 ) -> TrainState:
     """Train to the last step, or until patience ends.
 
@@ -72,7 +73,7 @@ def fit(
       state: to start from.
       max_bits: bits per element of the compiled program, for the metrics.
       write: receives the metrics of every logged step.
-      saver: saves the state at some steps; None saves nothing.
+      saver: saves the state at some steps, and the best one; None saves nothing.
 
     Raises:
       UsageError: when a loss or gradient is not finite.
@@ -85,9 +86,10 @@ def fit(
             state = programs.exchange(state)
         due = saver is not None and saver.is_due(done)
         state = log.enter(done, state, measured, check=due)
-        ended = _is_evaluated(config, done) and _out_of_patience(config, state)
+        evaluated = _is_evaluated(config, done)
+        ended, best = evaluated and _out_of_patience(config, state), evaluated and not int(state.stale)
         if saver is not None:
-            saver.after(done, state, save=due or ended)
+            saver.after(done, state, save=due or ended, best=best)
         if ended:
             break
     return state
@@ -114,11 +116,11 @@ class _Saver:
             return None
         return next((signal.Signals(number) for number in from_each(self.signals.received) if number), None)
 
-    def after(self, done: int, state: TrainState, save: bool) -> None:
-        """Save, sign what has been written, and stop if told to."""
-        if save:
+    def after(self, done: int, state: TrainState, save: bool, best: bool) -> None:
+        """Save, also the best so far; sign what has been written; and stop if told to."""
+        if save or best:
             self.metrics.sync()
-            self.checkpoints.save(done, state, self.run.seconds)
+            self.checkpoints.save(done, state, self.run.seconds, best)
         self.checkpoints.sign()
         if self.stop is not None:
             self.checkpoints.wait()
@@ -126,6 +128,26 @@ class _Saver:
             raise Stopped(
                 f"stopped by {self.stop.name} after step {done}, which is saved; resume with: {resume}", self.stop
             )
+
+
+@dataclasses.dataclass
+class BestInMemory:
+    """Keeps a copy of the best state, for a run with patience that writes nothing.
+
+    Attributes:
+      best: the state of the best evaluation; None before the first.
+    """
+
+    best: TrainState | None = None
+
+    def is_due(self, done: int) -> bool:
+        """No step is saved."""
+        return False
+
+    def after(self, done: int, state: TrainState, save: bool, best: bool) -> None:
+        """Copy the state if it is the best."""
+        if best:
+            self.best = jax.tree.map(jnp.copy, state)
 
 
 @dataclasses.dataclass(frozen=True)

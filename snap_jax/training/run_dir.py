@@ -28,7 +28,7 @@ from snap_jax.training.atomic_io import read_json, write_atomically
 from snap_jax.training.config import LanguageConfig, Settings, command, written_settings
 from snap_jax.training.config.settings import flag, typed
 
-_FREE = {"save_every"}  # may change in a resumed run: no result depends on it
+_FREE = {"save_every", "keep"}  # may change in a resumed run: no result depends on it
 _FILES = ("result.json", metrics.NAME, "traffic.json", "exchange.json", "spikes.npz", "report.html")
 
 

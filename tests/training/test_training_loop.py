@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 
 import jax
@@ -13,6 +14,8 @@ from tensorboardX.proto.event_pb2 import Event
 
 from snap_jax.errors import UsageError
 from snap_jax.training import checkpoints
+from snap_jax.training.loop import BestInMemory
+from snap_jax.training.loop import fit as fit_unsaved
 from snap_jax.training.loop import fit_saved as fit
 from snap_jax.training.metrics import lines
 from snap_jax.training.optimizer import schedule
@@ -79,10 +82,37 @@ def test_small_state_of_others_is_saved_too(tmp_path):
     same(checkpoints.restore(tmp_path / "checkpoints" / "1", empty), state)
 
 
-@pytest.mark.parametrize(("save_every", "kept"), [(None, ["20", "30", "40"]), (7, ["28", "35", "40"])])
-def test_the_last_three_checkpoints_are_kept(tmp_path, save_every, kept):
-    fitted(changed(save_every=save_every), tmp_path)
+@pytest.mark.parametrize(
+    ("save_every", "keep", "kept"),
+    [(None, 3, ["10", "20", "30", "40"]), (7, 3, ["10", "28", "35", "40"]), (None, 1, ["10", "40"])],
+)
+def test_the_newest_checkpoints_are_kept_and_the_best(tmp_path, save_every, keep, kept):
+    """The held-out loss of this job grows, so the first evaluation, after step 10, is the best."""
+    fitted(changed(save_every=save_every, keep=keep), tmp_path)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == kept
+    assert checkpoints.best(tmp_path / "checkpoints") == (tmp_path / "checkpoints" / "10", [])
+
+
+def test_the_best_checkpoint_is_the_state_after_its_step(tmp_path):
+    """And it is known to a run that is resumed, and said to be damaged where it is."""
+    folder = tmp_path / "run" / "checkpoints"
+    last = fitted(changed(keep=1), tmp_path / "run")
+    ten = fitted(changed(steps=10, schedule="constant"), tmp_path / "ten")
+    assert int(checkpoints.restore(folder / "10", last).step) == int(ten.step) == 10
+    with checkpoints.Checkpoints(folder, keep=1) as saved:
+        saved.save(50, last, 1.0)
+    assert sorted(path.name for path in folder.iterdir()) == ["10", "50"]
+    truncate(max((folder / "10").rglob("d/*"), key=lambda path: path.stat().st_size))
+    none, notes = checkpoints.best(folder)
+    assert none is None
+    assert re.fullmatch(r"checkpoint 10, the best, is not used: .* has \d+ bytes, not \d+", notes[0])
+
+
+def test_a_run_with_patience_that_writes_nothing_keeps_its_best_state(tmp_path):
+    run, programs, state = begun(changed(steps=100, patience=2), tmp_path)
+    kept = BestInMemory()
+    last = fit_unsaved(run, programs, state, 1.0, lambda _: None, kept)
+    assert (int(kept.best.step), int(last.step)) == (10, 30)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +180,7 @@ def test_no_good_checkpoint_at_all(tmp_path):
 def test_a_checkpoint_of_another_state_is_refused(run_of_40):
     out, state = run_of_40
     other = dataclasses.replace(state, params={"v": jnp.zeros(2)})
-    with pytest.raises(UsageError, match=r"40 does not hold the state of this run \(.*\): start again with"):
+    with pytest.raises(UsageError, match=r"40 does not hold the state of this run \(.*\): resume with the version"):
         checkpoints.restore(out / "checkpoints" / "40", other)
 
 

@@ -72,8 +72,10 @@ class Settings:
       accumulate: Number of batches whose mean gradient makes one step.
       ema: Decay of an exponential moving average of the parameters, such as 0.999. The average is evaluated and saved.
         Without it the last parameters are.
-      patience: Stop after this many evaluations without a lower held-out loss. A run has ten evaluations.
+      patience: Stop after this many evaluations without a lower held-out loss, and take the weights of the best one. A
+        run has ten evaluations.
       save_every: Number of steps between checkpoints. The default is ten checkpoints per run.
+      keep: Number of checkpoints to keep, the newest ones. That of the best evaluation is kept beside them.
       init_from: Directory of a run whose weights to start from. It must have the same model and sizes. Devices, layout,
         link and mode can differ.
       seed: Seed of parameters and batches.
@@ -117,6 +119,7 @@ class Settings:
     ema: float | None = None
     patience: int | None = None
     save_every: int | None = None
+    keep: int = 3
     init_from: str | None = None
     seed: int = 0
 

@@ -23,7 +23,7 @@ def check(config: Settings) -> None:
       UsageError: for a value out of range, or two that cannot be used together.
     """
     at_least(config, 1, ("devices", "layers", "width", "batch", "microbatches", "steps", "accumulate"))
-    at_least(config, 1, ("patience", "save_every", "rank", "time_steps", "local_steps"))
+    at_least(config, 1, ("patience", "save_every", "keep", "rank", "time_steps", "local_steps"))
     if not 0 < config.learning_rate < math.inf:
         raise UsageError(f"{typed(config, ['learning_rate'])}: use a number above 0, such as 0.008")
     if config.ema is not None and not 0 < config.ema < 1:
