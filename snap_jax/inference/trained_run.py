@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 
 from snap_jax.errors import UsageError
 from snap_jax.inference.undivided import undivided
-from snap_jax.training import checkpoints, lifecycle
+from snap_jax.training import checkpoints, starting
 from snap_jax.training.config import Settings, read_settings
 from snap_jax.training.init_from import restored
 from snap_jax.training.parallel_job import ParallelJob
@@ -71,7 +71,7 @@ def load(
         raise UsageError(f"{path} is no run directory (it has no run.json): give the --out of a run")
     config, weights = read_settings(what.config), _weights(path, checkpoint)
     _check_devices(config, devices)
-    job = lifecycle.prepare(_to_infer(config) if link is None else _with_link(path, config, link))
+    job = starting.prepare(_to_infer(config) if link is None else _with_link(path, config, link))
     if link is None:
         name, folder = weights
         params = job.task.place(_read(path, folder, name, job.params, config.ema))

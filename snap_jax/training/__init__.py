@@ -1,6 +1,6 @@
 """Training: from a config to a run directory, through whatever stops the run on the way.
 
-`train` writes a run directory, `measure` only returns what it found. `lifecycle` starts or resumes a run, `loop` steps,
+`train` writes a run directory, `measure` only returns what it found. `starting` begins or resumes a run, `loop` steps,
 `checkpoints` and `metrics` write to the `run_dir`. All that changes is one `TrainState`; a task is a `Job`. Each name
 is loaded when it is first used, so that reading a config does not load Orbax.
 """
@@ -16,7 +16,7 @@ _SOURCES = {
     "evaluate": "language",
     "links_of": "link_setup",
     "measure": "lifecycle",
-    "prepare": "lifecycle",
+    "prepare": "starting",
     "train": "lifecycle",
 }
 __all__ = [*_SOURCES]  # pyright: ignore[reportUnsupportedDunderAll]
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from snap_jax.training.language import evaluate as evaluate
     from snap_jax.training.lifecycle import Trained as Trained
     from snap_jax.training.lifecycle import measure as measure
-    from snap_jax.training.lifecycle import prepare as prepare
     from snap_jax.training.lifecycle import train as train
     from snap_jax.training.link_setup import Links as Links
     from snap_jax.training.link_setup import links_of as links_of
     from snap_jax.training.run import Progress as Progress
+    from snap_jax.training.starting import prepare as prepare
 else:
 
     def __getattr__(name: str):

@@ -84,7 +84,7 @@ class LanguageJob(ParallelJob):
 
 
 def prepare(config: LanguageConfig, make_links: MakeLinks = links_of) -> LanguageJob:
-    """Load the text and divide the model; see `lifecycle.prepare`.
+    """Load the text and divide the model; see `starting.prepare`.
 
     Raises:
       UsageError: for data, links, devices or sizes that cannot work; the message names the fix.

@@ -14,13 +14,13 @@ from jaxtyping import PyTree
 
 from snap_jax.errors import UsageError
 from snap_jax.parallel.processes import is_first, on_first, require_same
-from snap_jax.policy import choices_section, choices_table
+from snap_jax.policy import choices_section
 from snap_jax.traffic import Traffic
 from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.traffic.program_text import names_in_cache_key
-from snap_jax.training import checkpoints, language, run_dir, vision
+from snap_jax.training import checkpoints, run_dir
 from snap_jax.training.atomic_io import to_json, write_atomically
-from snap_jax.training.config import LanguageConfig, Settings, VisionConfig, command
+from snap_jax.training.config import Settings, command
 from snap_jax.training.exchange_sections import sections_with_exchange
 from snap_jax.training.failures import full_disk_explained, lost_process_explained
 from snap_jax.training.link_setup import links_of
@@ -29,8 +29,8 @@ from snap_jax.training.optimizer import optimizer
 from snap_jax.training.parallel_job import MakeLinks, ParallelJob
 from snap_jax.training.result_json import run_sections, wire_section
 from snap_jax.training.run import Progress, Run
-from snap_jax.training.run_dir import environment
 from snap_jax.training.run_lock import locked
+from snap_jax.training.starting import begin, known_record, prepare, take_up
 from snap_jax.training.train_step import TrainState, averaged, compile_exchange, compile_step, start, steps_done
 
 
@@ -51,22 +51,6 @@ class Trained:
     result: dict
     traffic: Traffic
     log: tuple[dict, ...] = ()
-
-
-def prepare(config: Settings, make_links: MakeLinks = links_of) -> ParallelJob:
-    """Load the data and divide the model; every mistake of the user is found here.
-
-    Args:
-      config: of the run.
-      make_links: a config, and the bits per element of the tokens that its boundaries need -> what crosses there.
-
-    Raises:
-      UsageError: for data, links, devices or sizes that cannot work; the message names the fix.
-    """
-    if isinstance(config, VisionConfig):
-        return vision.prepare(config, make_links)
-    assert isinstance(config, LanguageConfig)
-    return language.prepare(config, make_links)
 
 
 def measure(
@@ -131,7 +115,7 @@ def train(
     with lost_process_explained(how_to_resume), full_disk_explained(out, how_to_resume), locked(out):
         require_same("command", how_to_resume)
         _require_same_versions()
-        known = _record(lambda: run_dir.record(out)) if resume or requeue else None
+        known = known_record(lambda: run_dir.record(out)) if resume or requeue else None
         if known is None:
             if resume:
                 run_dir.refuse_to_resume(out)
@@ -147,100 +131,6 @@ def _require_same_versions() -> None:
     """Machines may differ, what computes may not."""
     for name, value in (run_dir.versions() | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}).items():
         require_same(name, value, f"make {name} the same on all hosts")
-
-
-def begin(
-    config: Settings,
-    out: Path,
-    overwrite: bool,
-    on_progress: Callable[[Progress], None],
-    on_note: Callable[[str], None] = lambda _: None,
-) -> tuple[Run, TrainState]:
-    """Return a new run, and its state before the first step.
-
-    Raises:
-      UsageError: as `prepare` and `run_dir.claim`.
-    """
-    began, job = time.monotonic(), prepare(config)
-    rule = job.optimizer(optimizer(config, job.decayed))
-    require_same("data", data := job.fingerprint())
-    for note in (notes := _chosen(job)):
-        on_note(note)
-    record = _record(lambda: run_dir.claim(out, config, data, overwrite, job.origin, notes))
-    return Run(config, out, job, rule, record, began, on_progress), start(job, config, rule)
-
-
-def take_up(
-    config: Settings,
-    out: Path,
-    known: run_dir.Record,
-    on_progress: Callable[[Progress], None],
-    on_note: Callable[[str], None],
-) -> tuple[Run, TrainState]:
-    """Return the run that `known` describes, and the state of its last intact checkpoint, or its first state.
-
-    Raises:
-      UsageError: as `prepare`; if the data has changed; if there are checkpoints, and none is intact.
-    """
-    began = time.monotonic()
-    good, notes = _last_good(out)
-    # The checkpoint holds the weights. So if nothing else comes from the run it started from, that may be gone.
-    job = prepare(config if good is None or config.needs_origin else dataclasses.replace(config, init_from=None))
-    require_same("data", data := job.fingerprint())
-    run_dir.check_sources(out, known, config, data, job.origin)
-    if not set(_chosen(job)) <= set(known.notes):
-        raise UsageError(
-            f"--resume: --link-speed {config.link_speed} has changed since the run in {out} began, and with it what is "
-            "coded: restore it, or start another run with another --out"
-        )
-    rule = job.optimizer(optimizer(config, job.decayed))
-    state = start(job, config, rule)
-    if good is not None:
-        state = checkpoints.restore(good, state)
-        began -= on_first(lambda: checkpoints.facts(good)["seconds"])
-    on_first(lambda: checkpoints.drop_newer(out / "checkpoints", good))
-    notes += [*_differences(known.versions), f"resumed at step {steps_done(state)} of {config.steps}"]
-    for note in notes:
-        on_note(note)
-    record = run_dir.continued(known, steps_done(state), notes)
-    on_first(lambda: run_dir.write_record(out, record))
-    return Run(config, out, job, rule, record, began, on_progress), state
-
-
-def _chosen(job: ParallelJob) -> list[str]:
-    """The lines of the table that says how each message is sent, the same on all processes."""
-    lines = choices_table(job.choices).splitlines() if job.choices else []
-    require_same("choice of links", "\n".join(lines))
-    return lines
-
-
-def _record(read: Callable[[], run_dir.Record | None]) -> run_dir.Record | None:
-    """What the first process reads, or writes, about the run."""
-
-    def fields() -> dict | None:
-        found = read()
-        return None if found is None else dataclasses.asdict(found)
-
-    known = on_first(fields)
-    return None if known is None else run_dir.from_fields(known)
-
-
-def _last_good(out: Path) -> tuple[Path | None, list[str]]:
-    """The newest intact checkpoint as the first process finds it, and what is wrong with newer ones."""
-
-    def names() -> tuple[str | None, list[str]]:
-        good, notes = checkpoints.last_good(out / "checkpoints")
-        return (None if good is None else good.name), notes
-
-    good, notes = on_first(names)
-    return (None if good is None else out / "checkpoints" / good), notes
-
-
-def _differences(then: dict) -> list[str]:
-    """A note if versions changed: other versions may round otherwise."""
-    now = environment()
-    changed = [f"{name} {then[name]} is now {now[name]}" for name in now if then.get(name, now[name]) != now[name]]
-    return [f"numbers may differ from those of an unstopped run: {', '.join(changed)}"] if changed else []
 
 
 def _complete(run: Run, state: TrainState) -> dict:

@@ -127,7 +127,7 @@ class VisionJob(ParallelJob):
 
 
 def prepare(config: VisionConfig, make_links: MakeLinks = links_of) -> VisionJob:
-    """Load the images and divide the model; see `lifecycle.prepare`.
+    """Load the images and divide the model; see `starting.prepare`.
 
     Raises:
       UsageError: for data, links, devices or sizes that cannot work; the message names the fix.

@@ -12,8 +12,8 @@ from snap_jax.models import transformer
 from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.training.config import LanguageConfig
 from snap_jax.training.language import next_token
-from snap_jax.training.lifecycle import prepare
 from snap_jax.training.result_json import wire_section
+from snap_jax.training.starting import prepare
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout
 

@@ -11,7 +11,7 @@ import pytest
 from snap_jax import training
 from snap_jax.errors import UsageError
 from snap_jax.traffic.hlo import compiled_traffic
-from snap_jax.training import checkpoints, lifecycle, run_dir
+from snap_jax.training import checkpoints, run_dir, starting
 from snap_jax.training.config import LanguageConfig, VisionConfig
 from snap_jax.training.distillation import teacher_of
 from snap_jax.training.optimizer import optimizer
@@ -78,14 +78,14 @@ def test_resumed_it_is_the_run_as_long_as_its_teacher_is(dense, tmp_path):
     home, out = tmp_path / "dense", tmp_path / "run"
     shutil.copytree(dense.init_from, home)
     config = dataclasses.replace(dense, init_from=str(home), distill=WEIGHT)
-    run, state = lifecycle.begin(config, out, False, lambda _: None)
+    run, state = starting.begin(config, out, False, lambda _: None)
     step = compile_step(run.job, config, run.optimizer, state)
     state, _ = step(state, batches_of(run.job, config, 0))
     with checkpoints.Checkpoints(out / "checkpoints") as saved:
         saved.save(1, state, 0.0)
         saved.wait()
     whole, _ = step(state, batches_of(run.job, config, 1))
-    resume = lambda: lifecycle.take_up(config, out, run_dir.record(out), lambda _: None, lambda _: None)
+    resume = lambda: starting.take_up(config, out, run_dir.record(out), lambda _: None, lambda _: None)
     again, state = resume()
     assert int(state.step) == 1
     resumed, _ = step(state, batches_of(again.job, config, 1))

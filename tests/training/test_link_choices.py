@@ -10,7 +10,7 @@ import snap_jax as snap
 from snap_jax import training
 from snap_jax.errors import UsageError
 from snap_jax.parallel.data_parallel import average_codec, codec_for
-from snap_jax.training import lifecycle, run_dir
+from snap_jax.training import run_dir, starting
 from snap_jax.training.config import LanguageConfig, command, read_settings, written_settings
 from snap_jax.training.link_setup import average_codec_of, links_of, region_codecs
 from tests.support.training_jobs import write_text
@@ -74,11 +74,11 @@ def test_a_link_that_has_changed_is_not_resumed_on(tiny, tmp_path):
     speed.write_text('{"latency_s": 0.001, "bytes_per_s": 1e6}')
     config = dataclasses.replace(tiny, grad_link="ternary", link_policy="auto", link_speed=str(speed))
     notes = []
-    lifecycle.begin(config, out, False, lambda _: None, notes.append)
+    starting.begin(config, out, False, lambda _: None, notes.append)
     assert notes[1].startswith("averages of replicas  psum")
     known = run_dir.record(out)
     assert known is not None
     assert list(known.notes) == notes
     speed.write_text('{"latency_s": 0.002, "bytes_per_s": 1e6}')
     with pytest.raises(UsageError, match=r"--link-speed .*speed.json has changed since the run in .* began"):
-        lifecycle.take_up(config, out, known, lambda _: None, lambda _: None)
+        starting.take_up(config, out, known, lambda _: None, lambda _: None)

@@ -13,7 +13,7 @@ import pytest
 
 from snap_jax import cli, training
 from snap_jax.errors import UsageError
-from snap_jax.training import Stopped, checkpoints, lifecycle, run_dir
+from snap_jax.training import Stopped, checkpoints, run_dir, starting
 from snap_jax.training.config import LanguageConfig
 from tests.support.training_jobs import write_text
 
@@ -86,7 +86,7 @@ def test_with_its_last_checkpoint_damaged_it_goes_on_from_the_one_before(config,
     shutil.copytree(stopped, out)
     largest = max((out / "checkpoints" / "21").rglob("d/*"), key=lambda path: path.stat().st_size)
     largest.write_bytes(bytes(largest.stat().st_size))
-    run, state = lifecycle.take_up(config, out, run_dir.record(out), lambda _: None, notes.append)
+    run, state = starting.take_up(config, out, run_dir.record(out), lambda _: None, notes.append)
     assert int(state.step) == 20
     assert run.seconds > checkpoints.facts(out / "checkpoints" / "20")["seconds"]
     assert notes[0].startswith("checkpoint 21 is not used: ")

@@ -11,7 +11,7 @@ import pytest
 from snap_jax import training
 from snap_jax.boundary.transforms import TransformChain
 from snap_jax.errors import UsageError
-from snap_jax.training import checkpoints, lifecycle, run_dir
+from snap_jax.training import checkpoints, run_dir, starting
 from snap_jax.training.config import LanguageConfig
 from snap_jax.training.init_from import inherits, weights_of
 from snap_jax.training.language import _write_raster, network
@@ -123,7 +123,7 @@ def test_resumed_under_a_budget_it_is_the_same_program(config, job, tmp_path):
         saved.wait()
     record = run_dir.record(tmp_path / "run")
     assert record is not None
-    again, _ = lifecycle.take_up(config, tmp_path / "run", record, lambda _: None, lambda _: None)
+    again, _ = starting.take_up(config, tmp_path / "run", record, lambda _: None, lambda _: None)
     assert again.job.task == job.task
     assert len(job.origin) == 64
 
