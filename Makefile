@@ -11,24 +11,24 @@ PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PY) $(PIP) "pip>=25.1" "hatchling>=1.27"
-	$(PY) $(PIP) --constraint constraints.txt --group dev --editable .
+	$(PY) $(PIP) --constraint constraints.txt --group dev --editable ".[train,report,cost]"
 	touch $@
 
 demo: .venv/ready ## train one model over five kinds of links, two seeds each; one table, one page
 	$(PY) -m snap_jax demo --overwrite
 
-.venv/data: .venv/ready ## what reads the data sets of TFDS; only the tests need it
-	$(PY) $(PIP) --constraint constraints.txt --editable ".[data]"
+.venv/all: .venv/ready ## every extra: data sets take the longest to install, and the demo needs none
+	$(PY) $(PIP) --constraint constraints.txt --editable ".[all]"
 	touch $@
 
-test: .venv/data lint ## lint, then every test; those of optimized programs in a session of their own
+test: .venv/all lint ## lint, then every test; those of optimized programs in a session of their own
 	$(PY) $(PYTEST) -m "not optimized and not linklab" --durations 20 --durations-min 5
 	$(PY) $(PYTEST) -m optimized --jaxtyping-packages= $$(grep -rl --include '*.py' mark.optimized tests)
 
 .venv-newest/ready: pyproject.toml
 	$(NEWEST) -m venv .venv-newest
 	.venv-newest/bin/python $(PIP) "pip>=25.1" "hatchling>=1.27"
-	.venv-newest/bin/python $(PIP) --group dev --editable .
+	.venv-newest/bin/python $(PIP) --group dev --editable ".[train]"
 	touch $@
 
 test-newest: .venv-newest/ready ## invariants, wires, payload bytes and a pipeline with the newest JAX
@@ -38,7 +38,7 @@ test-newest: .venv-newest/ready ## invariants, wires, payload bytes and a pipeli
 linklab: .venv/ready ## test networks of hosts on this machine, which needs root; skipped by name without
 	$(PY) -m pytest -m linklab -rs tests/linklab
 
-lint: .venv/ready
+lint: .venv/all
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
@@ -52,7 +52,7 @@ lint: .venv/ready
 docs: .venv-docs/ready ## the site in .cache/site; `python -m http.server --directory .cache/site` shows it
 	PATH="$(CURDIR)/.venv-docs/bin:$$PATH" NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
 
-bench: .venv/ready ## quick benchmarks into .cache/benchmarks/results.jsonl, and what changed since the last run
+bench: .venv/all ## quick benchmarks into .cache/benchmarks/results.jsonl, and what changed since the last run
 	$(PY) -m benchmarks
 
 clean:

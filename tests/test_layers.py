@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "training": {*_MODELS, "traffic", "cost", "data", "policy"},
     "inference": {*_MODELS, "traffic", "data", "training"},
     "cli": {"__version__", *_MODELS, "training", "inference", "traffic", "cost", "data", "report"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "errors"},
 }
 
 # Libraries that a folder must do without: `cost` and what it reads run where JAX is not installed.

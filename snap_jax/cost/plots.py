@@ -6,14 +6,16 @@ Numbers without a source are not drawn; a plot that would show only such numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from snap_jax.cost.report import Report
 from snap_jax.cost.sensitivity import Balance
 from snap_jax.cost.sweep import Sweep, SweepPoint
 from snap_jax.cost.units import CostError, Joules, Range, Seconds
 from snap_jax.cost.workload import VARIANTS, Variant
+from snap_jax.errors import requires_extra
+
+with requires_extra("cost", "snap_jax.cost.plots"):
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def waterfall(report: Report, path: Path | str) -> None:

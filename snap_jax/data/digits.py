@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from snap_jax.data.image_dataset import Images
+from snap_jax.errors import requires_extra
 
 _FULL = 16  # the largest pixel: how many of 4 x 4 scanned dots were ink (UCI "optdigits", Alpaydin & Kaynak 1998)
 _SHARE = 5  # one in five is held out
@@ -14,11 +15,15 @@ _SHARE = 5  # one in five is held out
 def load_digits() -> Images:
     """Load 1,797 digits; a fifth of each class is held out, chosen by the SHA-256 of its pixels.
 
+    Raises:
+      UsageError: scikit-learn, of the extra `data`, is not installed.
+
     >>> digits = load_digits()
     >>> digits.train_images.shape, digits.heldout_images.shape, digits.classes
     ((1438, 8, 8, 1), (359, 8, 8, 1), 10)
     """
-    from sklearn import datasets  # takes a second to import, and nothing else needs it
+    with requires_extra("data", "--data digits"):
+        from sklearn import datasets  # takes a second to import, and nothing else needs it
 
     rows, targets = datasets.load_digits(return_X_y=True)
     images = np.round(rows.reshape(-1, 8, 8, 1) * (255 / _FULL)).astype(np.uint8)

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from snap_jax.data.image_dataset import Images
 from snap_jax.data.indexed_records import Records
-from snap_jax.errors import UsageError
+from snap_jax.errors import UsageError, requires_extra
 
 HELDOUT = {"cifar10": "test", "cifar100": "test", "fashion_mnist": "test", "imagenet2012": "validation"}
 _KEPT = 0.875  # 224 of 256 pixels: `CROP_PADDING = 32` in preprocessing.py of the authors' EfficientNet
@@ -45,11 +44,9 @@ def load_tfds(name: str, data_dir: Path | None, size: int) -> Images:
 
 
 def _builder(name: str, data_dir: Path | None) -> Any:
-    try:
+    with requires_extra("data", f"--data {name}"):
         tfds = importlib.import_module("tensorflow_datasets")
         importlib.import_module("array_record.python.array_record_data_source")
-    except ImportError as error:
-        raise UsageError(f"--data {name!r} needs an extra ({error}): pip install 'snap-jax[data]'") from error
     folder = data_dir or Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
     versions = [p.parent for p in (folder / name).glob("*/dataset_info.json") if _version(p.parent)]
     if not versions:
@@ -103,6 +100,9 @@ def middle(image: UInt8[np.ndarray, "height width 3"], size: int) -> UInt8[np.nd
     >>> middle(np.zeros((300, 400, 3), np.uint8), 224).shape
     (224, 224, 3)
     """
+    with requires_extra("data", "tfds.middle"):
+        from PIL import Image
+
     height, width = image.shape[:2]
     half = min(height, width) * _KEPT / 2
     box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from snap_jax.errors import requires_extra
 from snap_jax.report import number_format, svg
 from snap_jax.report.run_data import ImageSpikes, RunData, TextSpikes
 
@@ -155,7 +156,8 @@ def data_uri(pixels: NDArray[np.uint8], palette: Sequence[Color]) -> str:
     >>> data_uri(np.zeros((1, 1), np.uint8), [(0, 0, 0, 255)])[:30]
     'data:image/png;base64,iVBORw0K'
     """
-    from PIL import Image  # slow to import, and only needed here
+    with requires_extra("report", "the report"):
+        from PIL import Image  # slow to import, and only needed here
 
     image = Image.frombytes("P", pixels.shape[::-1], pixels.tobytes())
     image.putpalette([part for color in palette for part in color[:3]])

@@ -4,16 +4,19 @@
 """
 
 import json
+import socket
 import time
 from pathlib import Path
 from typing import TextIO
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
-from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
-
+from snap_jax.errors import requires_extra
 from snap_jax.parallel.processes import is_first
 from snap_jax.training.atomic_io import sync, to_json, write_atomically
+
+with requires_extra("train", "training"):
+    from tensorboardX import RecordWriter
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+    from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
 NAME, EVENTS = "metrics.jsonl", "events.out.tfevents.*"
 
@@ -35,7 +38,7 @@ class Metrics:
             old.unlink()
         self._began = time.time() - seconds
         self._file: TextIO = (out / NAME).open("a", encoding="utf-8")
-        self._events = EventsWriter(str(out / "events"))
+        self._events = EventFile(out, self._began)
         for line in kept:
             self._tell(line)
 
@@ -57,9 +60,32 @@ class Metrics:
         sync(self._file)
 
     def _tell(self, line: dict) -> None:
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(line).items()]
-        when = self._began + line["seconds"]
-        self._events.write_event(Event(wall_time=when, step=line["step"], summary=Summary(value=values)))
+        self._events.write(line["step"], self._began + line["seconds"], scalars(line))
+
+
+class EventFile:
+    """Writes scalars for TensorBoard, each before `write` returns.
+
+    `tensorboardX.SummaryWriter` is not used: it writes from a thread, and when the disk is full that thread ends, after
+    which training would wait for it forever.
+    """
+
+    def __init__(self, out: Path, began: float):
+        self._file = RecordWriter(str(out / f"events.out.tfevents.{began:.0f}.{socket.gethostname()}"))
+        self._file.write(Event(wall_time=began, file_version="brain.Event:2").SerializeToString())
+
+    def write(self, step: int, when: float, values: dict[str, float]) -> None:
+        """Write the scalars of one step, by tag; `when` in seconds since 1970."""
+        summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+        self._file.write(Event(wall_time=when, step=step, summary=summary).SerializeToString())
+
+    def flush(self) -> None:
+        """Return when everything written is on the disk."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 class NoMetrics:

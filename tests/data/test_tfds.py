@@ -121,7 +121,7 @@ def test_a_data_set_that_is_not_there_says_how_to_prepare_it(tmp_path, name):
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(UsageError, match=r"--data 'cifar100' needs an extra .*: pip install 'snap-jax\[data\]'"):
+    with pytest.raises(UsageError, match=r"--data cifar100 needs the module tensorflow_datasets, .*'snap-jax\[data\]'"):
         image_loader.load("cifar100")
 
 
