@@ -47,6 +47,7 @@ _SOURCES = {
     "compiled_traffic": "traffic.hlo:compiled_traffic",
     "compressed_mean": "parallel.data_parallel:compressed_mean",
     "cost": "cost",
+    "decay_mask": "boundary:decay_mask",
     "emulate_devices": "parallel.mesh:emulate_devices",
     "error_feedback": "parallel.error_feedback:error_feedback",
     "join_processes": "parallel.processes:join_processes",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from snap_jax.boundary import RateController as RateController
     from snap_jax.boundary import Threshold as Threshold
     from snap_jax.boundary import Transform as Transform
+    from snap_jax.boundary import decay_mask as decay_mask
     from snap_jax.codecs import Codec as Codec
     from snap_jax.codecs.link_spec import codec as codec
     from snap_jax.collectives import all_gather as all_gather

@@ -2,6 +2,7 @@
 
 from snap_jax.boundary.boundary import Boundary as Boundary
 from snap_jax.boundary.learned_codec import Threshold as Threshold
+from snap_jax.boundary.learned_codec import decay_mask as decay_mask
 from snap_jax.boundary.rate_control import RateController as RateController
 from snap_jax.boundary.telemetry import Telemetry as Telemetry
 from snap_jax.boundary.transforms import LearnedTransform as LearnedTransform

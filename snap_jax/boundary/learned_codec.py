@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.core import Tracer
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from snap_jax.codecs.codec import Codec
 from snap_jax.errors import UsageError
@@ -28,19 +28,52 @@ class CodecParam(nnx.Param):
 class Threshold(CodecParam):
     """The logarithm of a learned array that stays positive: an optimizer step changes the array by a ratio.
 
-    Weight decay of an optimizer acts on this logarithm, unless a mask excludes this type:
+    Weight decay of an optimizer acts on this logarithm and pulls every threshold to 1: give it a `decay_mask`. To
+    select what the model had before boundaries were added, as a checkpoint of it holds, filter by type:
 
     >>> from snap_jax.boundary import Boundary
-    >>> params = nnx.state(Boundary("count:3", features=4), nnx.Param)
-    >>> is_param = lambda leaf: isinstance(leaf, nnx.Variable)
-    >>> mask = jax.tree.map(lambda p: not isinstance(p, Threshold), params, is_leaf=is_param)
-    >>> mask["log_threshold"]  # for optax.adamw(1e-3, mask=mask)
-    False
+    >>> boundary = Boundary("count:3", features=4)
+    >>> len(nnx.state(boundary, nnx.All(nnx.Param, nnx.Not(Threshold))))
+    0
     """
 
 
 class Constant(nnx.Variable):
     """An array that is kept and not learned."""
+
+
+def decay_mask(params: PyTree) -> PyTree:
+    """Return on which parameters weight decay should act: False for what codecs learn, such as thresholds.
+
+    It is the `mask` of `optax.adamw` and `optax.add_decayed_weights`. Make it before training: `nnx.Optimizer` calls a
+    mask that is a function with arrays whose types are lost.
+
+    Args:
+      params: an `nnx.State` or any other tree of `nnx.Variable`s, as `nnx.state(model, nnx.Param)` gives.
+
+    Returns:
+      The tree with a bool in place of each `nnx.Variable`.
+
+    Raises:
+      UsageError: for an array that is not in an `nnx.Variable`.
+
+    >>> import optax
+    >>> from snap_jax.boundary import Boundary
+    >>> params = nnx.state(Boundary("count:3", features=4), nnx.Param)
+    >>> decay_mask(params)["log_threshold"]
+    False
+    >>> optimizer = optax.adamw(1e-3, mask=decay_mask(params))
+    """
+
+    def of(param: Any) -> bool:
+        if not isinstance(param, nnx.Variable):
+            raise UsageError(
+                f"decay_mask: a {type(param).__name__} does not say what it is, as an nnx.Variable does: make the mask "
+                "before training, mask=snap.decay_mask(nnx.state(model, nnx.Param))"
+            )
+        return not isinstance(param, CodecParam)
+
+    return jax.tree.map(of, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 
 
 def take_apart(codec: Codec | None, channels: int) -> tuple[Structure, dict[str, nnx.Param]]:

@@ -3,7 +3,7 @@
 Invariant: the mean of the gradients of equal parts of a batch is the gradient of the whole batch. Sent as spikes, no
 gradient is lost: the sum of all updates is the sum of all mean gradients, except for the last residuals.
 
-A step computes one gradient per replica, stacked along a new first axis that lies on the mesh axis `data`.
+A step computes one gradient per replica, stacked along a new first axis that lies on the mesh axis of the replicas.
 `compressed_mean` is the optax transformation that makes one gradient of them; its state are the residuals.
 """
 
@@ -18,6 +18,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PyTree
 
 from snap_jax.codecs.codec import Codec
+from snap_jax.errors import UsageError
 from snap_jax.parallel.error_feedback import ErrorFeedbackState, Sizes, error_feedback
 from snap_jax.parallel.mesh import DATA
 
@@ -25,24 +26,40 @@ SCOPE = "gradients"  # of `jax.named_scope`, around what averages them
 
 
 def compressed_mean(
-    mesh: Mesh, codec: Codec, specs: Callable[[PyTree], PyTree], *, sizes: Sizes | None = None
+    mesh: Mesh,
+    codec: Codec | str,
+    specs: Callable[[PyTree], PyTree],
+    *,
+    sizes: Sizes | None = None,
+    axis_name: str = DATA,
 ) -> optax.GradientTransformation:
     """Average the gradients of all replicas, sent as spikes with error feedback.
 
     Use it outside of `shard_map`, unlike `error_feedback`, in a chain before any optimizer. Residuals start at zero.
 
     Args:
-      mesh: with the axis `data`.
+      mesh: with that axis.
       codec: how to send them, as in `error_feedback`; a threshold is relative to the mean size of each parameter's
         gradient.
-      specs: parameters -> a `PartitionSpec` for each, without `data`.
+      specs: parameters -> a `PartitionSpec` for each, without that axis.
       sizes: what the threshold is relative to instead, where one array holds several parameters.
+      axis_name: mesh axis of the replicas.
+
+    Raises:
+      UsageError: if the mesh has no such axis.
     """
-    feedback = error_feedback(codec, DATA, sizes=sizes)
+    if axis_name not in mesh.shape:
+        raise UsageError(
+            f"compressed_mean: axis_name={axis_name!r} is no axis of the mesh {tuple(mesh.shape)}: use one of them"
+        )
+    feedback = error_feedback(codec, axis_name, sizes=sizes)
+
+    def of_replicas(alone: PyTree) -> ErrorFeedbackState:
+        return ErrorFeedbackState(rows(alone, axis_name))
 
     def init(params: PyTree) -> ErrorFeedbackState:
         alone = specs(params)
-        start = jax.shard_map(feedback.init, mesh=mesh, in_specs=(alone,), out_specs=ErrorFeedbackState(rows(alone)))
+        start = jax.shard_map(feedback.init, mesh=mesh, in_specs=(alone,), out_specs=of_replicas(alone))
         return jax.jit(start)(params)
 
     def one(gradients: PyTree, state: ErrorFeedbackState) -> tuple[PyTree, Any]:
@@ -51,8 +68,8 @@ def compressed_mean(
 
     def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, Any]:
         alone = specs(updates)
-        states = ErrorFeedbackState(rows(alone))
-        mean = jax.shard_map(one, mesh=mesh, in_specs=(rows(alone), states), out_specs=(alone, states))
+        stacked, states = rows(alone, axis_name), of_replicas(alone)
+        mean = jax.shard_map(one, mesh=mesh, in_specs=(stacked, states), out_specs=(alone, states))
         return mean(updates, state)
 
     return optax.GradientTransformation(init, update)
@@ -96,10 +113,10 @@ def _best_step(limit: int) -> float:
     return float(steps[squares.argmin()] / np.sqrt(2 / np.pi))
 
 
-def rows(specs: PyTree) -> PyTree:
+def rows(specs: PyTree, axis_name: str = DATA) -> PyTree:
     """Return how one row per replica of each parameter lies on the mesh.
 
     >>> rows({"kernel": PartitionSpec(None, "tensor")})
     {'kernel': P('data', None, 'tensor')}
     """
-    return jax.tree.map(lambda spec: PartitionSpec(DATA, *spec), specs)
+    return jax.tree.map(lambda spec: PartitionSpec(axis_name, *spec), specs)

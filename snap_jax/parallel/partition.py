@@ -1,4 +1,4 @@
-"""Which parameters the devices of the mesh axis `tensor` divide, and along which dimension: each says so itself.
+"""Which parameters the devices of a mesh axis divide, and along which dimension: each says so itself.
 
 A layer that makes features is split along its outputs, one that reads them along its inputs, and what belongs to one
 feature goes with it. Parameters that say nothing are whole on every device.
@@ -36,12 +36,18 @@ def variables(params: PyTree) -> list[Any]:
     return jax.tree.leaves(params, is_leaf=_is_variable)
 
 
-def specs(params: PyTree, *leading: str | None) -> PyTree:
-    """Return how each parameter lies on the mesh, as a `PartitionSpec`; `leading` are axes before its own."""
+def specs(params: PyTree, *leading: str | None, axis_name: str = TENSOR) -> PyTree:
+    """Return how each parameter lies on the mesh, as a `PartitionSpec`.
+
+    Args:
+      params: tree of `nnx.Variable`s.
+      *leading: axes before its own.
+      axis_name: mesh axis whose devices divide a layer.
+    """
 
     def one(parameter: Any) -> Any:
         split = split_of(parameter)
-        own = () if split is None else (*[None] * split, TENSOR)
+        own = () if split is None else (*[None] * split, axis_name)
         return jax.tree.map(lambda _: PartitionSpec(*leading, *own), parameter)
 
     return jax.tree.map(one, params, is_leaf=_is_variable)

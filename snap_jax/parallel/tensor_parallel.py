@@ -79,7 +79,7 @@ class WholeRegion(Region):
 
 
 class DividedRegion(Region):
-    """A region whose devices, along the mesh axis `tensor`, each do their share; partial sums leave as spikes.
+    """A region whose devices, along one mesh axis, each do their share; partial sums leave as spikes.
 
     `leave` is a coded `psum`; its transpose moves nothing. `enter` moves nothing; its transpose, the sum of the
     cotangents of all devices, is coded by `grad_codec`, and so is that of gradients of thresholds.
@@ -92,27 +92,37 @@ class DividedRegion(Region):
         decoded, added and coded again.
       grad_codec: how cotangents are summed; None sends floats.
       devices: of that axis.
+      axis_name: mesh axis.
     """
 
-    def __init__(self, features: int, codec: Codec | None, grad_codec: Codec | None, *, devices: int):
-        self.features, self.devices = features, devices
+    def __init__(
+        self,
+        features: int,
+        codec: Codec | None,
+        grad_codec: Codec | None,
+        *,
+        devices: int,
+        axis_name: str = TENSOR,
+    ):
+        self.features, self.devices, self.axis_name = features, devices, axis_name
         codec = with_threshold(codec, lambda threshold: threshold / devices**0.5)
         self.boundary = Boundary(codec, features, grad_codec=grad_codec)
 
     def enter(self, tree):
         """Return the same; its cotangents are summed as `grad_codec` says."""
         with jax.named_scope("boundary"):
-            return spread(tree, TENSOR, self.boundary.grad_codec)
+            return spread(tree, self.axis_name, self.boundary.grad_codec)
 
     def share(self, x):
         """Return the channels of this device; moves nothing."""
-        size = x.shape[-1] // lax.axis_size(TENSOR)
-        return lax.dynamic_slice_in_dim(x, lax.axis_index(TENSOR) * size, size, -1)
+        size = x.shape[-1] // lax.axis_size(self.axis_name)
+        return lax.dynamic_slice_in_dim(x, lax.axis_index(self.axis_name) * size, size, -1)
 
     def leave(self, partial):
         """Return the coded sum over devices."""
         with jax.named_scope("boundary"):
-            return total(partial, TENSOR, self.boundary.codec, self.boundary.grad_codec, devices=self.devices)
+            boundary = self.boundary
+            return total(partial, self.axis_name, boundary.codec, boundary.grad_codec, devices=self.devices)
 
 
 def spread(tree: T, axis_name: str, grad_codec: Codec | None) -> T:
@@ -193,28 +203,36 @@ def with_threshold(codec: Codec | None, change: Callable[[Any], Any]) -> Codec |
     return dataclasses.replace(codec, encoding=codec.encoding.with_threshold(change(codec.encoding.threshold)))
 
 
-def divide(model: T, devices: int, codec: Codec | None, grad_codec: Codec | None = None) -> T:
+def divide(
+    model: T, devices: int, codec: Codec | None, grad_codec: Codec | None = None, *, axis_name: str = TENSOR
+) -> T:
     """Return a copy of a model each of whose regions is divided, with a boundary and thresholds of its own.
 
     Its parameters are those of the model, whole, and the thresholds; `shard_map` gives each device its part if told
-    `in_specs=partition.specs(params)`. It can only be called there.
+    `in_specs=partition.specs(params, axis_name=axis_name)`. It can only be called there.
 
     Args:
       model: with regions, as those of `snap_jax.models`, whose parameters say along which dimension they are split.
-      devices: of the mesh axis `tensor`.
+      devices: of the mesh axis.
       codec: how partial sums leave a region; None sends floats.
       grad_codec: how cotangents leave it at the other end; None sends floats.
+      axis_name: mesh axis.
 
     Raises:
-      UsageError: if there is a parameter that cannot be divided evenly.
+      UsageError: if there is a parameter that cannot be divided evenly; if the model has no region.
     """
     part: Any = nnx.clone(model)
+    if not any(isinstance(module, Region) for _, module in nnx.iter_modules(part)):
+        raise UsageError(
+            f"divide: {type(model).__name__} has no Region, so nothing would be divided: use snap.place, whose rules "
+            "name layers by path, or write a WholeRegion into its layers"
+        )
     for path, parameter in nnx.to_flat_state(nnx.state(part)):
         _require_even(path, parameter, devices)
     modules = dict(nnx.iter_modules(part))
     for path, module in modules.items():
         if isinstance(module, Region):
-            region = DividedRegion(module.features, codec, grad_codec, devices=devices)
+            region = DividedRegion(module.features, codec, grad_codec, devices=devices, axis_name=axis_name)
             setattr(modules[path[:-1]], str(path[-1]), region)
         if isinstance(module, nnx.GroupNorm) and split_of(module.scale) is not None:
             _divide_groups(module, path, devices)

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 import snap_jax as snap
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.parallel import data_parallel
+from snap_jax.parallel.mesh import auto_mesh
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout, parse_layout
 from tests.support import toy
@@ -147,3 +148,15 @@ def test_mistakes_are_named():
     task, params = divide(Layout())
     with pytest.raises(snap.UsageError, match="floats cross these boundaries"):
         jax.eval_shape(task.spikes, params, toy.batch(1, 4))
+
+
+def test_axis_names_are_the_users():
+    """The mean of two rows, on a mesh whose axes have other names than ours."""
+    mesh = auto_mesh({"fsdp": 2, "tp": 1})
+    specs = lambda params: jax.tree.map(lambda _: P(), params)
+    average = data_parallel.compressed_mean(mesh, "count:7", specs, axis_name="fsdp")
+    params, rows = {"w": jnp.ones((2, 2))}, {"w": jnp.stack([jnp.full((2, 2), 1.0), jnp.full((2, 2), 3.0)])}
+    mean, _ = run(average.update, rows, average.init(params))
+    np.testing.assert_allclose(mean["w"], 2.0, rtol=0.2)  # half a step of 0.5 mean sizes is 0.5, of two parts
+    with pytest.raises(snap.UsageError, match=r"axis_name='data' is no axis of the mesh \('fsdp', 'tp'\)"):
+        data_parallel.compressed_mean(mesh, "count:7", specs)

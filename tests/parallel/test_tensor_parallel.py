@@ -131,6 +131,8 @@ def test_mistakes_are_named():
     message = r"3 devices do not divide blocks\.0\.attention\.key\.kernel of shape \(32, 8, 4\), 8 of it: use a divisor"
     with pytest.raises(snap.UsageError, match=message):
         tensor_parallel.divide(build("transformer"), 3, None)
+    with pytest.raises(snap.UsageError, match=r"Linear has no Region, so nothing would be divided: use snap\.place"):
+        tensor_parallel.divide(nnx.Linear(4, 4, rngs=nnx.Rngs(0)), 2, None)
 
 
 def test_a_sum_that_is_coded_again_has_the_threshold_of_the_sum():

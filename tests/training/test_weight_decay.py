@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import nnx
 
 import snap_jax as snap
 from snap_jax.training.config import LanguageConfig
@@ -11,6 +13,14 @@ from snap_jax.training.optimizer import optimizer
 from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.layout import Layout
 from tests.support import small_networks, toy
+
+
+class Cut(nnx.Module):
+    """A layer, and a boundary after it."""
+
+    def __init__(self, *, rngs):
+        self.layer, self.boundary = nnx.Linear(2, 3, rngs=rngs), snap.Boundary("count:3", features=3)
+
 
 MODELS = {"same structure": toy.build, "different structure": lambda: small_networks.build("resnet")}
 
@@ -38,3 +48,19 @@ def test_a_step_without_gradient_shrinks_what_decays_and_nothing_else():
         updates, state = rule.update(jax.tree.map(jnp.zeros_like, params), state, params)
     assert updates["weight"].tolist() == pytest.approx([-0.5 * 0.01 * 8.0] * 2)
     assert updates["threshold"].tolist() == [0.0, 0.0]
+
+
+def test_a_mask_for_optax_leaves_out_what_codecs_learn_and_nothing_else():
+    """A step without gradient: `p - rate * decay * p` where the mask is True, and `p` where it is False."""
+    params = nnx.state(Cut(rngs=nnx.Rngs(0)), nnx.Param)
+    rule = optax.adamw(0.5, weight_decay=0.1, mask=snap.decay_mask(params))
+    updates, _ = rule.update(jax.tree.map(jnp.zeros_like, params), rule.init(params), params)
+    after = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(after["layer"]["kernel"][...], 0.95 * params["layer"]["kernel"][...], rtol=1e-6)
+    assert (after["boundary"]["log_threshold"][...] == params["boundary"]["log_threshold"][...]).all()
+    assert float(jnp.abs(params["boundary"]["log_threshold"][...]).min()) > 0
+
+
+def test_a_mask_of_arrays_without_types_is_refused():
+    with pytest.raises(snap.UsageError, match=r"make the mask before training, mask=snap.decay_mask\(nnx.state"):
+        snap.decay_mask({"kernel": jnp.ones(2)})
