@@ -55,10 +55,15 @@ def count(fn: Callable[..., Any]) -> Callable[..., Operations]:
 
     def counted(*args: Any, **kwargs: Any) -> Operations:
         traced = fn if isinstance(fn, jax.stages.Wrapped) else jax.jit(fn)
-        alive, _ = partial_eval.dce_jaxpr(open_jaxpr(traced.trace(*args, **kwargs).jaxpr), True)
-        return _walk(alive)
+        return count_traced(traced.trace(*args, **kwargs))
 
     return counted
+
+
+def count_traced(traced: jax.stages.Traced) -> Operations:
+    """Return what a traced function computes on all devices. Raises as `count`."""
+    alive, _ = partial_eval.dce_jaxpr(open_jaxpr(traced.jaxpr), True)
+    return _walk(alive)
 
 
 def _walk(jaxpr: Any) -> Operations:

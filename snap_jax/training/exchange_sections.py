@@ -44,11 +44,22 @@ def costs_with_exchange(costs: dict, exchange: Traffic, mesh: Mapping[str, int],
     extra = cost_section(exchange, mesh)
 
     def added(name: str, system: str) -> list[float] | None:
-        one, other = costs[system].get(name), extra[system][name.removeprefix("sent_")]
-        return None if one is None or other is None else [a + per_step * b for a, b in zip(one, other, strict=True)]
+        return _sum(costs[system].get(name), extra[system][name.removeprefix("sent_")], per_step)
+
+    def parts(system: str) -> dict:
+        """An exchange is part of the gradients."""
+        found = costs[system]["parts"]
+        alone = {name: extra[system][name] for name in ("energy_j_per_step", "latency_s_per_step")}
+        before = found.get("gradients", {name: [0.0, 0.0] for name in alone})
+        both = {name: _sum(before[name], alone[name], per_step) for name in alone}
+        return found | {"gradients": both}
 
     def of(system: str) -> dict:
         names = [name for name in costs[system] if name.removeprefix("sent_") in _ADDED]
-        return costs[system] | {name: added(name, system) for name in names}
+        return costs[system] | {name: added(name, system) for name in names} | {"parts": parts(system)}
 
     return {system: of(system) for system in costs}
+
+
+def _sum(one: list[float] | None, other: list[float] | None, share: float) -> list[float] | None:
+    return None if one is None or other is None else [a + share * b for a, b in zip(one, other, strict=True)]

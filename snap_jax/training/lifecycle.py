@@ -27,11 +27,20 @@ from snap_jax.training.link_setup import links_of
 from snap_jax.training.loop import BestInMemory, Programs, fit, fit_saved
 from snap_jax.training.optimizer import optimizer
 from snap_jax.training.parallel_job import MakeLinks, ParallelJob
+from snap_jax.training.result_extras import made_section, timeline_section
 from snap_jax.training.result_json import run_sections, wire_section
 from snap_jax.training.run import Progress, Run
 from snap_jax.training.run_lock import locked
 from snap_jax.training.starting import begin, known_record, prepare, take_up
-from snap_jax.training.train_step import TrainState, averaged, compile_exchange, compile_step, start, steps_done
+from snap_jax.training.train_step import (
+    TrainState,
+    averaged,
+    compile_exchange,
+    compile_traced,
+    start,
+    steps_done,
+    trace_step,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +156,8 @@ def _complete(run: Run, state: TrainState) -> dict:
 def _trained(run: Run, state: TrainState, lines: list[dict]) -> tuple[PyTree, Traffic, dict]:
     """The trained parameters, the traffic of a step, and what `result.json` holds."""
     run.on_progress(Progress(steps_done(state), run.config.steps))
-    step = compile_step(run.job, run.config, run.optimizer, state)
+    traced = trace_step(run.job, run.config, run.optimizer, state)
+    step = compile_traced(traced)
     programs = Programs(step, compile_exchange(run.job, state))
     traffic = compiled_traffic(step, run.job.mesh, schedule=run.job.schedule)
     exchange = programs.exchange and compiled_traffic(programs.exchange, run.job.mesh)
@@ -165,7 +175,8 @@ def _trained(run: Run, state: TrainState, lines: list[dict]) -> tuple[PyTree, Tr
     params, pruned = averaged(state, run.config.ema), {}
     if run.config.prune_below is not None:
         params, pruned = run.job.prune(params, run.config.prune_below)
-    sections = run_sections(run, params, traffic)
+    sections = run_sections(run, params, traffic) | made_section()
+    sections |= timeline_section(traced, run.job.schedule, run.job.mesh, run.config)
     if run.job.choices:
         sections["messages"] = choices_section(run.job.choices)
     if exchange is not None:

@@ -198,11 +198,33 @@ def as_sent(traffic: Traffic, mesh: Mapping[str, int], elements: int, sent_bits:
 def cost_section(traffic: Traffic, mesh: Mapping[str, int], sent: Traffic | None = None) -> dict:
     """Return energy and latency of one step's traffic on each system, `[low, high]`; null where a source is missing.
 
-    `sent_...` are those of `sent`, see `as_sent`; without it they are absent.
+    `sent_...` are those of `sent`, see `as_sent`; without it they are absent. `parts` are those of `sent`, or else of
+    `traffic`, by `part_of`.
     """
     if max(mesh.values()) == 1:
         return {}
-    return {name: _price(traffic, system) | _price_sent(sent, system) for name, system in systems(mesh).items()}
+    return {
+        name: _price(traffic, system) | _price_sent(sent, system) | {"parts": _parts(sent or traffic, system)}
+        for name, system in systems(mesh).items()
+    }
+
+
+def part_of(transfer: Transfer) -> str:
+    """Return "gradients" for averages over data replicas, the direction of what crosses a boundary, or "bookkeeping".
+
+    Bookkeeping are the norm, the loss and counts that devices share.
+    """
+    if data_parallel.SCOPE in transfer.path.split("/"):
+        return "gradients"
+    return transfer.direction if "boundary" in transfer.path else "bookkeeping"
+
+
+def _parts(traffic: Traffic, system: cost.System) -> dict:
+    priced = {
+        part: traffic.where(lambda t, part=part: part_of(t) == part) for part in sorted(set(map(part_of, traffic)))
+    }
+    names = ("energy_j_per_step", "latency_s_per_step")
+    return {part: {name: _price(moved, system)[name] for name in names} for part, moved in priced.items()}
 
 
 def _price_sent(sent: Traffic | None, system: cost.System) -> dict:

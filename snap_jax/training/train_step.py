@@ -156,6 +156,13 @@ def compile_step(
     job: Job, config: Settings, optimizer: optax.GradientTransformation, state: TrainState
 ) -> jax.stages.Compiled:
     """Return one compiled `Step`; it donates the state it is given."""
+    return compile_traced(trace_step(job, config, optimizer, state))
+
+
+def trace_step(
+    job: Job, config: Settings, optimizer: optax.GradientTransformation, state: TrainState
+) -> jax.stages.Traced:
+    """Return one traced `Step`, for `compile_traced`."""
 
     def step(state: TrainState, batches: PyTree) -> tuple[TrainState, Measured]:
         (loss, seen), gradient = _loss_and_gradient(job, state, batches, config.accumulate)
@@ -172,7 +179,12 @@ def compile_step(
 
     places = jax.tree.map(lambda a: a.sharding, state)
     jitted = jax.jit(step, donate_argnums=0, in_shardings=(places, None), out_shardings=(places, None))
-    lowered = jitted.lower(state, batches_of(job, config, 0))
+    return jitted.trace(state, batches_of(job, config, 0))
+
+
+def compile_traced(traced: jax.stages.Traced) -> jax.stages.Compiled:
+    """Compile a traced step; several processes must have traced the same."""
+    lowered = traced.lower()
     if count() > 1:
         require_same(
             "program", hashlib.sha256(lowered.as_text().encode()).hexdigest(), "use the same code on all hosts"
