@@ -1,22 +1,38 @@
-"""All cases of `experiments.faults`: files, a single process, and several."""
+"""All cases of `experiments.faults`: signals, settings and surroundings of a single process here, the others beside."""
 
 import signal
-import subprocess
 from collections.abc import Callable
 
 from experiments.fault_files import FILES
 from experiments.fault_pairs import PAIRS
-from experiments.fault_runs import Case, Ended, Place, State, command, environment, finish, read_until, start, train
+from experiments.fault_places import PLACES
+from experiments.fault_runs import (
+    GOES_ON,
+    RESUMED,
+    Case,
+    Ended,
+    Place,
+    State,
+    command,
+    environment,
+    finish,
+    read_until,
+    resume,
+    start,
+    train,
+    wait_for_step,
+)
 
-_RESUMED = r"resumed at step"
+NEW, DONE = State.NOTHING, State.FINISHED
 
 
 def _killed(place: Place) -> Ended:
     process = start(command(place), environment(place))
-    read_until(process, "step 20 of")
+    text = read_until(process, "step 20 of")
     process.kill()
-    finish(process)
-    return train(place, "--resume")
+    text = finish(process, text).text
+    ended = resume(place)
+    return Ended(ended.code, text + ended.text)
 
 
 def _signaled(*numbers: signal.Signals) -> Callable[[Place], Ended]:
@@ -31,52 +47,71 @@ def _signaled(*numbers: signal.Signals) -> Callable[[Place], Ended]:
 
 
 def _two_writers(place: Place) -> Ended:
-    first = start(command(place), environment(place))
-    read_until(first, "step 0 of")
-    ended = train(place, "--resume")
+    first = start(command(place, "--steps", "100000"), environment(place))
+    wait_for_step(place, 10)
+    ended = train(place, "--steps", "100000", "--resume")
     first.kill()
     finish(first)
     return ended
 
 
-def _tmpfs(place: Place) -> Ended:
-    place.out.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", place.out], check=True)
-    try:
-        return train(place)
-    finally:
-        subprocess.run(["umount", place.out], check=True)
+def _stale_lock(place: Place) -> Ended:
+    (place.out / "run.lock").write_text("process 1 on a host that is gone")
+    return resume(place)
+
+
+def _other_text(place: Place) -> Ended:
+    (other := place.out.with_name("other.txt")).write_text(place.text.read_text()[::-1])
+    return train(place, "--data", str(other), "--resume")
 
 
 def _with(*flags: str, shell: str = "", **variables: str) -> Callable[[Place], Ended]:
-    return lambda place: train(place, *flags, stop_after="", shell=shell, **variables)
+    return lambda place: train(place, *flags, shell=shell, **variables)
 
 
-NEW, DONE = State.NOTHING, State.FINISHED
-SINGLE = [
-    Case("sigkill", "SIGKILL after step 20", "--resume", _RESUMED, "steps since the last save", _killed, NEW, (0,)),
-    Case("sigterm", "SIGTERM", "", "stopped by SIGTERM", "nothing", _signaled(signal.SIGTERM), NEW, (143,)),
-    Case("sigint", "Ctrl-C", "", "stopped by SIGINT", "nothing", _signaled(signal.SIGINT), NEW, (130,)),
-    Case("two-writers", "two runs in one directory", "--resume", "is in use", "nothing", _two_writers, NEW),
-    Case("tmpfs", "disk full", "", "no space left", "steps since the last save", _tmpfs, NEW, root=True),
-    Case("ulimit", "files may have 4 KiB", "", "ulimit -f", "all steps", _with(shell="ulimit -f 4"), NEW),
-    Case("seed", "another seed", "--seed 1 --resume", "has --seed 0", "nothing", _with("--seed", "1", "--resume")),
-    Case("data", "another text", "--data README.md --resume", "--data", "nothing",
-         _with("--data", "README.md", "--resume")),
-    Case("nothing-there", "no run there", "--resume", "there is no run", "nothing", _with("--resume"), NEW),
-    Case("taken", "a finished run there", "", "finished run", "nothing", _with(), DONE),
-    Case("finished", "resumed when done", "--resume", "nothing to resume", "nothing", _with("--resume"), DONE, (0,)),
-    Case(
-        "nan", "loss not finite", "--learning-rate 1e30", "first not finite", "the failed step",
-        _with("--learning-rate", "1e30"), NEW,
-    ),
-    Case("c-locale", "C locale, ASCII output", "--resume", "nothing to resume", "nothing",
-         _with("--resume", LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING="ascii"), DONE, (0,)),
-    Case("no-home", "no home, no terminal", "--resume", "nothing to resume", "nothing",
-         _with("--resume", HOME="/nonexistent", TERM="dumb"), DONE, (0,)),
-    Case("full-output", "standard output is full", "--resume", "", "nothing",
-         _with("--resume", shell="exec >/dev/full"), DONE, (0, 1, 2, 120)),
-    Case("closed-output", "standard output is closed", "--resume", "", "nothing",
-         _with("--resume", shell="exec >&-"), DONE, (0, 1, 2)),
+def _clock_back(place: Place) -> Ended:
+    folder = place.out.parent / "clock"
+    folder.mkdir()
+    code = "import time\nreal = time.time\ntime.time = lambda: real() - 3.2e7\n"
+    (folder / "sitecustomize.py").write_text(code)
+    return resume(place, PYTHONPATH=f"{folder}:{environment(place).get('PYTHONPATH', '')}")
+
+
+SIGNALS = [
+    Case("sigkill", "SIGKILL after step 20", "--resume", RESUMED, _killed, NEW, GOES_ON),
+    Case("sigterm", "SIGTERM", "", "stopped by SIGTERM", _signaled(signal.SIGTERM), NEW, (143,)),
+    Case("sigint", "Ctrl-C", "", "stopped by SIGINT", _signaled(signal.SIGINT), NEW, (130,)),
+    Case("sighup", "terminal closed (SIGHUP)", "", "stopped by SIGHUP", _signaled(signal.SIGHUP), NEW, (129,)),
+    Case("sigterm-twice", "SIGTERM twice", "", "", _signaled(*2 * [signal.SIGTERM]), NEW, (-15, 143)),
+    Case("sigint-twice", "Ctrl-C twice", "", "", _signaled(*2 * [signal.SIGINT]), NEW, (130,)),
+    Case("two-writers", "two runs in one directory", "--resume", "is in use", _two_writers, NEW),
+    Case("stale-lock", "lock of a process that was killed", "--resume", RESUMED, _stale_lock, codes=GOES_ON),
+]
+SETTINGS = [
+    Case("seed", "another seed", "--seed 1 --resume", "has --seed 0", _with("--seed", "1", "--resume")),
+    Case("data", "another text", "--data OTHER --resume", "--data .* has changed", _other_text),
+    Case("fewer-steps", "fewer steps than were done", "--steps 9 --resume", "has done 21 steps",
+         _with("--steps", "9", "--resume")),
+    Case("nothing-there", "no run there", "--resume", "there is no run", _with("--resume"), NEW),
+    Case("taken", "a finished run there", "", "finished run", _with(), DONE),
+    Case("taken-stopped", "a stopped run there", "", "stopped run", _with()),
+    Case("finished", "resumed when done", "--resume", "nothing to resume", _with("--resume"), DONE, (0,)),
+    Case("nan", "loss not finite", "--learning-rate 1e30", "first not finite", _with("--learning-rate", "1e30"), NEW),
 ]  # fmt: skip
-CASES = [*SINGLE, *FILES, *PAIRS]
+SURROUNDINGS = [
+    Case("clock-back", "clock a year back", "--resume", RESUMED, _clock_back, codes=GOES_ON),
+    Case("c-locale", "C locale, ASCII output", "--resume", "nothing to resume",
+         _with("--resume", LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING="ascii"), DONE, (0,)),
+    Case("no-home", "HOME not set, dumb terminal", "--resume", "nothing to resume",
+         _with("--resume", shell="unset HOME", TERM="dumb"), DONE, (0,)),
+    Case("no-terminal", "no terminal, no input", "--resume", "nothing to resume",
+         _with("--resume", shell='exec <&-; set -- setsid --wait "$@"'), DONE, (0,)),
+    Case("full-output", "standard output is a full disk", "--resume", "cannot be written",
+         _with("--resume", shell="exec >/dev/full"), DONE, (0,)),
+    Case("closed-output", "standard output is closed", "--resume", "", _with("--resume", shell="exec >&-"), DONE, (0,)),
+    Case("broken-pipe", "standard output is a pipe nobody reads", "--resume", "cannot be written",
+         _with("--resume", shell="exec > >(exec <&- >&- 2>&-; sleep 9)"), DONE, (0,)),
+    Case("no-directory", "the working directory was deleted", "--resume", "working directory was deleted",
+         _with("--resume", shell='d=$(mktemp -d); cd "$d"; rmdir "$d"'), DONE),
+]  # fmt: skip
+CASES = [*SIGNALS, *SETTINGS, *SURROUNDINGS, *PLACES, *FILES, *PAIRS]

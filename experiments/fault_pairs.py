@@ -9,7 +9,6 @@ from collections.abc import Callable
 from experiments.fault_runs import Case, Ended, Place, State, finish, pair, read_until, train, wait_for_step
 
 LONG = ("--steps", "100000", "--save-every", "20")
-_SAVED = "steps since the last save"
 _DEAD = "another process ended|heartbeat|unhealthy|distributed service"  # our message, or that of JAX when it aborts
 
 
@@ -78,27 +77,27 @@ _READ_ONLY = (
     'exec unshare -m bash -c \'mount --bind {out} {out} && mount -o remount,ro,bind {out} && exec "$@"\' - "$@"'
 )
 PAIRS = [
-    Case("pair-kill", "process 1 killed in a collective", "", _DEAD, _SAVED,
+    Case("pair-kill", "process 1 killed in a collective", "", _DEAD,
          _signaled(1, signal.SIGKILL), NEW, (2, -6, 134)),
-    Case("pair-kill-first", "process 0, the coordinator, killed", "", _DEAD, _SAVED,
+    Case("pair-kill-first", "process 0, the coordinator, killed", "", _DEAD,
          _signaled(0, signal.SIGKILL), NEW, (2, -6, 134)),
-    Case("pair-pause", "process 1 paused for 20 s", "", "step 60 of", "nothing", _paused, NEW, (0,)),
-    Case("pair-lost", "process 1 paused for good", "--lost-after 10", _DEAD, _SAVED,
+    Case("pair-pause", "process 1 paused for 20 s", "", "step 60 of", _paused, NEW, (0,)),
+    Case("pair-lost", "process 1 paused for good", "--lost-after 10", _DEAD,
          _signaled(1, signal.SIGSTOP, "--lost-after", "10"), NEW, (2, -6, 134)),
-    Case("pair-resume", "killed in two processes, resumed in one", "--resume", "resumed at step", _SAVED,
+    Case("pair-resume", "killed in two processes, resumed in one", "--resume", "resumed at step",
          _resumed, NEW, (143,)),
-    Case("pair-flags", "other XLA_FLAGS on process 1", "", "another XLA_FLAGS", "nothing",
+    Case("pair-flags", "other XLA_FLAGS on process 1", "", "another XLA_FLAGS",
          _differs(XLA_FLAGS="--xla_cpu_enable_fast_math=true"), NEW),
-    Case("pair-seed", "another seed on process 1", "", "another command", "nothing",
+    Case("pair-seed", "another seed on process 1", "", "another command",
          _differs(shell='set -- "$@" --seed 1'), NEW),
-    Case("pair-code", "other code of the same name on process 1", "--link my_codes.CODE", "another program", "nothing",
+    Case("pair-code", "other code of the same name on process 1", "--link my_codes.CODE", "another program",
          _other_program, NEW),
-    Case("pair-data", "another text on process 1", "--data text.txt", "another data", "nothing",
-         _differs("--data", "README.md", shell="cd /tmp && seq 9999 > README.md"), NEW),
-    Case("pair-full", "process 1 cannot write: files may have 4 KiB", "", "process 1 failed: .*cannot write", _SAVED,
+    Case("pair-data", "another text on process 1", "--data text.txt", "another data",
+         _differs("--data", "text.txt", shell="cd /tmp && seq 9999 > text.txt"), NEW),
+    Case("pair-full", "process 1 cannot write: files may have 4 KiB", "", "process 1 failed: .*cannot write",
          _differs("--steps", "100000", shell="ulimit -f 4"), NEW),
-    Case("pair-read-only", "directory read-only on the host of process 1", "", "process 1 failed", "all steps",
+    Case("pair-read-only", "directory read-only on the host of process 1", "", "process 1 failed",
          _differs("--steps", "100000", shell=_READ_ONLY), NEW, root=True),
-    Case("pair-nan", "loss not finite", "--learning-rate 1e30", "first not finite", "the failed step",
+    Case("pair-nan", "loss not finite", "--learning-rate 1e30", "first not finite",
          _differs("--learning-rate", "1e30"), NEW),
 ]  # fmt: skip

@@ -45,14 +45,22 @@ def _find(folders: list[Path]) -> Path:
 
 def _read(path: Path, size: int) -> Text:
     try:
-        text = as_text(_unzip(path)) if path.suffix == ".zip" else np.asarray(np.memmap(path, np.uint8, "r"))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        text = as_text(_unzip(path, size)) if path.suffix == ".zip" else np.asarray(np.memmap(path, np.uint8, "r"))
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"--data 'enwik8': cannot read {path} ({error}): download {ADDRESS} again") from error
     if len(text) != size:
-        raise UsageError(f"--data 'enwik8': {path} has {len(text):,} bytes, not {size:,}: download {ADDRESS} again")
+        raise UsageError(f"--data 'enwik8': {path} has {_length(text, size)}, not {size:,}: download {ADDRESS} again")
     return text
 
 
-def _unzip(path: Path) -> bytes:
+def _length(text: Text, size: int) -> str:
+    return f"more than {size:,} bytes" if len(text) > size else f"{len(text):,} bytes"
+
+
+def _unzip(path: Path, size: int) -> bytes:
+    """At most one byte more than there should be is unpacked; other methods than deflate have no such bound."""
     with zipfile.ZipFile(path) as archive:
-        return archive.read("enwik8")
+        if archive.getinfo("enwik8").compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError("it is packed by another method than deflate")
+        with archive.open("enwik8") as file:
+            return file.read(size + 1)

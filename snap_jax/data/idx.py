@@ -7,6 +7,7 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from snap_jax.data.image_dataset import Images
 from snap_jax.errors import UsageError
 
 _BYTES = 0x08  # third byte of the magic number: unsigned bytes; the fourth is the number of dimensions
+_RATIO = 1032  # the most that deflate packs: 258 bytes in 2 bits
 _PARTS = {"train": "train", "heldout": "t10k"}
 _KINDS = {"images": 3, "labels": 1}
 
@@ -73,24 +75,29 @@ def read_idx(path: Path, *, dimensions: int) -> UInt8[np.ndarray, "..."]:
     Raises:
       UsageError: it cannot be read or decompressed, is of another kind, or its size is not what it says.
     """
-    data, header = _unpacked(path), 4 + 4 * dimensions
+    header = 4 + 4 * dimensions
+    data = _unpacked(path, header, lambda head: math.prod(struct.unpack(f">{dimensions}I", head[4:])))
     if len(data) < header:
         raise UsageError(f"{path} is cut short: {len(data)} bytes, not even a header of {header}: download it again")
     magic, *shape = struct.unpack(f">{1 + dimensions}I", data[:header])
     if magic != (want := _BYTES << 8 | dimensions):
         raise UsageError(f"{path} starts with {magic:#010x}, not {want:#010x}: give an IDX{dimensions} file of bytes")
     if len(data) - header != math.prod(shape):
-        what = "is cut short" if len(data) - header < math.prod(shape) else "is too long"
+        size, long = math.prod(shape), len(data) - header > math.prod(shape)
+        found = f"more than {size:,} bytes" if long else f"{len(data) - header:,} bytes, not {size:,},"
         raise UsageError(
-            f"{path} {what}: {len(data) - header:,} bytes for shape {tuple(shape)}, not {math.prod(shape):,}: "
-            "download it again"
+            f"{path} is {'too long' if long else 'cut short'}: {found} for shape {tuple(shape)}: download it again"
         )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
-def _unpacked(path: Path) -> bytes:
+def _unpacked(path: Path, header: int, rest: Callable[[bytes], int]) -> bytes:
+    """The header, and at most one byte more than it says there are: a file that unpacks to more is not unpacked."""
+    packed = path.suffix == ".gz"
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == ".gz" else data
+        most = path.stat().st_size * (_RATIO if packed else 1)  # memory for more is not even asked for
+        with gzip.open(path) if packed else path.open("rb") as file:
+            head = file.read(header)
+            return head + file.read(min(rest(head) + 1, most)) if len(head) == header else head
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"cannot read {path} ({error}): download it again") from error

@@ -5,6 +5,7 @@
 
 import dataclasses
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from snap_jax.errors import UsageError
 from snap_jax.report.json_checks import Fields, parse
 from snap_jax.report.run_data import BoundaryBytes, Cost, ImageSpikes, LogLine, Pruning, RunData, TextSpikes
+
+_MOST = 2**28  # bytes of spikes that are unpacked; those of a page take some megabytes
+_TORN = (EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)  # the last of an encrypted one
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[RunData, ...]:
@@ -159,9 +163,11 @@ def read_spikes(file: Path) -> TextSpikes | ImageSpikes | None:
         return None
     try:
         with np.load(file, allow_pickle=False) as kept:
+            if (size := sum(part.file_size for part in kept.zip.infolist())) > _MOST:
+                raise ValueError(f"it unpacks to {size:,} bytes")
             arrays = {name: kept[name] for name in kept.files}
         return _image_spikes(arrays) if "image" in arrays else _text_spikes(arrays)
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, LookupError, TypeError, AttributeError, ValueError, MemoryError, *_TORN) as error:
         raise UsageError(f"cannot read {file} ({error}): run the training again, or delete it") from error
 
 

@@ -9,6 +9,7 @@ import pkgutil
 from typing import TYPE_CHECKING
 
 _SOURCES = {
+    "WriteError": "failures",
     "Links": "link_setup",
     "Progress": "run",
     "Stopped": "failures",
@@ -23,6 +24,7 @@ __all__ = [*_SOURCES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
     from snap_jax.training.failures import Stopped as Stopped
+    from snap_jax.training.failures import WriteError as WriteError
     from snap_jax.training.language import evaluate as evaluate
     from snap_jax.training.lifecycle import Trained as Trained
     from snap_jax.training.lifecycle import measure as measure

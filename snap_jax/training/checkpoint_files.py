@@ -27,8 +27,8 @@ def last_good(folder: Path) -> tuple[Path | None, list[str]]:
             return path, _notes(faults)
     if faults and list(faults.values()) != [_CUT_SHORT]:  # the very first may be cut short
         raise UsageError(
-            f"{folder}: no checkpoint is intact ({'; '.join(_notes(faults))}): restore one from a copy, or start again "
-            "with --overwrite"
+            f"{folder}: no checkpoint is intact ({'; '.join(_notes(faults))}): mend that or restore one from a copy, "
+            "else start again with --overwrite"
         )
     return None, _notes(faults)
 
@@ -42,6 +42,12 @@ def best(folder: Path) -> tuple[Path | None, list[str]]:
     found = folder / str(step)
     why = fault(found)
     return (None, [f"checkpoint {step}, the best, is not used: {why}"]) if why else (found, [])
+
+
+def best_step(folder: Path) -> int | None:
+    """Return the step of the best evaluation, as the newest checkpoint that has a manifest knows it."""
+    newest = next((path for path in saved(folder) if named(path) is not None), None)
+    return None if newest is None else facts(newest).get("best")
 
 
 def _notes(faults: dict[Path, str]) -> list[str]:
@@ -81,6 +87,14 @@ def facts(folder: Path) -> dict:
     return _manifest(folder)["facts"]
 
 
+def named(folder: Path) -> set[str] | None:
+    """Return the files that the manifest of a checkpoint names; None if it has none that can be read."""
+    try:
+        return set(_manifest(folder)["files"])
+    except (OSError, ValueError):
+        return None
+
+
 def _manifest(folder: Path) -> dict:
     found = read_json(folder / MANIFEST)
     match found:
@@ -101,12 +115,16 @@ def fault(folder: Path) -> str:
         return f"its manifest is damaged ({error})"
     if missing := sorted(set(files) - set(files_of(folder))):
         return f"{missing[0]} is missing"
-    for path, (size, digest) in files.items():
+    return next((why for path, (size, digest) in files.items() if (why := _changed(folder, path, size, digest))), "")
+
+
+def _changed(folder: Path, path: str, size: int, digest: str) -> str:
+    try:
         if (found := (folder / path).stat().st_size) != size:
             return f"{path} has {found} bytes, not {size}"
-        if _digest(folder / path) != digest:
-            return f"{path} has other bytes than were saved"
-    return ""
+        return "" if _digest(folder / path) == digest else f"{path} has other bytes than were saved"
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror})"
 
 
 def write_manifest(folder: Path, facts: dict) -> None:

@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True, async_options=together)
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
         self._keep, self._unsigned = keep, dict[int, dict]()
-        newest = checkpoint_files.saved(folder)[:1]
-        self._best = facts(newest[0]).get("best") if newest else None
+        self._best = checkpoint_files.best_step(folder)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -88,8 +88,10 @@ class Checkpoints:
         self._unsigned[step] = {"seconds": seconds, "best": self._best}
 
     def _check_room(self, state: TrainState) -> None:
-        """Not all errors that the threads of Orbax report of a full disk can be caught, so look before."""
+        """Not all errors of the threads of Orbax can be caught, and after one of them others wait; so look before."""
         need = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _BESIDE_ARRAYS
+        with tempfile.TemporaryFile(dir=self._manager.directory):
+            pass  # a directory that is read-only, or gone
         if shutil.disk_usage(self._manager.directory).free < need:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

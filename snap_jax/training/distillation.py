@@ -35,12 +35,12 @@ class Teacher:
     """
 
     def __init__(self, task: Task, params: PyTree, weight: float):
-        self._task, self._params, self._weight = task, params, weight
+        self._task, self.params, self._weight = task, params, weight
         self._program: jax.stages.Compiled | None = None
 
     def teach(self, batch: Batch) -> Batch:
         """Return the batch with the teacher's targets beside its labels."""
-        return Batch(batch.inputs, Distilled(jnp.asarray(batch.classes), self._compiled(batch)(self._params, batch)))
+        return Batch(batch.inputs, Distilled(jnp.asarray(batch.classes), self._compiled(batch)(self.params, batch)))
 
     def traffic(self, batch: Batch) -> Traffic:
         """Return what its program sends for one batch."""
@@ -53,7 +53,7 @@ class Teacher:
             def teacher_logits(params: PyTree, batch: Batch) -> Any:
                 return self._task.teacher_logits(params, batch, self._weight)
 
-            self._program = jax.jit(teacher_logits).lower(self._params, batch).compile()
+            self._program = jax.jit(teacher_logits).lower(self.params, batch).compile()
         return self._program
 
 

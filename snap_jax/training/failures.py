@@ -25,10 +25,27 @@ from snap_jax.training.train_step import Measured, TrainState, batch_indices, st
 _LOST = ("Gloo", "Connection closed by peer", "Connection reset", "DEADLINE_EXCEEDED", "UNAVAILABLE")
 _CAUSE_SECONDS = 3.0  # in which a process that ended may have said why
 _FULL = {
-    errno.ENOSPC: "no space left",
-    errno.EDQUOT: "the quota is used up",
-    errno.EFBIG: "a file is larger than this process may write (ulimit -f)",
+    errno.ENOSPC: "no space left: free some space",
+    errno.EDQUOT: "the quota is used up: free some space",
+    errno.EFBIG: "a file is larger than this process may write (ulimit -f): raise the limit",
+    errno.EMFILE: "this process may not open more files (ulimit -n): raise the limit",
 }
+_BARRED = {  # only of a path in the run directory
+    errno.EROFS: "it is read-only: mount it for writing",
+    errno.EACCES: "permission denied: change its permissions",
+    errno.EPERM: "operation not permitted: change its permissions or attributes",
+    errno.EIO: "input/output error: look at the disk",
+    errno.ESTALE: "the network file system has lost it: mount it again",
+    errno.ENOENT: "it was deleted or moved while the run wrote to it: restore it",
+    errno.ENOTDIR: "a file is where a directory was: restore it",
+    errno.EEXIST: "a file is where a directory belongs: move it away",
+    errno.EISDIR: "a directory is where a file belongs: move it away",
+    errno.ENAMETOOLONG: "the name is too long: choose a shorter --out",
+}
+
+
+class WriteError(UsageError):
+    """The run directory cannot be written. Threads of Orbax may wait for minutes for a save that failed."""
 
 
 class Stopped(Exception):  # noqa: N818 - this is no error
@@ -44,9 +61,10 @@ class Stopped(Exception):  # noqa: N818 - this is no error
 
 
 class Signals:
-    """Context manager that notes the first SIGTERM or SIGINT in `received`; a second one acts as usual.
+    """Context manager that notes the first SIGTERM, SIGINT or SIGHUP in `received`; a second one acts as usual.
 
-    Only the main thread can receive signals; in any other thread this does nothing.
+    A SIGHUP that is ignored, as under `nohup`, stays ignored. Only the main thread can receive signals; in any other
+    thread this does nothing.
     """
 
     def __init__(self):
@@ -55,7 +73,8 @@ class Signals:
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            hang_up = () if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (signal.SIGHUP,)
+            for number in (signal.SIGTERM, signal.SIGINT, *hang_up):
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -70,21 +89,23 @@ class Signals:
 
 
 @contextlib.contextmanager
-def full_disk_explained(out: Path, how_to_resume: str) -> Iterator[None]:
-    """Replace the error of a full disk, wherever it was raised, by one line that says so.
+def write_errors_explained(out: Path, how_to_resume: str) -> Iterator[None]:
+    """Replace the error of a place that cannot be written, wherever it was raised, by one line that says so.
 
     Raises:
-      UsageError: instead of that error.
+      WriteError: instead of that error.
     """
     try:
         yield
+    except UsageError:
+        raise
     except Exception as error:
-        why = _why_full(error)
+        why = _why_not_written(error, out)
         if why is None:
             raise
-        raise UsageError(
-            f"train: cannot write to {out}: {why}; all checkpoints saved before are still there: "
-            f"free some space, then resume with: {how_to_resume}"
+        raise WriteError(
+            f"train: cannot write to {out}: {why} (all checkpoints saved before are still there), then resume with: "
+            f"{how_to_resume}"
         ) from error
 
 
@@ -110,13 +131,14 @@ def lost_process_explained(how_to_resume: str) -> Iterator[None]:
         ) from error
 
 
-def _why_full(error: BaseException | None) -> str | None:
+def _why_not_written(error: BaseException | None, out: Path) -> str | None:
     """TensorStore, which Orbax uses, gives the number of the operating system's error only in its text."""
+    places = {str(out), str(out.absolute()), os.path.realpath(out)}
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return _FULL[error.errno]
-        for number, why in _FULL.items():
-            if f"os_error_code='{number}'" in str(error) or os.strerror(number) in str(error):
+        text = f"{error} {getattr(error, 'filename', None) or ''}"
+        for number, why in (_FULL | _BARRED if any(place in text for place in places) else _FULL).items():
+            said = f"os_error_code='{number}'" in text or os.strerror(number) in text
+            if said or (isinstance(error, OSError) and error.errno == number):
                 return why
         error = error.__cause__ or error.__context__
     return None

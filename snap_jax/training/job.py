@@ -23,7 +23,7 @@ class Job(abc.ABC):
       params: the first parameters, placed on the mesh; the first axis of each is the pipeline stage.
       crossing_elements: number of elements that cross all boundaries for one batch, forward.
       shares: numbers sent for each element of the stream, by stage.
-      origin: SHA-256 of the weights that the run starts from, where a resumed run needs them again; else "".
+      origin: SHA-256 of the weights that the run starts from, and of those of another teacher; "" without any.
       context_bits: bits per element that the tokens take which both ends of a boundary need.
       choices: how each message is sent, and why; empty without `--link-policy`.
     """
@@ -44,6 +44,11 @@ class Job(abc.ABC):
     def schedule(self) -> Schedule | None:
         """The pipeline schedule of a training step, which traffic is counted by; None without one."""
         return None
+
+    @property
+    def data_notes(self) -> tuple[str, ...]:
+        """What was left out of the data, one line each."""
+        return ()
 
     @abc.abstractmethod
     def fingerprint(self) -> str:

@@ -21,6 +21,7 @@ from snap_jax.errors import UsageError
 from snap_jax.models import rwkv, transformer
 from snap_jax.models.base import Network
 from snap_jax.parallel.processes import is_first, on_first
+from snap_jax.training import fingerprints
 from snap_jax.training.config import LanguageConfig, Settings
 from snap_jax.training.evaluation import score, sends_spikes, spikes_of
 from snap_jax.training.link_setup import links_of
@@ -39,11 +40,17 @@ class LanguageJob(ParallelJob):
     corpus: text_loader.Corpus
     heldout: np.ndarray
 
+    @property
+    def data_notes(self) -> tuple[str, ...]:
+        """Which files of a directory are no text, or cannot be read."""
+        return tuple(f"--data {self.config.data}: {note}" for note in self.corpus.notes if note.startswith("left out"))
+
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the text, for training and held out."""
-        digest = hashlib.sha256(self.corpus.train.data)
+        """Return the SHA-256 of the text, for training and held out; of more than 1 GiB, of its size and 1024 parts."""
+        digest = hashlib.sha256()
+        fingerprints.update(digest, self.corpus.train)
         digest.update(b"|")
-        digest.update(self.corpus.heldout.data)
+        fingerprints.update(digest, self.corpus.heldout)
         return digest.hexdigest()
 
     def batch(self, index: int) -> Batch:

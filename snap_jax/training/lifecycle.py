@@ -18,11 +18,11 @@ from snap_jax.policy import choices_section
 from snap_jax.traffic import Traffic
 from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.traffic.program_text import names_in_cache_key
-from snap_jax.training import checkpoints, run_dir
+from snap_jax.training import checkpoints, more_steps, run_dir
 from snap_jax.training.atomic_io import to_json, write_atomically
 from snap_jax.training.config import Settings, command
 from snap_jax.training.exchange_sections import sections_with_exchange
-from snap_jax.training.failures import full_disk_explained, lost_process_explained
+from snap_jax.training.failures import lost_process_explained, write_errors_explained
 from snap_jax.training.link_setup import links_of
 from snap_jax.training.loop import BestInMemory, Programs, fit, fit_saved
 from snap_jax.training.optimizer import optimizer
@@ -120,8 +120,9 @@ def train(
             "train: --resume continues a run, --requeue continues or starts one, --overwrite replaces it: "
             "give one of them"
         )
+    run_dir.check_place(out)
     how_to_resume = run_dir.how_to_resume(config, out)
-    with lost_process_explained(how_to_resume), full_disk_explained(out, how_to_resume), locked(out):
+    with lost_process_explained(how_to_resume), write_errors_explained(out, how_to_resume), locked(out):
         require_same("command", how_to_resume)
         _require_same_versions()
         known = known_record(lambda: run_dir.record(out)) if resume or requeue else None
@@ -130,8 +131,9 @@ def train(
                 run_dir.refuse_to_resume(out)
             return _complete(*begin(config, out, overwrite, on_progress, on_note))
         run_dir.check_config(out, known, config)
-        if done := on_first(lambda: run_dir.finished(out)):
-            on_note(f"the run in {out} is finished: nothing to resume")
+        done = on_first(lambda: run_dir.finished(out))
+        if done and not more_steps.goes_on(out, done["training"], known.config, config):
+            on_note(f"the run in {out} is finished: nothing to resume; give more --steps to train it on")
             return done
         return _complete(*take_up(config, out, known, on_progress, on_note))
 

@@ -18,7 +18,8 @@ with requires_extra("train", "training"):
     from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
     from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
-NAME, EVENTS = "metrics.jsonl", "events.out.tfevents.*"
+_OURS = ".snap-jax"  # behind the name of an event file, by which it is told from those of other programs
+NAME, EVENTS = "metrics.jsonl", f"events.out.tfevents.*{_OURS}"
 
 
 class Metrics:
@@ -33,7 +34,7 @@ class Metrics:
     def __init__(self, out: Path, step: int, seconds: float):
         self.out = out
         kept = [line for line in lines(out / NAME) if line["step"] <= step]
-        write_atomically(out / NAME, "".join(json.dumps(line) + "\n" for line in kept))
+        write_atomically(out / NAME, "".join(to_json(line) + "\n" for line in kept))
         for old in out.glob(EVENTS):
             old.unlink()
         self._began = time.time() - seconds
@@ -71,7 +72,7 @@ class EventFile:
     """
 
     def __init__(self, out: Path, began: float):
-        self._file = RecordWriter(str(out / f"events.out.tfevents.{began:.0f}.{socket.gethostname()}"))
+        self._file = RecordWriter(str(out / f"events.out.tfevents.{began:.0f}.{socket.gethostname()}{_OURS}"))
         self._file.write(Event(wall_time=began, file_version="brain.Event:2").SerializeToString())
 
     def write(self, step: int, when: float, values: dict[str, float]) -> None:
@@ -118,8 +119,9 @@ def lines(path: Path) -> list[dict]:
     for text in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.is_file() else ():
         try:
             line = json.loads(text)
-            found.append({"step": int(line["step"]), "seconds": float(line["seconds"])} | line)
-        except (ValueError, KeyError, TypeError):
+            scalars(line)  # each a number that fits
+            found.append(line | {"step": int(line["step"]), "seconds": float(line["seconds"])})
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             break
     return found
 

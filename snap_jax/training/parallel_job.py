@@ -209,10 +209,12 @@ def build(
     origin = ""
     if config.init_from is not None:
         params = task.place(weights_of(Path(config.init_from), config, links, network, task.stages, params))
-        origin = _fingerprint(params) if config.needs_origin else ""
+        origin = _fingerprint(params)
         task, params = _calibrated(task, params, config, links, widths, sample)
     shares = tuple(b.share for b in task.stages.join(assemble.on_one_device(params))[1])
     teacher = teacher_of(config, lambda dense: build(dense, network, inputs, sample)[:2])
+    if teacher is not None and config.teacher is not None:
+        origin += f" {_fingerprint(teacher.params)}"
     elements = crossing_elements(config, model, inputs)
     return Built(task, params, elements, shares, teacher, origin, context_bits, choices)
 

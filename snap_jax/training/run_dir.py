@@ -11,11 +11,9 @@ written last, `result.json`: if that exists, the run is complete.
 import dataclasses
 import difflib
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,13 +21,12 @@ from typing import Any, NoReturn
 import jax
 
 from snap_jax.errors import UsageError
-from snap_jax.training import metrics
-from snap_jax.training.atomic_io import read_json, write_atomically
-from snap_jax.training.config import LanguageConfig, Settings, command, written_settings
+from snap_jax.training import run_files
+from snap_jax.training.atomic_io import read_json, to_json, write_atomically
+from snap_jax.training.config import LanguageConfig, Settings, VisionConfig, command, written_settings
 from snap_jax.training.config.settings import flag, typed
 
-_FREE = {"save_every", "keep"}  # may change in a resumed run: no result depends on it
-_FILES = ("result.json", metrics.NAME, "traffic.json", "exchange.json", "spikes.npz", "report.html")
+_FREE = {"save_every", "keep", "patience", "steps"}  # may change in a resumed run: how long it is, and what is kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Record:
       versions: of Python, the machine and the libraries.
       resumed_at: the steps at which the run was resumed.
       notes: what happened to it.
-      origin: fingerprint of the weights it started from, where it needs them to resume; else "".
+      origin: fingerprint of the weights it started from, and of those of another teacher; "" without any.
     """
 
     config: dict
@@ -86,11 +83,28 @@ def record(out: Path) -> Record | None:
     """
     path = out / "run.json"
     try:
-        return from_fields(read_json(path))
+        return _known(path, read_json(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"cannot read {path} ({error}): choose another --out") from error
+
+
+def _known(path: Path, fields: Any) -> Record:
+    """The record, if this version of snap-jax knows all that is in it."""
+    match fields:
+        case {"config": dict(config), "data": str(), "versions": {"snap-jax": str(version)}}:
+            kind = VisionConfig if config.get("task") == VisionConfig.task else LanguageConfig
+            ours = {field.name for field in dataclasses.fields(Record)}
+            unknown = sorted(set(fields) - ours) + sorted(set(config) - set(written_settings(kind())))
+            if not unknown:
+                return from_fields(fields)
+            raise UsageError(
+                f"{path} was written by snap-jax {version}, and has {_some(unknown)}, which this version "
+                f"({importlib.metadata.version('snap-jax')}) does not know: use the version that wrote it, or choose "
+                "another --out"
+            )
+    raise ValueError("it is no record of a run")
 
 
 def refuse_to_resume(out: Path) -> NoReturn:
@@ -107,21 +121,29 @@ def refuse_to_resume(out: Path) -> NoReturn:
 
 def from_fields(fields: Any) -> Record:
     """Return the record whose `dataclasses.asdict` that is; lists stand for tuples."""
-    return Record(**fields | {name: tuple(fields[name]) for name in ("resumed_at", "notes")})
+    return Record(**fields | {name: tuple(fields.get(name, ())) for name in ("resumed_at", "notes")})
 
 
 def write_record(out: Path, what: Record) -> None:
     """Write `run.json`."""
-    write_atomically(out / "run.json", json.dumps(dataclasses.asdict(what), indent=1))
+    write_atomically(out / "run.json", to_json(dataclasses.asdict(what), indent=1))
 
 
-def continued(what: Record, step: int, notes: Sequence[str]) -> Record:
-    """Return the record of a run that is resumed at `step`."""
-    return dataclasses.replace(what, resumed_at=(*what.resumed_at, step), notes=(*what.notes, *notes))
+def reopen(out: Path, what: Record) -> None:
+    """Write `run.json` of a run that is resumed; a result of fewer steps stays as `result-step-STEPS.json`."""
+    if done := finished(out):
+        os.replace(out / "result.json", out / run_files.EARLIER.replace("*", str(int(done["training"]["steps"]))))
+    write_record(out, what)
+
+
+def continued(what: Record, config: Settings, step: int, notes: Sequence[str]) -> Record:
+    """Return the record of a run that is resumed at `step`, with the paths and the length it has now."""
+    resumed = (*what.resumed_at, step)
+    return dataclasses.replace(what, config=written_settings(config), resumed_at=resumed, notes=(*what.notes, *notes))
 
 
 def check_config(out: Path, what: Record, config: Settings) -> None:
-    """Check that the run in `out` is the one that `config` asks for.
+    """Check that the run in `out` is the one that `config` asks for, but for its length and where its sources are.
 
     Raises:
       UsageError: names the field and both values.
@@ -130,12 +152,19 @@ def check_config(out: Path, what: Record, config: Settings) -> None:
         raise UsageError(f"--resume: the run in {out} is `train {task}`, not {config.task}: give another --out")
     for field in dataclasses.fields(config):
         theirs, ours = what.config.get(field.name, field.default), getattr(config, field.name)
-        if theirs != ours and field.name not in _FREE:
+        by_content = None not in (theirs, ours) and _is_compared(field.name, what)
+        if theirs != ours and field.name not in _FREE and not by_content:
             name, value = flag(field.name), shlex.quote(str(theirs))
             raise UsageError(
                 f"--resume: the run in {out} has {name} {value}, the command line {name} {shlex.quote(str(ours))}: "
                 f"give {name} {value}, or start another run with another --out"
             )
+
+
+def _is_compared(name: str, what: Record) -> bool:
+    """Whether what lies at that path is compared, so that it may have been moved."""
+    compared = {"data": True, "init_from": bool(what.origin), "teacher": " " in what.origin}
+    return compared.get(name, False)
 
 
 def check_sources(out: Path, what: Record, config: Settings, data: str, origin: str) -> None:
@@ -144,7 +173,9 @@ def check_sources(out: Path, what: Record, config: Settings, data: str, origin: 
     Raises:
       UsageError: if the fingerprint of one of them has changed.
     """
-    for name, then, now in (("data", what.data, data), ("init_from", what.origin, origin)):
+    now = origin if " " in what.origin else origin.partition(" ")[0]  # older versions wrote none of a teacher
+    pairs = [("data", what.data, data)] + ([("init_from", what.origin, now)] if what.origin and now else [])
+    for name, then, now in pairs:
         if then != now:
             raise UsageError(
                 f"--resume: {typed(config, [name])} has changed since the run in {out} began: "
@@ -152,52 +183,73 @@ def check_sources(out: Path, what: Record, config: Settings, data: str, origin: 
             )
 
 
+def check_place(out: Path) -> None:
+    """Check that `out` is a path, and the working directory is there.
+
+    Raises:
+      UsageError: if it is the address of an object store, which would become a folder of that name; if the working
+        directory was deleted.
+    """
+    scheme = out.parts[0] if out.parts else ""
+    if scheme in ("gs:", "s3:", "hdfs:", "http:", "https:", "file:", "az:", "abfs:"):
+        raise UsageError(f"--out {out}: a run is written to a mounted file system, not to {scheme}//: give a directory")
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UsageError("train: the working directory was deleted: go to another one (cd), then try again") from error
+
+
 def claim(
     out: Path, config: Settings, data: str, overwrite: bool, origin: str = "", notes: Sequence[str] = ()
 ) -> Record:
-    """Prepare `out` for a new run.
+    """Prepare `out` for a new run: delete the files of the one before, and only those.
 
     Raises:
-      UsageError: if it cannot be written, holds a run and `overwrite` is False, or holds files of these names that no
-        run wrote.
+      UsageError: as `check_free`; if it cannot be written.
     """
-    _check_ours(out)
-    if not overwrite:
-        _check_free(out)
+    check_free(out, overwrite)
     new = Record(written_settings(config), data, environment(), notes=tuple(notes), origin=origin)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in _FILES:
-            (out / name).unlink(missing_ok=True)
-        if (out / "checkpoints").exists():
-            shutil.rmtree(out / "checkpoints")
+        run_files.delete(out, [path for path in run_files.of_run(out) if path.name != "run.json"])
         write_record(out, new)  # until now the old one says whose files these are, should we be killed
     except OSError as error:
         raise UsageError(f"cannot write to {out} ({error.strerror}): choose another --out") from error
     return new
 
 
-def _check_ours(out: Path) -> None:
-    """Refuse a directory in which we would replace what no run of ours wrote, with or without `--overwrite`."""
-    names = ("run.json", "checkpoints", *_FILES)
-    found = [name for name in names if os.path.lexists(out / name)] + sorted(p.name for p in out.glob(metrics.EVENTS))
-    if not found:
-        return
-    try:
-        ours = record(out) is not None
-    except UsageError:
-        ours = False
-    if not ours:
+def check_free(out: Path, overwrite: bool) -> None:
+    """Check that a new run may be written to `out`.
+
+    Raises:
+      UsageError: if it holds anything but a run; with or without `overwrite`, if there is something between the files
+        of a run that no run wrote; without it, if there is a run that was finished or stopped.
+    """
+    foreign = run_files.others(out)
+    if (out / "run.json").exists() or run_files.of_run(out) or foreign:
+        _check_ours(out, foreign)
+    if inside := run_files.in_checkpoints(out / "checkpoints"):
+        raise UsageError(f"{out} holds {_some(inside)}, which no run wrote: move it away, or choose another --out")
+    if not overwrite and (out / "result.json").exists():
+        raise UsageError(f"{out} already holds a finished run: choose another --out, or pass --overwrite")
+    if not overwrite and any(path.name.isdecimal() for path in (out / "checkpoints").glob("*")):
+        raise UsageError(f"{out} holds a stopped run: continue it with --resume, or replace it with --overwrite")
+
+
+def _check_ours(out: Path, foreign: list[str]) -> None:
+    """Refuse a directory in which no run of ours was written, with or without `--overwrite`."""
+    if record(out) is None:
+        found = _some(foreign or [path.name for path in run_files.of_run(out)])
         raise UsageError(
-            f"{out} holds {', '.join(found)}, but no run.json of a run that wrote them: choose another --out"
+            f"{out} holds {found}, but no run.json of a run that wrote them: choose another --out, or an empty "
+            "directory"
         )
 
 
-def _check_free(out: Path) -> None:
-    if (out / "result.json").exists():
-        raise UsageError(f"{out} already holds a finished run: choose another --out, or pass --overwrite")
-    if any(path.name.isdecimal() for path in (out / "checkpoints").glob("*")):
-        raise UsageError(f"{out} holds a stopped run: continue it with --resume, or replace it with --overwrite")
+def _some(names: list[str]) -> str:
+    """The first three names, in printable signs."""
+    shown = ", ".join("".join(sign if sign.isprintable() else "?" for sign in name) for name in names[:3])
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def environment() -> dict[str, str]:

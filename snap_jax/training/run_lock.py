@@ -4,8 +4,10 @@ The kernel releases it when the process that holds it ends, however it ends; so 
 """
 
 import contextlib
+import datetime
 import fcntl
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,8 +31,8 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def _take(out: Path, stack: contextlib.ExitStack) -> None:
-    made = [path for path in (out, *out.parents) if not path.exists()]
     try:
+        made = [path for path in (out, *out.parents) if not path.exists()]
         out.mkdir(parents=True, exist_ok=True)
         stack.callback(_remove_empty, made)
         file = _opened(out / NAME)
@@ -39,7 +41,8 @@ def _take(out: Path, stack: contextlib.ExitStack) -> None:
     stack.callback(os.close, file)
     stack.callback((out / NAME).unlink, missing_ok=True)
     os.truncate(file, 0)
-    os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    since = datetime.datetime.now().astimezone().isoformat(" ", "minutes")
+    os.write(file, f"process {os.getpid()} on {socket.gethostname()}, since {since},".encode())
 
 
 def _opened(path: Path) -> int:
@@ -52,11 +55,23 @@ def _opened(path: Path) -> int:
                 return file
             os.close(file)  # whoever held it has just removed it
         except BlockingIOError as error:
-            holder = os.pread(file, 200, 0).decode(errors="replace") or "another process"
+            found = os.pread(file, 200, 0).decode(errors="replace")
+            holder = "".join(sign for sign in found if sign.isprintable()) or "another process"
             os.close(file)
             raise UsageError(
-                f"{path.parent} is in use: {holder} holds {NAME}: wait until it ends, or choose another --out"
+                f"{path.parent} is in use: {holder} holds {NAME}: look at it with `{_look(holder)}` on that host, wait "
+                "until it ends or end it, or choose another --out"
             ) from error
+
+
+def _look(holder: str) -> str:
+    """The command that shows the process.
+
+    >>> _look("process 123 on a, since 2026-01-01 12:00+00:00,")
+    'ps -fp 123'
+    """
+    found = re.match(r"process (\d+) ", holder)
+    return f"ps -fp {found[1]}" if found else f"fuser -v {NAME}"
 
 
 def _remove_empty(made: list[Path]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from snap_jax.errors import UsageError
 from snap_jax.parallel.processes import on_first, require_same
 from snap_jax.policy import choices_table
-from snap_jax.training import checkpoints, language, run_dir, vision
+from snap_jax.training import checkpoints, language, more_steps, run_dir, vision
 from snap_jax.training.config import LanguageConfig, Settings, VisionConfig
 from snap_jax.training.link_setup import links_of
 from snap_jax.training.optimizer import optimizer
@@ -46,10 +46,11 @@ def begin(
     Raises:
       UsageError: as `prepare` and `run_dir.claim`.
     """
+    on_first(lambda: run_dir.check_free(out, overwrite))  # before data is read
     began, job = time.monotonic(), prepare(config)
     rule = job.optimizer(optimizer(config, job.decayed))
     require_same("data", data := job.fingerprint())
-    for note in (notes := _chosen(job)):
+    for note in (notes := [*job.data_notes, *_chosen(job)]):
         on_note(note)
     record = known_record(lambda: run_dir.claim(out, config, data, overwrite, job.origin, notes))
     return Run(config, out, job, rule, record, began, on_progress), start(job, config, rule)
@@ -70,7 +71,9 @@ def take_up(
     began = time.monotonic()
     good, notes = _last_good(out)
     # The checkpoint holds the weights. So if nothing else comes from the run it started from, that may be gone.
-    job = prepare(config if good is None or config.needs_origin else dataclasses.replace(config, init_from=None))
+    moved = config.init_from != known.config.get("init_from")
+    gone = good is not None and not config.needs_origin and not moved
+    job = prepare(dataclasses.replace(config, init_from=None) if gone else config)
     require_same("data", data := job.fingerprint())
     run_dir.check_sources(out, known, config, data, job.origin)
     if not set(_chosen(job)) <= set(known.notes):
@@ -82,13 +85,14 @@ def take_up(
     state = start(job, config, rule)
     if good is not None:
         state = checkpoints.restore(good, state)
-        began -= on_first(lambda: checkpoints.facts(good)["seconds"])
+        began -= on_first(lambda: checkpoints.facts(good).get("seconds", 0.0))
+    notes += [*_differences(known.versions), *more_steps.changes(known.config, config, steps_done(state))]
+    notes += [f"resumed at step {steps_done(state)} of {config.steps}"]
     on_first(lambda: checkpoints.drop_newer(out / "checkpoints", good))
-    notes += [*_differences(known.versions), f"resumed at step {steps_done(state)} of {config.steps}"]
     for note in notes:
         on_note(note)
-    record = run_dir.continued(known, steps_done(state), notes)
-    on_first(lambda: run_dir.write_record(out, record))
+    record = run_dir.continued(known, config, steps_done(state), notes)
+    on_first(lambda: run_dir.reopen(out, record))
     return Run(config, out, job, rule, record, began, on_progress), state
 
 

@@ -21,6 +21,7 @@ from snap_jax.data import image_loader
 from snap_jax.models import efficientnet, resnet
 from snap_jax.models.base import VisionNetwork
 from snap_jax.parallel.processes import is_first
+from snap_jax.training import fingerprints
 from snap_jax.training.config import Settings, VisionConfig
 from snap_jax.training.evaluation import Score, score, sends_spikes, spikes_of
 from snap_jax.training.link_setup import links_of
@@ -44,9 +45,13 @@ class VisionJob(ParallelJob):
     def fingerprint(self) -> str:
         """Return the SHA-256 of images and labels; for images that stay on disk, of the description of the data set."""
         found = self.images
-        digest = hashlib.sha256(repr((found.name, found.classes, found.notes)).encode())
+        name = found.name if found.name in image_loader.NAMES else ""  # a folder may be moved
+        digest = hashlib.sha256(repr((name, found.classes, found.notes)).encode())
         for array in (found.train_images, found.train_labels, found.heldout_images, found.heldout_labels):
-            digest.update(array.tobytes() if isinstance(array, np.ndarray) else repr(array.shape).encode())
+            if isinstance(array, np.ndarray):
+                fingerprints.update(digest, array)
+            else:
+                digest.update(repr(array.shape).encode())
         return digest.hexdigest()
 
     def batch(self, index: int) -> Batch:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import random
 import socket
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -196,6 +197,7 @@ def test_enwik8_absent_says_what_to_put_where(tmp_path, monkeypatch):
     ("name", "data", "message"),
     [
         ("enwik8", b"x" * 99, "enwik8 has 99 bytes, not 100: download http"),
+        ("enwik8", b"x" * 101, "enwik8 has more than 100 bytes, not 100: download http"),
         ("enwik8.zip", b"PK, but torn", "cannot read .*enwik8.zip"),
     ],
 )
@@ -209,6 +211,35 @@ def test_a_zip_of_something_else_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "enwik8.zip", "w") as archive:
         archive.writestr("README", b"hello")
     with pytest.raises(UsageError, match=r"cannot read .*enwik8\.zip .*enwik8"):
+        read_enwik8([tmp_path], size=100)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [(zipfile.ZIP_DEFLATED, "has more than 100 bytes, not 100: download"),
+     (zipfile.ZIP_BZIP2, "another method than deflate"), (zipfile.ZIP_LZMA, "another method than deflate")],
+)  # fmt: skip
+def test_a_zip_that_unpacks_to_more_is_not_unpacked(tmp_path, method, message):
+    """Of 64 MiB that lie in some kilobytes, what there should be and one byte are unpacked."""
+    with zipfile.ZipFile(tmp_path / "enwik8.zip", "w", method) as archive:
+        archive.writestr("enwik8", bytes(2**26))
+    tracemalloc.start()
+    with pytest.raises(UsageError, match=rf"enwik8\.zip .*{message}"):
+        read_enwik8([tmp_path], size=100)
+    assert tracemalloc.get_traced_memory()[1] < 2**25
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("at", "byte"), [(6, 1), (8, 99)])
+def test_a_zip_that_is_locked_or_packed_by_an_unknown_method_is_refused(tmp_path, at, byte):
+    """Bit 0 of the flags says that it is encrypted, the next word is the method; each stands twice."""
+    path = tmp_path / "enwik8.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("enwik8", bytes(100))
+    data = bytearray(path.read_bytes())
+    data[at] = data[data.index(b"PK\1\2") + at + 2] = byte
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match=r"cannot read .*enwik8\.zip .*download"):
         read_enwik8([tmp_path], size=100)
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snap_jax.data import image_loader
+from snap_jax.data.idx import read_idx
 from snap_jax.data.image_loader import Images
 from snap_jax.errors import UsageError
 
@@ -174,9 +176,9 @@ def test_idx_files_are_read_packed_or_not(tmp_path, packed, dotted):
         (
             "train_images_idx3_ubyte",
             idx(np.zeros((6, 5, 4), np.uint8))[:-1],
-            r"train-images-idx3-ubyte is cut short: 119 bytes for shape \(6, 5, 4\), not 120: download it again",
+            r"train-images-idx3-ubyte is cut short: 119 bytes, not 120, for shape \(6, 5, 4\): download it again",
         ),
-        ("train_labels_idx1_ubyte", idx(np.zeros(6, np.uint8)) + b"\0", "is too long: 7 bytes for shape"),
+        ("train_labels_idx1_ubyte", idx(np.zeros(6, np.uint8)) + b"\0", "is too long: more than 6 bytes for shape"),
         ("train_labels_idx1_ubyte", idx(np.zeros((6, 1, 1), np.uint8)), "starts with 0x00000803, not 0x00000801"),
         ("t10k_images_idx3_ubyte", b"<!DOCTYPE html><html>", "starts with 0x3c21444f, not 0x00000803: give an IDX3"),
         (
@@ -186,6 +188,7 @@ def test_idx_files_are_read_packed_or_not(tmp_path, packed, dotted):
         ),
         ("t10k_images_idx3_ubyte", idx(np.zeros((2, 4, 4), np.uint8)), "train images are .*: use one size"),
         ("train_images_idx3_ubyte", idx(np.zeros((0, 5, 4), np.uint8)), "has 0 images but"),
+        ("train_labels_idx1_ubyte", b"\0\0\x08\x01\xff\xff\xff\xff", "cut short: 0 bytes, not 4,294,967,295, for"),
     ],
 )
 def test_torn_idx_files_are_named(tmp_path, name, data, message):
@@ -194,6 +197,17 @@ def test_torn_idx_files_are_named(tmp_path, name, data, message):
         image_loader.load(str(tmp_path))
     assert f"--data {str(tmp_path)!r}: " in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_gz_that_unpacks_to_more_is_not_unpacked(tmp_path):
+    """64 MiB of zeros lie in 64 KiB, behind a header of one image of 4 x 4."""
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(struct.pack(">4I", 0x803, 1, 4, 4) + bytes(2**26)))
+    tracemalloc.start()
+    with pytest.raises(UsageError, match=r"bomb.gz is too long: more than 16 bytes for shape \(1, 4, 4\): download"):
+        read_idx(path, dimensions=3)
+    assert tracemalloc.get_traced_memory()[1] < 2**25
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("keep", [20, -4, 0])

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import jax
@@ -15,15 +16,16 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from snap_jax import cli, training
 from snap_jax.errors import UsageError
 from snap_jax.training import Stopped, checkpoints, failures, loop
-from snap_jax.training.failures import Signals, full_disk_explained, lost_process_explained
+from snap_jax.training.failures import Signals, WriteError, lost_process_explained, write_errors_explained
 from snap_jax.training.loop import fit_saved as fit
 from tests.support.loop_runs import CONFIG, begun, changed, fitted, same
 from tests.support.training_jobs import Parabola
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_after_the_step_and_saves_it(tmp_path, number):
     before = signal.getsignal(number)
 
@@ -38,6 +40,17 @@ def test_a_signal_stops_after_the_step_and_saves_it(tmp_path, number):
     good, notes = checkpoints.last_good(tmp_path / "checkpoints")
     assert good is not None
     assert (good.name, notes) == ("21", [])
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored():
+    """As under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signals.received is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_second_signal_acts_as_ever():
@@ -90,13 +103,15 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(ocp.CheckpointManager, "save", full)
-    message = r"^train: cannot write to .*: no space left; all .* still there: free some space, then resume with: X$"
-    with pytest.raises(UsageError, match=message), full_disk_explained(tmp_path, "X"):
+    message = r"^train: cannot write to .*: no space left: free some space \(all .* still there\), then resume with: X$"
+    with pytest.raises(UsageError, match=message), write_errors_explained(tmp_path, "X"):
         fitted(CONFIG, tmp_path / "other")
-    with pytest.raises(UsageError, match=message), full_disk_explained(tmp_path, "X"):
+    with pytest.raises(UsageError, match=message), write_errors_explained(tmp_path, "X"):
         raise ValueError("RESOURCE_EXHAUSTED: Error writing ... [os_error_code='28']")  # as TensorStore says it
-    with pytest.raises(OSError, match="Permission"), full_disk_explained(tmp_path, "X"):
-        raise OSError(errno.EACCES, "Permission denied")
+    with pytest.raises(OSError, match="Permission"), write_errors_explained(tmp_path, "X"):
+        raise OSError(errno.EACCES, "Permission denied", "/elsewhere")
+    with pytest.raises(UsageError, match="permission denied: change its"), write_errors_explained(tmp_path, "X"):
+        raise OSError(errno.EACCES, "Permission denied", str(tmp_path / "checkpoints" / "10"))
 
 
 @pytest.fixture
@@ -125,7 +140,7 @@ def test_a_disk_that_is_really_full_loses_nothing(small_disk):
             signed.append(checkpoints.last_good(small_disk / "run" / "checkpoints")[0])
             (small_disk / "other").write_bytes(bytes(shutil.disk_usage(small_disk).free))
 
-    with pytest.raises(UsageError, match="no space left"), full_disk_explained(small_disk, "X"):
+    with pytest.raises(UsageError, match="no space left"), write_errors_explained(small_disk, "X"):
         fitted(changed(steps=100), small_disk / "run", on_progress=fill)
     good, _ = checkpoints.last_good(small_disk / "run" / "checkpoints")
     assert good is not None
@@ -139,6 +154,66 @@ def test_what_is_being_saved_is_finished_when_an_error_ends_the_run(tmp_path):
         saved.save(7, state, 1.0)
         raise ZeroDivisionError
     assert checkpoints.last_good(tmp_path / "saved") == (tmp_path / "saved" / "7", [])
+
+
+@pytest.fixture(scope="module")
+def saved_once(tmp_path_factory):
+    """A checkpoint of step 7, and its state."""
+    folder = tmp_path_factory.mktemp("once")
+    _, _, state = begun(CONFIG, folder / "run")
+    with checkpoints.Checkpoints(folder / "saved", keep=1) as saved:
+        saved.save(7, state, 1.0)
+    return folder / "saved", state
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), MemoryError(), OSError(errno.ENOSPC, "full")])
+@pytest.mark.parametrize(
+    "where",
+    [(ocp.CheckpointManager, "save"), (ocp.CheckpointManager, "wait_until_finished"), (checkpoints, "write_manifest"),
+     (os, "fsync"), (checkpoints.checkpoint_files, "drop_older"), (shutil, "rmtree")],
+)  # fmt: skip
+def test_whatever_comes_while_saving_the_checkpoint_before_stays(saved_once, tmp_path, monkeypatch, where, fault):
+    """The error is raised; the checkpoint before is whole, or the one that was being saved is; and saving goes on."""
+
+    def fail(*_, **__):
+        raise fault
+
+    folder, state = shutil.copytree(saved_once[0], tmp_path / "saved"), saved_once[1]
+    raised = pytest.raises(type(fault))
+    with monkeypatch.context() as broken, raised, checkpoints.Checkpoints(folder, keep=1) as saved:
+        broken.setattr(*where, fail)
+        saved.save(8, state, 1.0)
+        saved.wait()
+    good, _ = checkpoints.last_good(folder)
+    assert good is not None
+    assert good.name in ("7", "8")
+    checkpoints.drop_newer(folder, good)
+    with checkpoints.Checkpoints(folder, keep=1) as saved:
+        saved.save(9, state, 1.0)
+    assert checkpoints.last_good(folder) == (folder / "9", [])
+
+
+def test_a_directory_that_cannot_be_written_is_found_before_threads_are(tmp_path):
+    """The threads of Orbax would wait for each other."""
+    _, _, state = begun(CONFIG, tmp_path / "run")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(pytest.raises(WriteError, match="it was deleted or moved"))
+        stack.enter_context(write_errors_explained(tmp_path, "X"))
+        saved = stack.enter_context(checkpoints.Checkpoints(tmp_path / "saved"))
+        shutil.rmtree(tmp_path / "saved")
+        saved.save(7, state, 1.0)
+
+
+def test_the_command_line_ends_at_once_though_threads_still_wait(monkeypatch, capsys, tmp_path):
+    def full(*_, **__):
+        raise WriteError("no space left")
+
+    monkeypatch.setattr(training, "train", full)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["train", "language", "--out", str(tmp_path / "run")])
+    assert exit.value.code == 2
+    assert capsys.readouterr().err.endswith("snap-jax: no space left\n")
 
 
 def test_an_error_of_the_run_comes_before_that_of_its_last_checkpoint(tmp_path, monkeypatch):

@@ -100,18 +100,53 @@ def test_a_finished_run_is_not_resumed(config, whole, capsys):
     out, result = whole
     notes = []
     assert training.train(config, out, resume=True, on_note=notes.append) == json.loads(json.dumps(result))
-    assert notes == [f"the run in {out} is finished: nothing to resume"]
+    assert notes == [f"the run in {out} is finished: nothing to resume; give more --steps to train it on"]
+
+
+def test_a_finished_run_is_trained_on_with_more_steps(config, whole, tmp_path):
+    """The rate of step 41 is that of 50 steps, of which 2 are warm-up: 38 of 48 steps after the peak."""
+    out, notes = tmp_path / "run", []
+    shutil.copytree(whole[0], out)
+    result = training.train(dataclasses.replace(config, steps=50), out, resume=True, on_note=notes.append)
+    cosine = (1 + np.cos(np.pi * (40 - 2) / (50 - 2))) / 2
+    rate = 0.008 * (0.05 + 0.95 * cosine)
+    assert notes[0].startswith(f"--steps 40 is now 50: the learning rate of step 41 is {rate:.3g}, on the schedule of ")
+    assert "50 steps, and not 0.0004; evaluations are 10 steps apart" in notes[0]
+    assert notes[1:] == ["resumed at step 40 of 50"]
+    assert result["training"]["steps"] == result["config"]["steps"] == run_dir.record(out).config["steps"] == 50
+    assert logged(out)[:4] == logged(whole[0])
+    assert logged(out)[4]["step"] == 50
+    assert json.loads((out / "result-step-40.json").read_text()) == json.loads((whole[0] / "result.json").read_text())
+    with pytest.raises(UsageError, match="has done 50 steps, not --steps 40: give more to train on"):
+        training.train(config, out, resume=True)
+
+
+def test_a_run_goes_on_where_it_and_its_data_were_moved_to(config, stopped, tmp_path):
+    """Copied, then beside a text of another name; and no run goes on with another text in the place of its own."""
+    out, moved = tmp_path / "copy", tmp_path / "moved.txt"
+    shutil.copytree(stopped, out)
+    moved.write_bytes(Path(config.data).read_bytes())
+    there = dataclasses.replace(config, data=str(moved))
+    run_dir.check_config(out, run_dir.record(out), there)
+    run, state = starting.take_up(there, out, run_dir.record(out), lambda _: None, lambda _: None)
+    assert int(state.step) == 21
+    assert run.record.config["data"] == run_dir.record(out).config["data"] == str(moved)
+    moved.write_bytes(Path(config.data).read_bytes()[:-1])
+    with pytest.raises(UsageError, match=r"--data .*moved.txt has changed since the run in .*copy began: restore it"):
+        starting.take_up(there, out, run_dir.record(out), lambda _: None, lambda _: None)
 
 
 def test_a_run_is_resumed_only_as_what_it_was(config, stopped, tmp_path):
     for changes, message in (
-        ({"steps": 50}, r"has --steps 40, the command line --steps 50: give --steps 40, or start another run"),
+        ({"seed": 1}, r"has --seed 0, the command line --seed 1: give --seed 0, or start another run"),
+        ({"steps": 20}, r"--resume: the run has done 21 steps, more than --steps 20: give 21 or more"),
         ({"link": "fp32"}, r"has --link count:2, the command line --link fp32: give --link count:2"),
         ({"learning_rate": 1.0}, r"has --learning-rate 0.008, .* give --learning-rate 0.008"),
     ):
         with pytest.raises(UsageError, match=message):
             training.train(dataclasses.replace(config, **changes), stopped, resume=True)
-    run_dir.check_config(stopped, run_dir.record(stopped), dataclasses.replace(config, save_every=7))
+    longer = dataclasses.replace(config, save_every=7, keep=1, patience=2, steps=80)
+    run_dir.check_config(stopped, run_dir.record(stopped), longer)
     with pytest.raises(UsageError, match=r"--data .* has changed since the run in .*/x began"):
         run_dir.check_sources(tmp_path / "x", run_dir.record(stopped), config, "other", "")
 
@@ -138,32 +173,6 @@ def test_a_damaged_record_is_said_to_be(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(UsageError, match=r"cannot read .*run.json .*: choose another --out"):
         run_dir.record(tmp_path)
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize(
-    "name",
-    ["checkpoints/mine", "report.html", "metrics.jsonl", "traffic.json", "spikes.npz", "result.json", "run.json",
-     "events.out.tfevents.1"],
-)  # fmt: skip
-def test_files_that_no_run_wrote_are_kept(name, overwrite, tmp_path):
-    kept = tmp_path / name
-    kept.parent.mkdir(exist_ok=True)
-    kept.write_text('{"my": "own"}')
-    with pytest.raises(UsageError, match=f"{tmp_path} holds {name.split('/')[0]}, but no run.json .*another --out"):
-        run_dir.claim(tmp_path, LanguageConfig(), "data", overwrite)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
-    assert kept.read_text() == '{"my": "own"}'
-
-
-def test_overwrite_replaces_a_run_and_nothing_beside_it(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    run_dir.claim(tmp_path, LanguageConfig(), "data", overwrite=False)
-    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
-    (tmp_path / "result.json").write_text("{}")
-    run_dir.claim(tmp_path, LanguageConfig(steps=7), "data", overwrite=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "run.json"]
-    assert run_dir.record(tmp_path).config["steps"] == 7
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
