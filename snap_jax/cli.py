@@ -7,7 +7,6 @@ Each command imports what it needs when it runs, so `--help` and `--version` ans
 import dataclasses
 import difflib
 import logging
-import os
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -261,27 +260,14 @@ def _train_and_show(config: "Settings", directory: Directory) -> None:
 def _train(config: "Settings", directory: Directory, console: Console) -> None:
     from snap_jax import training
     from snap_jax.parallel import processes
-    from snap_jax.training.standard_output import go_on_without_output
+    from snap_jax.training.progress import Display
+    from snap_jax.training.standard_output import ended_on_write_error, go_on_without_output
 
     go_on_without_output()
     processes.join_processes(directory.lost_after)
-    try:
-        _train_shown(config, directory, console)
-    except training.WriteError as error:
-        if processes.count() > 1:
-            raise
-        print(f"snap-jax: {error}", file=sys.stderr, flush=True)
-        os._exit(2)  # an ordinary exit would wait for threads of Orbax
-
-
-def _train_shown(config: "Settings", directory: Directory, console: Console) -> None:
-    from snap_jax import training
-    from snap_jax.parallel import processes
-    from snap_jax.training.progress import Display
-
     for verbose in ("absl", "asyncio"):  # Orbax fills pages with an error that we report in one line
         logging.getLogger(verbose).setLevel(logging.CRITICAL)
-    with Display(config, console, shown=processes.is_first()) as display:
+    with ended_on_write_error(), Display(config, console, shown=processes.is_first()) as display:
         try:
             training.train(
                 config,

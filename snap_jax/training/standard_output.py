@@ -1,8 +1,13 @@
 """Standard output that may fail while a run goes on: its reader ends, its disk is full, it lacks some signs."""
 
+import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
+
+from snap_jax.parallel.processes import count
+from snap_jax.training.failures import WriteError
 
 
 class _GoesOn(io.FileIO):
@@ -34,3 +39,19 @@ def go_on_without_output() -> None:
         sys.stdout = io.TextIOWrapper(
             io.BufferedWriter(raw), sys.stdout.encoding, "backslashreplace", line_buffering=True, write_through=True
         )
+
+
+@contextlib.contextmanager
+def ended_on_write_error() -> Iterator[None]:
+    """End this process at once, with exit code 2, where its run cannot be written; several processes end elsewhere.
+
+    An ordinary exit would wait for threads of Orbax, which wait for minutes for each other after a save that failed.
+    """
+    try:
+        yield
+    except WriteError as error:
+        if count() > 1:
+            raise
+        sys.stdout.flush()
+        print(f"snap-jax: {error}", file=sys.stderr, flush=True)
+        os._exit(2)
