@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from jax import lax, tree_util
+from jax.sharding import AxisType
 
 T = TypeVar("T", bound=type)
 
@@ -61,6 +62,18 @@ def tracks_varying(axes: tuple[str, ...]) -> bool:
 def is_mesh_axis(axes: tuple[str, ...]) -> bool:
     """Return whether `axes` are axes of a `shard_map` here, rather than of `vmap(axis_name=)`."""
     return set(axes) <= set(jax.sharding.get_abstract_mesh().manual_axes)
+
+
+def compiler_axes() -> dict[str, AxisType]:
+    """Return the axes, of more than one device, along which the compiler divides arrays here, and their types."""
+    mesh = jax.sharding.get_abstract_mesh()
+    types = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return {a: kind for a, kind in types if kind is not AxisType.Manual and mesh.shape[a] > 1}
+
+
+def in_shard_map() -> bool:
+    """Return whether some mesh axis is manual here."""
+    return bool(jax.sharding.get_abstract_mesh().manual_axes)
 
 
 def scan_operands(params: Mapping[str, Any]) -> tuple[int, int]:

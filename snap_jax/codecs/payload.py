@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped, UInt8
 
 from snap_jax.encodings import Encoding, Side, Spikes
+from snap_jax.encodings.base import or_nan
 from snap_jax.errors import UsageError
 from snap_jax.wires import Shape
 from snap_jax.wires.bitstring import chain
@@ -111,5 +112,4 @@ def seal(body: UInt8[Array, " body"], tail: UInt8[Array, " tail"]) -> UInt8[Arra
 
 def judge(y: Float[Array, "..."], header: UInt8[Array, ""]) -> Float[Array, "..."]:
     """Return `y` if its header says finite, zeros if nothing came, NaN otherwise."""
-    bad = jnp.where(header == NOTHING, 0.0, jnp.nan).astype(y.dtype)
-    return jnp.where(header == FINITE, y, bad)
+    return or_nan((header == FINITE) | (header == NOTHING), jnp.where(header == NOTHING, 0.0, y))

@@ -103,7 +103,7 @@ def _golden(count: int, group: int) -> jax.Array:
 
 def _rolled(rows: jax.Array, by: jax.Array) -> jax.Array:
     """Each row moved to the left by its number of places, around the end."""
-    place = (jnp.arange(rows.shape[1], dtype=jnp.int32) + by[:, None]) % rows.shape[1]
+    place = (jnp.arange(rows.shape[1], dtype=jnp.int32)[None] + by[:, None]) % rows.shape[1]
     return jnp.take_along_axis(rows, place, axis=1, mode="promise_in_bounds")
 
 

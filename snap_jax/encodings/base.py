@@ -38,6 +38,7 @@ from jaxtyping import Float as Floats
 from jaxtyping import Integer as Integers
 
 from snap_jax._compat import pytree
+from snap_jax.encodings.meeting_arrays import in_rank
 from snap_jax.errors import UsageError
 from snap_jax.wires import Shape, spike_dtype
 from snap_jax.wires.bitstring import any_set
@@ -135,7 +136,7 @@ class Encoding(abc.ABC):
     def value(self, spikes: Spikes) -> Floats[Array, "..."]:
         """Return the f32 numbers that `spikes` stand for; NaN if the input was not finite."""
         y = self.decode(spikes.values, self.expand_side(spikes.side, spikes.values.shape))
-        return jnp.where(spikes.finite, y, jnp.nan)
+        return or_nan(spikes.finite, y)
 
     def reconstruct(self, x: Floats[Array, "..."]) -> Floats[Array, "..."]:
         """Return `decode(encode(x))` in f32, differentiable in `x` and in every learnable array."""
@@ -149,8 +150,7 @@ class Encoding(abc.ABC):
           UsageError: for spike counts that float32 does not hold exactly.
         """
         _check_counts(self)
-        y = saturate(self.reconstruct(x), x.dtype)
-        return jnp.where(all_finite(x), y, jnp.asarray(jnp.nan, x.dtype))
+        return or_nan(all_finite(x), saturate(self.reconstruct(x), x.dtype))
 
     def spikes(self, x: Floats[Array, "..."]) -> Integers[Array, "..."]:
         """Return the integer spikes of `x`."""
@@ -216,6 +216,16 @@ def all_finite(x: Floats[Array, "..."]) -> Bool[Array, ""]:
     return ~any_set(~jnp.isfinite(x))
 
 
+@functools.partial(jax.jit, inline=True)  # eagerly, `jax_debug_nans` would stop at the NaN that is not taken
+def or_nan(keep: Bool[Array, "..."], y: Floats[Array, "..."]) -> Floats[Array, "..."]:
+    """Return `y` where `keep` holds, NaN elsewhere.
+
+    >>> or_nan(jnp.array([True, False]), jnp.array([1.0, 2.0])).tolist()
+    [1.0, nan]
+    """
+    return jnp.where(keep, y, jnp.nan)
+
+
 def saturate(y: Floats[Array, "..."], dtype: jnp.dtype) -> Floats[Array, "..."]:
     """Return `y` as `dtype`; what is too large becomes the largest finite value instead of infinity.
 
@@ -256,7 +266,7 @@ def in_thresholds(x: Floats[Array, "..."], threshold: Threshold) -> Floats[Array
     >>> in_thresholds(jnp.array([3.0]), 2.0).tolist()
     [1.5]
     """
-    t = as_f32(threshold)
+    t = in_rank(as_f32(threshold), x)
     t = jnp.where(jnp.abs(t) < TINY, TINY, t)
     # XLA turns a division by a broadcast number into a product with its inverse in some programs and not in others:
     # written out, it is the same in all. Inverses of numbers from 2^126 up are subnormal and count as zero: both

@@ -9,9 +9,8 @@ import math
 import numbers
 from typing import Any
 
-import jax.numpy as jnp
-
 from snap_jax.encodings.base import Shared, encoding, in_thresholds
+from snap_jax.encodings.meeting_arrays import of_spikes
 from snap_jax.encodings.surrogates import StraightThrough, Surrogate, staircase
 from snap_jax.errors import UsageError
 
@@ -29,6 +28,7 @@ class Ternary(Shared):
     Raises:
       UsageError: unless `dead_zone` is above 0.
 
+    >>> import jax.numpy as jnp
     >>> Ternary(threshold=2.0).quantize(jnp.array([-3.0, 0.9, 1.0])).tolist()
     [-2.0, 0.0, 2.0]
     """
@@ -56,7 +56,7 @@ class Ternary(Shared):
 
     def decode(self, values, side=()):
         """`spikes * threshold`."""
-        return values.astype(jnp.float32) * jnp.asarray(self.threshold, jnp.float32)
+        return of_spikes(values, self.threshold)
 
 
 @encoding
@@ -73,6 +73,7 @@ class Count(Shared):
     Raises:
       UsageError: unless `limit` is an integer from 1 up and `dead_zone` above 0.
 
+    >>> import jax.numpy as jnp
     >>> Count(limit=3, threshold=0.5).quantize(jnp.array([-9.0, 0.2, 0.6])).tolist()
     [-1.5, 0.0, 0.5]
     """
@@ -112,7 +113,7 @@ class Count(Shared):
 
     def decode(self, values, side=()):
         """`spikes * threshold`."""
-        return values.astype(jnp.float32) * jnp.asarray(self.threshold, jnp.float32)
+        return of_spikes(values, self.threshold)
 
 
 def _check_dead_zone(code: Ternary | Count) -> None:

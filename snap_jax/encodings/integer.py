@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, UInt16
 
 from snap_jax.encodings import scale_groups
 from snap_jax.encodings.base import Encoding, encoding, in_thresholds, saturate
+from snap_jax.encodings.meeting_arrays import of_spikes
 from snap_jax.encodings.surrogates import round_clip
 from snap_jax.errors import UsageError
 
@@ -99,15 +100,17 @@ class Int(Encoding):
 
     def decode(self, values, side=()):
         """`spikes * step`."""
-        return values.astype(jnp.float32) * jnp.asarray(side[0] if side else self.threshold, jnp.float32)
+        return of_spikes(values, side[0] if side else self.threshold)
 
     def _in_steps(self, x, side):
         return in_thresholds(x, self.expand_side(side, x.shape)[0] if side else self.threshold)
 
     def _steps(self, x):
-        largest = jnp.max(scale_groups.grouped(magnitude(x), self.block or "tensor"), axis=-1, initial=0)
-        steps = absmax_step(largest, self.symbols.stop - 1)
-        return steps if self.block is None else round_up(steps)
+        sizes = magnitude(x)
+        if self.block is None:
+            return absmax_step(jnp.max(sizes, initial=0), self.symbols.stop - 1)
+        largest = jnp.max(scale_groups.grouped(sizes, self.block), axis=-1, initial=0)
+        return round_up(absmax_step(largest, self.symbols.stop - 1))
 
 
 def magnitude(x: Float[Array, "..."]) -> Float[Array, "..."]:

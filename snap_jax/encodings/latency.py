@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from snap_jax.encodings.base import Encoding, encoding, in_thresholds
+from snap_jax.encodings.meeting_arrays import of_spikes
 from snap_jax.encodings.surrogates import StraightThrough, Surrogate
 from snap_jax.errors import UsageError
 
@@ -80,11 +81,11 @@ class Latency(Encoding):
 
     def decode(self, values, side=()):
         """`sign(s) threshold / (time_steps + 1 - |s|)`, 0 for 0."""
-        return _read(values, self) * jnp.asarray(self.threshold, jnp.float32)
+        return of_spikes(_read(values, self), self.threshold)
 
     def reconstruct(self, x):
         """The value of the spikes, with one slope for steps of different height."""
-        return _first_spike(in_thresholds(x, self.threshold), self)[1] * jnp.asarray(self.threshold, jnp.float32)
+        return of_spikes(_first_spike(in_thresholds(x, self.threshold), self)[1], self.threshold)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from snap_jax.encodings.base import Shared, encoding, in_thresholds
+from snap_jax.encodings.meeting_arrays import of_spikes
 from snap_jax.encodings.surrogates import StraightThrough, Surrogate, staircase
 from snap_jax.errors import UsageError
 
@@ -59,7 +60,7 @@ class Phase(Shared):
 
     def decode(self, values, side=()):
         """`spikes * threshold / 2^time_steps`."""
-        return values.astype(jnp.float32) * (jnp.asarray(self.threshold, jnp.float32) * 2**-self.time_steps)
+        return of_spikes(values, jnp.asarray(self.threshold, jnp.float32) * 2**-self.time_steps)
 
 
 def simulate_phase(u: Float[Array, "..."], code: Phase) -> Float[Array, "..."]:

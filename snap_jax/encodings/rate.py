@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from snap_jax.encodings.base import Shared, as_f32, encoding, in_thresholds
+from snap_jax.encodings.meeting_arrays import of_spikes
 from snap_jax.encodings.surrogates import StraightThrough, Surrogate, staircase
 from snap_jax.errors import UsageError
 
@@ -68,7 +69,7 @@ class Rate(Shared):
 
     def decode(self, values, side=()):
         """`spikes * threshold / time_steps`."""
-        return values.astype(jnp.float32) * (as_f32(self.threshold) * (1 / self.time_steps))
+        return of_spikes(values, as_f32(self.threshold) * (1 / self.time_steps))
 
 
 def simulate(u: Float[Array, "..."], rate: Rate) -> Float[Array, "..."]:

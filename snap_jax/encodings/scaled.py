@@ -135,11 +135,11 @@ def quantile_code(magnitudes: Float[Array, "... members"], quantile: float) -> U
     counted = _bits(magnitudes) >= 1 << 23  # smaller ones are zero in some programs
     codes = encode_scale(magnitudes)
     members = _count(counted)
-    needed = members - jnp.clip(jnp.ceil(members * quantile).astype(jnp.int32), 1, members) + 1
+    needed = members - jnp.clip(jnp.ceil(members.astype(jnp.float32) * quantile).astype(jnp.int32), 1, members) + 1
     found = jnp.zeros_like(members)
     for bit in reversed(range(8)):  # the largest code that so many reach
         higher = found | 1 << bit
-        found = jnp.where(_count(counted & (codes >= higher[..., None])) >= needed, higher, found)
+        found = jnp.where(_count(counted & (codes >= higher[..., None].astype(codes.dtype))) >= needed, higher, found)
     return found.astype(jnp.uint8)
 
 

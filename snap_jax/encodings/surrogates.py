@@ -170,4 +170,4 @@ def round_clip(u: Float[Array, "..."], low: int, high: int) -> Float[Array, "...
 @round_clip.defjvp
 def _round_clip_jvp(low, high, primals, tangents):
     (u,), (du,) = primals, tangents
-    return round_clip(u, low, high), du * ((u >= low - 0.5) & (u <= high + 0.5))
+    return round_clip(u, low, high), du * ((u >= low - 0.5) & (u <= high + 0.5)).astype(du.dtype)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Integer
 from snap_jax._compat import as_varying, varying_axes
 from snap_jax.encodings.base import Encoding, encoding, in_thresholds
 from snap_jax.encodings.integer import absmax_step, magnitude
+from snap_jax.encodings.meeting_arrays import flat
 from snap_jax.encodings.surrogates import round_clip
 from snap_jax.errors import UsageError
 from snap_jax.wires import bitstring as bit_strings
@@ -93,7 +94,7 @@ def largest(x: Float[Array, "..."], count: int) -> Bool[Array, "..."]:
     if count >= x.size:
         return jnp.ones_like(x, bool)
     # As integers: these are ordered like the floats, and denormal ones differ in every program.
-    order = lax.bitcast_convert_type(x.reshape(-1).astype(jnp.float32), jnp.int32)
+    order = lax.bitcast_convert_type(flat("TopK, Outliers", x).astype(jnp.float32), jnp.int32)
     last = _of_rank(order, count)
     above, ties = order > last, order == last
     room = count - bit_strings.count_fired(above)

@@ -61,10 +61,10 @@ class Bitmap(Sparse):
         (slots,) = (jnp.asarray(s)[chosen] for s in zip(*settings, strict=True))
         before = bitstring.starts(lax.population_count(fired).astype(jnp.int32))
         planes, codes = jnp.arange(width)[:, None], jnp.pad(to_values(flat, symbols), (0, -flat.size % 32))
-        bits = bitstring.mask_words((codes >> planes.astype(codes.dtype)) & 1 != 0)
+        bits = bitstring.mask_words((codes[None] >> planes.astype(codes.dtype)) & 1 != 0)
         squeezed = bitstring.squeeze(bits, jnp.tile(fired, width))
         body = jnp.zeros(bitstring.words_for(8 * room) + 1, jnp.uint32)
-        body = bitstring.put(body, ((planes * slots + before).reshape(-1), squeezed))
+        body = bitstring.put(body, ((planes * slots + before[None]).reshape(-1), squeezed))
         return jnp.concatenate([head, bitstring.to_bytes(body)[: room - head.size]])
 
     def read_any(self, payload, shape, symbols, settings, chosen):
@@ -80,7 +80,7 @@ class Bitmap(Sparse):
                 bitstring.starts(lax.population_count(fired).astype(jnp.int32)),
                 bitstring.to_words(payload[head:]),
             )
-            offsets = jnp.arange(width)[:, None] * slots + before
+            offsets = jnp.arange(width)[:, None] * slots + before[None]
             for plane, squeezed in enumerate(bitstring.take(body, offsets, jnp.uint32(0xFFFFFFFF))):
                 codes |= bitstring.spread(squeezed, fired)[:size].astype(codes.dtype) << plane
         values = to_fired(codes, symbols)

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from snap_jax._compat import compiler_axes
+
 BLOCK = 4  # words that share one entry in the index of set bits
 
 
@@ -32,7 +34,7 @@ def mask_words(mask):
 @jax.jit
 def count_fired(spikes):
     """Return how many are not zero; many times as fast as `jnp.sum` of booleans."""
-    return lax.population_count(mask_words(spikes.reshape(-1) != 0)).astype(jnp.int32).sum()
+    return lax.population_count(mask_words(spikes.reshape(-1).astype(bool))).astype(jnp.int32).sum()
 
 
 def any_set(flags):
@@ -41,6 +43,8 @@ def any_set(flags):
     >>> any_set(jnp.zeros(2**20, bool).at[-1].set(True)).item()
     True
     """
+    if compiler_axes():  # flattened, an array that is divided over devices would be gathered
+        return jnp.any(flags)
     rows = flags.reshape(-1).astype(jnp.uint8)
     for lanes in (8, 64, 64):
         if rows.size > 64 * lanes:
@@ -168,7 +172,7 @@ def take(words, offset, mask):
 
 def squeeze(words, mask):
     """Return the bits of each word where `mask` is set, moved together at the low end."""
-    lanes = jnp.arange(32, dtype=jnp.uint32)
+    lanes = jnp.arange(32, dtype=jnp.uint32)[None]
     moved = ((words & mask)[:, None] >> lanes & 1) << _rank(mask)
     return moved.sum(1, dtype=jnp.uint32)
 
@@ -180,7 +184,7 @@ def spread(words, mask):
 
 def _rank(mask):
     """Return the number of set bits of each word below each of its 32 bits."""
-    below = (jnp.uint32(1) << jnp.arange(32, dtype=jnp.uint32)) - 1
+    below = (jnp.uint32(1) << jnp.arange(32, dtype=jnp.uint32))[None] - 1
     return lax.population_count(mask[:, None] & below)
 
 

@@ -107,7 +107,7 @@ def zero_level(levels: int, lowest: int) -> int:
 def entries(edges):
     """Return rows of edges as entries, uint32 `[row, level]`: `width - 1` in 12 bits, `begin` in 12, the level in 8."""
     begin, end = edges[:, :-1].astype(jnp.uint32), edges[:, 1:].astype(jnp.uint32)
-    return (end - begin - 1) << 20 | begin << 8 | jnp.arange(begin.shape[1], dtype=jnp.uint32)
+    return (end - begin - 1) << 20 | begin << 8 | jnp.arange(begin.shape[1], dtype=jnp.uint32)[None]
 
 
 def begin_of(entry):

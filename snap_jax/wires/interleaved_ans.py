@@ -75,7 +75,7 @@ def _divide(x, width):
 def gather(coded: Coded, room: int) -> jax.Array:
     """Return the words of all lanes, one lane after the other, in a string of `room` words."""
     first = cpu_forms.computed_once(bitstring.starts(coded.counts))
-    place = jnp.where(coded.number < 0, -1, first + coded.number)
+    place = jnp.where(coded.number < 0, -1, first[None] + coded.number.astype(jnp.int32))
     return cpu_forms.placed(coded.words.reshape(-1), place.reshape(-1), room)
 
 
@@ -96,7 +96,7 @@ def decode(states, ends, string, steps: int, find: Callable[[jax.Array, jax.Arra
         end = end - short.astype(jnp.uint32)
         word = string.at[end].get(mode="clip")
         row = jnp.where(row + stride < period, row + stride, row + stride - period)
-        return (jnp.where(short, x << 16 | word, x), end, row), entry.astype(jnp.uint8)
+        return (jnp.where(short, x << 16 | word.astype(jnp.uint32), x), end, row), entry.astype(jnp.uint8)
 
     ends = ends.astype(jnp.uint32)
     first = jnp.pad(ends[:-1], (1, 0))

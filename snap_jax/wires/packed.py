@@ -105,7 +105,7 @@ def _or(rows):
 def unpack_lanes(packed, size: int, part: int):
     """Return the fields that `pack_lanes` was given."""
     shifts = jnp.arange(0, 8, part, dtype=jnp.uint8)[:, None]
-    return ((packed >> shifts) & (2**part - 1)).reshape(-1)[:size]
+    return ((packed[None] >> shifts) & (2**part - 1)).reshape(-1)[:size]
 
 
 def _digits(levels: int) -> int:

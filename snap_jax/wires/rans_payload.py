@@ -100,7 +100,7 @@ def _entries_of(codes, plan: _Plan, book: Book, names):
     entries, levels = cpu_forms.computed_once(book.entries(names)), len(book.symbols)
     dealt = jnp.pad(codes, (0, plan.steps * plan.lanes - plan.size)).reshape(plan.steps, plan.lanes)
     number = jnp.arange(dealt.size, dtype=jnp.uint32).reshape(dealt.shape)
-    return entries.at[number % plan.channels // plan.together * levels + dealt].get(mode="clip")
+    return entries.at[number % plan.channels // plan.together * levels + dealt.astype(jnp.uint32)].get(mode="clip")
 
 
 def _turned(codes, turn: int, levels: int):

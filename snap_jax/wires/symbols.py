@@ -37,7 +37,7 @@ def to_spikes(codes, symbols: range):
 
 def to_values(spikes, symbols: range):
     """Return codes of spikes that are not zero: positive ones move down by one."""
-    return to_codes(spikes - (spikes > 0), without_zero(symbols))
+    return to_codes(spikes - (spikes > 0).astype(spikes.dtype), without_zero(symbols))
 
 
 def to_fired(values, symbols: range):

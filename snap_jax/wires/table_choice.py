@@ -67,7 +67,7 @@ def histogram(codes, together: int, levels: int):
 def _count(rows, levels: int):
     """Return int32 `[column, level]`."""
     if levels <= MOST_ONE_HOT:
-        return jnp.sum(rows == jnp.arange(levels, dtype=rows.dtype)[:, None, None], axis=1, dtype=jnp.int32).T
+        return jnp.sum(rows[None] == jnp.arange(levels, dtype=rows.dtype)[:, None, None], axis=1, dtype=jnp.int32).T
     column = jnp.arange(rows.shape[1], dtype=jnp.int32)
     return jnp.zeros((rows.shape[1], levels), jnp.int32).at[column, rows.astype(jnp.int32)].add(1)
 

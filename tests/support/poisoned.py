@@ -45,7 +45,7 @@ class Poisoned(Wire):
         return self.wire.holds(density)
 
     def _poison(self, payload, size, symbols, rung):
-        declared = jnp.asarray(self.sizes(size, symbols))[rung]
+        declared = jnp.asarray(self.sizes(size, symbols), jnp.uint32)[rung]
         at = jnp.arange(payload.shape[-1], dtype=jnp.uint32)
         noise = (at * jnp.uint32(2654435761) >> 13).astype(jnp.uint8)
         return jnp.where(at < declared, payload, noise)

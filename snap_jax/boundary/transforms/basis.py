@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Float
 
 from snap_jax.boundary.transforms.base import Transform
@@ -60,11 +61,11 @@ class Basis(Transform):
 
     def prepare(self, x, context=None):
         """Return `(x - mean) @ basis`."""
-        return (x - self.mean.value) @ self.basis.value
+        return (x - lax.broadcast_to_rank(self.mean.value, x.ndim)) @ self.basis.value
 
     def restore(self, z, context=None):
         """Return `z @ basis.T + mean`."""
-        return z @ self.basis.value.T + self.mean.value
+        return z @ self.basis.value.T + lax.broadcast_to_rank(self.mean.value, z.ndim)
 
     def calibrate(self, x, context=None):
         """Set the mean, and the directions of most variance (Karhunen-Loeve) as the basis."""
@@ -88,6 +89,6 @@ def orthonormal(features: int, rank: int) -> Float[Array, "features rank"]:
         raise UsageError(f"orthonormal: rank={rank} of {features} features: use at most {features}")
     if rank == features:
         return jnp.eye(features)
-    place, wave = jnp.arange(features)[:, None] + 0.5, jnp.arange(rank)
+    place, wave = jnp.arange(features, dtype=jnp.float32)[:, None] + 0.5, jnp.arange(rank, dtype=jnp.float32)[None]
     waves = jnp.cos(jnp.pi * place * wave / features) * (2 / features) ** 0.5
     return waves.at[:, 0].multiply(0.5**0.5)
