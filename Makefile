@@ -6,7 +6,7 @@ PY := .venv/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-newest linklab lint docs bench clean
+.PHONY: demo test test-newest linklab lint docs outside-models bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -52,8 +52,18 @@ lint: .venv/all
 docs: .venv-docs/ready ## the site in .cache/site; `python -m http.server --directory .cache/site` shows it
 	PATH="$(CURDIR)/.venv-docs/bin:$$PATH" NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
 
+.venv-outside/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-outside
+	.venv-outside/bin/python $(PIP) "pip>=25.1" "hatchling>=1.27"
+	.venv-outside/bin/python $(PIP) --constraint constraints.txt --group dev --editable ".[all]"
+	.venv-outside/bin/python $(PIP) --no-deps --group outside
+	touch $@
+
+outside-models: .venv-outside/ready ## models that others wrote, over devices; skipped by name in `make test`
+	.venv-outside/bin/python $(PYTEST) tests/outside_models
+
 bench: .venv/all ## quick benchmarks into .cache/benchmarks/results.jsonl, and what changed since the last run
 	$(PY) -m benchmarks
 
 clean:
-	rm -rf .venv .venv-newest .venv-docs .cache build dist
+	rm -rf .venv .venv-newest .venv-outside .venv-docs .cache build dist
