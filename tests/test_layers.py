@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "traffic": _GROUND,
     "cost": {"errors", "traffic"},
     "data": {"errors"},
-    "report": {"errors"},
+    "report": {"errors", "cost", "traffic"},
     "policy": {*_CODECS, "collectives", "traffic", "cost"},
     "training": {*_MODELS, "traffic", "cost", "data", "policy"},
     "inference": {*_MODELS, "traffic", "data", "training"},

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from snap_jax.report import number_format, svg
 from snap_jax.report.run_data import BoundaryBytes, LogLine, RunData
-from snap_jax.report.svg import Axis, Scale, axis, octaves
+from snap_jax.report.svg import Axis, Scale, axis
 
-_LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 48.0, 392.0, 36.0, 232.0, 410.0, 274.0
+_LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 48.0, 380.0, 36.0, 232.0, 410.0, 274.0
 _MOST = 120  # points of a curve
 _BAR, _GAP, _HEAD, _END = 11.0, 4.0, 20.0, 64.0  # sizes of the bars of bytes
 
@@ -18,18 +18,25 @@ Points = list[tuple[float, float]]
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A line in the color of run `index`; `kind` is a CSS class; `name` is written at its right end."""
+    """A line in the color of run `index`; `kind` is a CSS class; `name` is written at its right end.
+
+    `spread` are low and high ends over seeds, as (step, low, high).
+    """
 
     index: int
     points: Points
     kind: str = "curve"
     name: str = ""
+    spread: tuple[tuple[float, float, float], ...] = ()
 
 
 def training(runs: Sequence[RunData]) -> str:
     """Return bits per byte over steps: faint for training data, strong for held-out data; "" if not logged."""
     faint = [Curve(i, _points(run, lambda log: log.loss_bits), "faint") for i, run in enumerate(runs)]
-    strong = [Curve(i, _points(run, lambda log: log.heldout_bits), "dotted") for i, run in enumerate(runs)]
+    strong = [
+        Curve(i, _points(run, lambda log: log.heldout_bits), "dotted", spread=_spread(run))
+        for i, run in enumerate(runs)
+    ]
     curves = [curve for curve in _below(runs[0].order0, [*faint, *strong]) if curve.points]
     if not curves:
         return ""
@@ -46,29 +53,25 @@ def training(runs: Sequence[RunData]) -> str:
 def accuracy(runs: Sequence[RunData]) -> str:
     """Return held-out accuracy over steps; "" if not logged."""
     curves = [Curve(i, _points(run, lambda log: log.accuracy), "dotted") for i, run in enumerate(runs)]
-    return _from_zero("Accuracy over training steps", curves, "held-out accuracy, %", "{:g}".format)
+    return _near("Accuracy over training steps", curves, "held-out accuracy, %", "{:g}".format)
 
 
 def bits(runs: Sequence[RunData]) -> str:
     """Return the entropy of what crosses over steps; "" if not logged."""
     curves = [Curve(i, _positive(_points(run, lambda log: log.entropy))) for i, run in enumerate(runs)]
-    values = [value for curve in curves for _, value in curve.points]
-    if not values:
-        return ""
-    y = octaves(values, _BOTTOM, _TOP, "entropy, bits per element")
-    return _draw("Entropy of what crosses over training steps", [c for c in curves if c.points], y, {})
+    return _near("Entropy of what crosses over training steps", curves, "entropy, bits per element", "{:g}".format)
 
 
 def firing(runs: Sequence[RunData]) -> str:
     """Return the firing rate over steps; "" if not logged."""
     curves = [Curve(i, _points(run, lambda log: log.firing_rate)) for i, run in enumerate(runs)]
-    return _from_zero("Firing rate over training steps", curves, "elements that fire", number_format.share)
+    return _near("Firing rate over training steps", curves, "values that are not zero", number_format.share)
 
 
 def thresholds(runs: Sequence[RunData]) -> str:
     """Return the mean threshold of each boundary over steps; "" if not logged."""
     curves = [curve for i, run in enumerate(runs) for curve in _by_boundary(i, run)]
-    return _from_zero("Thresholds over training steps", curves, "mean threshold, by boundary", "{:g}".format)
+    return _near("Thresholds over training steps", curves, "mean threshold, by boundary", "{:g}".format)
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> Points:
@@ -85,6 +88,12 @@ def thinned(points: Sequence[tuple[float, float]], most: int) -> Points:
 def _points(run: RunData, pick: Callable[[LogLine], float | None]) -> Points:
     pairs = [(log.step, pick(log)) for log in run.logs]
     return thinned([(step, value) for step, value in pairs if value is not None and math.isfinite(value)], _MOST)
+
+
+def _spread(run: RunData) -> tuple[tuple[float, float, float], ...]:
+    known = [(log.step, log.heldout_bits, log.spread) for log in run.logs]
+    ends = [(step, at - off, at + off) for step, at, off in known if at is not None and off is not None]
+    return tuple(end for end in ends if number_format.finite(*end) and end[1] > 0)
 
 
 def _unit(runs: Sequence[RunData]) -> str:
@@ -114,12 +123,20 @@ def _by_boundary(index: int, run: RunData) -> list[Curve]:
     return [curve(n) for n in range(max((len(log.thresholds) for log in run.logs), default=0))]
 
 
-def _from_zero(label: str, curves: list[Curve], title: str, words: Callable[[float], str]) -> str:
+def _near(label: str, curves: list[Curve], title: str, words: Callable[[float], str]) -> str:
+    """Return curves on an axis that starts near the lowest value, or at zero where that is not far away."""
     values = [value for curve in curves for _, value in curve.points]
     if not values:
         return ""
-    scale = Scale(min(0.0, *values), 1.08 * max(0.0, *values) or 1.0, _BOTTOM, _TOP)
-    return _draw(label, [curve for curve in curves if curve.points], axis(scale, title, words), {})
+    least, most = min(values), max(values)
+    room = 0.15 * (most - least) or 0.05 * abs(most) or 0.5
+    low = 0.0 if 0 <= least < 0.4 * most else least - room
+    return _draw(
+        label,
+        [curve for curve in curves if curve.points],
+        axis(Scale(low, most + room, _BOTTOM, _TOP), title, words),
+        {},
+    )
 
 
 def _draw(label: str, curves: list[Curve], y: Axis, lines: dict[str, float]) -> str:
@@ -137,7 +154,14 @@ def _curve(curve: Curve, x: Axis, y: Axis) -> list[str]:
     places = [(x.scale.at(step), y.scale.at(value)) for step, value in curve.points]
     signs = places if curve.kind == "dotted" and len(places) <= 12 else places[-1:]
     marks = [] if curve.kind == "faint" else [svg.marker(curve.index, *place, size=3.2) for place in signs]
-    return [svg.polyline(places, curve.kind), *marks]
+    return [*_ribbon(curve, x, y), svg.polyline(places, curve.kind), *marks]
+
+
+def _ribbon(curve: Curve, x: Axis, y: Axis) -> list[str]:
+    """Return the area between the ends of the spread over seeds."""
+    above = [(x.scale.at(step), y.scale.at(high)) for step, _, high in curve.spread]
+    below = [(x.scale.at(step), y.scale.at(low)) for step, low, _ in reversed(curve.spread)]
+    return [svg.polygon([*above, *below], "spread")] if len(above) > 1 else []
 
 
 def _names(curves: list[Curve], x: Axis, y: Axis) -> list[str]:
@@ -147,7 +171,8 @@ def _names(curves: list[Curve], x: Axis, y: Axis) -> list[str]:
     drawn = []
     for left, column in itertools.groupby(named, lambda end: end[0]):
         _, heights, names = zip(*column, strict=True)
-        drawn += [svg.text(left, at, name, "name") for at, name in zip(_apart(heights), names, strict=True)]
+        for height, at, name in zip(heights, _apart(heights), names, strict=True):
+            drawn += [svg.line(left - 4, height - 4, left + 6, at - 4, "leader"), svg.text(left + 8, at, name, "tick")]
     return drawn
 
 

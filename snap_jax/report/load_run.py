@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from snap_jax.errors import UsageError
 from snap_jax.report.json_checks import Fields, parse
-from snap_jax.report.run_data import BoundaryBytes, Cost, ImageSpikes, LogLine, Pruning, RunData, TextSpikes
+from snap_jax.report.run_data import (
+    BoundaryBytes,
+    Cost,
+    ImageSpikes,
+    LogLine,
+    Price,
+    Pruning,
+    RunData,
+    StepOrder,
+    TextSpikes,
+)
+from snap_jax.report.seeds import averaged_over_seeds
 
 _MOST = 2**28  # bytes of spikes that are unpacked; those of a page take some megabytes
 _TORN = (EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)  # the last of an encrypted one
@@ -23,12 +34,14 @@ _TORN = (EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)  # the last of 
 def read_runs(paths: Sequence[Path]) -> tuple[RunData, ...]:
     """Return the runs in these directories, in order and without repetitions, each with a label of its own.
 
+    Runs that differ in nothing but their seed become one, their mean.
+
     Raises:
       UsageError: no paths, or one that is not a run directory or holds a malformed file.
     """
     if not paths:
         raise UsageError("report of no runs: give at least one run directory")
-    runs = tuple(_read(Path(path)) for path in {Path(p).resolve(): p for p in paths}.values())
+    runs = averaged_over_seeds([_read(Path(path)) for path in {Path(p).resolve(): p for p in paths}.values()])
     labels = _labels(runs)
     return tuple(dataclasses.replace(run, label=label) for run, label in zip(runs, labels, strict=True))
 
@@ -46,7 +59,7 @@ def _labels(runs: tuple[RunData, ...]) -> list[str]:
         labels = [name(run) for run in runs]
         if len(set(labels)) == len(labels):
             return labels
-    return [str(run.path) for run in runs]
+    return [f"{run.config.get('link', '')} ({run.folder}, {i})" for i, run in enumerate(runs, start=1)]
 
 
 def _read(path: Path) -> RunData:
@@ -90,7 +103,22 @@ def _run(path: Path, top: Fields) -> RunData:
         pruned=_pruned(top.section("pruned")),
         logs=_logs(path / "metrics.jsonl"),
         spikes=read_spikes(path / "spikes.npz"),
+        made=_made(top.section("made")),
+        order=_order(top.section("timeline")),
     )
+
+
+def _made(fields: Fields) -> dict[str, str]:
+    known = {name: fields.maybe_text(name) for name in ("date", "commit", "devices")}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _order(fields: Fields) -> StepOrder | None:
+    if not fields.data:
+        return None
+    devices, microbatches = fields.size("devices"), fields.size("microbatches")
+    times = fields.size("forward_s"), fields.size("backward_s")
+    return StepOrder(fields.text("kind"), int(devices), int(microbatches), *times, fields.text("unit"))
 
 
 def _boundary(fields: Fields) -> BoundaryBytes:
@@ -129,7 +157,12 @@ def _cost(fields: Fields) -> Cost:
         fields.maybe_text("latency_note"),
         fields.maybe_range("sent_energy_j_per_step"),
         fields.maybe_range("sent_latency_s_per_step"),
+        {name: _price(fields.section("parts").section(name)) for name in fields.section("parts").data},
     )
+
+
+def _price(fields: Fields) -> Price:
+    return Price(fields.maybe_range("energy_j_per_step"), fields.maybe_range("latency_s_per_step"))
 
 
 def _logs(file: Path) -> tuple[LogLine, ...]:

@@ -38,22 +38,38 @@ def quality(value: float) -> str:
     return f"{value:.3f}"
 
 
-def measured(metric: str, value: float) -> str:
-    """Return a quality with its unit.
-
-    >>> measured("bits_per_byte", 2.0), measured("accuracy_percent", 98.3287)
-    ('2.000 bits per byte', '98.33 % accuracy')
-    """
-    return f"{value:.2f} % accuracy" if metric == ACCURACY else f"{quality(value)} {words(metric)}"
-
-
 def against(metric: str, value: float, reference: float) -> str:
     """Return the difference between two qualities: points of accuracy, else a change in percent.
 
     >>> against("bits_per_byte", 2.1, 2.0), against("accuracy_percent", 98.1, 98.6)
-    ('+5.0 %', '-0.50 points')
+    ('+5.0 %', '−0.5 points')
     """
-    return f"{value - reference:+.2f} points" if metric == ACCURACY else change(value / reference)
+    return points(value - reference) if metric == ACCURACY else change(value / reference)
+
+
+def points(difference: float) -> str:
+    """Return a difference between accuracies.
+
+    >>> points(-0.5)
+    '−0.5 points'
+    """
+    return f"{difference:+.1f} points".replace("-", "−")
+
+
+def precise(metric: str, value: float, half: float | None) -> str:
+    """Return a quality with as many digits as its uncertainty leaves.
+
+    >>> precise("accuracy_percent", 68.802, 4.79), precise("bits_per_byte", 3.14159, 0.012)
+    ('68.8 ± 4.8', '3.142 ± 0.012')
+    >>> precise("accuracy_percent", 68.802, None), precise("bits_per_byte", 3.14159, None)
+    ('68.80', '3.142')
+    """
+    digits = 2 if metric == ACCURACY else 3
+    if half is None or not math.isfinite(half):
+        return f"{value:.{digits}f}"
+    if half:
+        digits = min(digits, max(0, 1 - math.floor(math.log10(half))))
+    return f"{value:.{digits}f} ± {half:.{digits}f}"
 
 
 def short(value: float) -> str:
@@ -89,39 +105,27 @@ def change(ratio: float) -> str:
     >>> change(1.0142), change(1.0)
     ('+1.4 %', '0.0 %')
     """
-    return "0.0 %" if abs(ratio - 1) < 0.0005 else f"{100 * (ratio - 1):+.1f} %"
+    return "0.0 %" if abs(ratio - 1) < 0.0005 else f"{100 * (ratio - 1):+.1f} %".replace("-", "−")
 
 
 def fraction(ratio: float) -> str:
-    """Return a ratio as a fraction below 0.75, else as a factor.
+    """Return a ratio in percent, always in the same form.
 
-    >>> fraction(0.125), fraction(0.9), fraction(2.0), fraction(0.0)
-    ('1/8', '0.9×', '2×', '0')
+    >>> fraction(0.125), fraction(0.9), fraction(2.0), fraction(0.00781)
+    ('12.5 %', '90 %', '200 %', '0.781 %')
     """
-    if ratio == 0:
-        return "0"
-    return f"1/{1 / ratio:.3g}" if ratio < 0.75 else f"{ratio:.3g}×"
+    return f"{100 * ratio:.0f} %" if ratio >= 0.9995 else f"{100 * ratio:.3g} %"
 
 
-def times(ratio: float) -> str:
-    """Return a ratio in words that go before "the bytes".
+def span(ends: tuple[float, float], unit: str, largest: float = 0.0) -> str:
+    """Return a range in SI units; one number if both ends look the same; `largest` says the unit of several ranges.
 
-    >>> times(0.125), times(1.5)
-    ('1/8 of', '1.5 times')
-    """
-    said = fraction(ratio)
-    return f"{said[:-1]} times" if said.endswith("×") else f"{said} of"
-
-
-def span(ends: tuple[float, float], unit: str) -> str:
-    """Return a range in SI units; one number if both ends look the same.
-
-    >>> span((1.2e-5, 0.000034), "J"), span((2e-3, 2e-3), "s")
-    ('12–34 µJ', '2 ms')
+    >>> span((1.2e-5, 0.000034), "J"), span((2e-3, 2e-3), "s"), span((2e-5, 9e-5), "s", 1e-3)
+    ('12–34 µJ', '2 ms', '0.02–0.09 ms')
     """
     if not all(math.isfinite(end) for end in ends):
         return f"{ends[0]}–{ends[1]} {unit}"
-    size = max(abs(end) for end in ends)
+    size = max(largest, *(abs(end) for end in ends))
     scale, prefix = next((p for p in _PREFIXES if size >= p[0]), _PREFIXES[-1] if size else (1.0, ""))
     low, high = (f"{end / scale:.3g}" for end in ends)
     return f"{low} {prefix}{unit}" if low == high else f"{low}–{high} {prefix}{unit}"
@@ -139,6 +143,15 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def metric_words(metric: str) -> str:
+    """Return a metric as words.
+
+    >>> metric_words("accuracy_percent"), metric_words("bits_per_byte")
+    ('accuracy, %', 'bits per byte')
+    """
+    return "accuracy, %" if metric == ACCURACY else words(metric)
+
+
 def words(name: str) -> str:
     """Return an identifier as words.
 
@@ -146,3 +159,8 @@ def words(name: str) -> str:
     'bits per byte'
     """
     return name.replace("_", " ")
+
+
+def finite(*values: float) -> bool:
+    """Return whether all values are finite."""
+    return all(map(math.isfinite, values))

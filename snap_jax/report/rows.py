@@ -7,6 +7,7 @@ from snap_jax.report import number_format
 from snap_jax.report.number_format import shown
 from snap_jax.report.reference_run import densest
 from snap_jax.report.run_data import Cost, Range, RunData
+from snap_jax.report.uncertainty import measured
 
 _UNPRICED = Cost(None, None, None, None)
 _AT_MOST = "at most, as compiled"
@@ -31,7 +32,8 @@ def _quality(runs: Sequence[RunData]) -> list[Row]:
     group, found = "Quality on held-out data", []
     for metric in dict.fromkeys(run.metric for run in runs):
         values = [run.value if run.metric == metric else None for run in runs]
-        found.append(Row(group, number_format.words(metric), _cells(values, number_format.quality)))
+        cells = tuple(measured(run) if run.metric == metric else number_format.NONE for run in runs)
+        found.append(Row(group, number_format.metric_words(metric), cells))
         found += _qualities_against(group, runs, metric, values)
     return [*found, Row(group, "predictions measured", _cells([run.n for run in runs], number_format.whole))]
 
@@ -44,7 +46,7 @@ def _qualities_against(group: str, runs: Sequence[RunData], metric: str, values:
     if len(runs) < 2 or reference is None:
         return []
     points = [None if i == at or v is None else v - reference for i, v in enumerate(values)]
-    return [Row(group, f"against {runs[at].label}, points", _cells(points, "{:+.2f}".format), minor=True)]
+    return [Row(group, f"against {runs[at].label}", _cells(points, number_format.points), minor=True)]
 
 
 def _wire(runs: Sequence[RunData]) -> list[Row]:
@@ -97,11 +99,13 @@ def _costs(runs: Sequence[RunData]) -> list[Row]:
 
 
 def _priced(group: str, name: str, prices: Sequence[tuple[Range | None, Range | None]], unit: str) -> list[Row]:
-    """Return a row for the payloads measured, and one for the largest payloads if they differ."""
+    """Return a row for the payloads measured, and one for the largest payloads if they differ; none without a price."""
 
     def cells(values: Sequence[Range | None]) -> tuple[str, ...]:
         return tuple(number_format.span(value, unit) if value else "unknown" for value in values)
 
+    if not any(sent or most for sent, most in prices):
+        return []
     rows = [Row(group, name, cells([sent or most for sent, most in prices]))]
     if any(sent and sent != most for sent, most in prices):
         rows.append(Row(group, _AT_MOST, cells([most for _, most in prices]), minor=True))

@@ -1,6 +1,7 @@
 """The data of one run that a report shows; None is unknown."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,32 @@ class Cost:
     latency_note: str | None
     sent_energy_j: Range | None = None
     sent_latency_s: Range | None = None
+    parts: Mapping[str, "Price"] = dataclasses.field(default_factory=dict)
+
+    @property
+    def total(self) -> "Price":
+        """Price of the sizes measured, or else of the largest."""
+        return Price(self.sent_energy_j or self.energy_j, self.sent_latency_s or self.latency_s)
+
+
+@dataclasses.dataclass(frozen=True)
+class Price:
+    """Energy and time of a part of a step, such as "forward" or "bookkeeping"; payloads have the sizes measured."""
+
+    energy_j: Range | None
+    latency_s: Range | None
+
+
+@dataclasses.dataclass(frozen=True)
+class StepOrder:
+    """The order of a pipeline step, and seconds of the passes of one microbatch on one device, a `unit`."""
+
+    kind: str
+    devices: int
+    microbatches: int
+    forward_s: float
+    backward_s: float
+    unit: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +73,10 @@ class Pruning:
 
 @dataclasses.dataclass(frozen=True)
 class LogLine:
-    """One line of `metrics.jsonl`; losses in bits per byte or image, entropy in bits per element."""
+    """One line of `metrics.jsonl`; losses in bits per byte or image, entropy in bits per element.
+
+    `spread` is the standard deviation of the held-out loss over seeds.
+    """
 
     step: float
     loss_bits: float | None
@@ -55,6 +85,7 @@ class LogLine:
     entropy: float | None
     firing_rate: float | None
     thresholds: tuple[float, ...]
+    spread: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,7 +110,10 @@ class ImageSpikes:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RunData:
-    """One run directory: quality in units of `metric`, bytes per step on all devices."""
+    """One run, or the mean of several that differ in their seed: `spread` is then a standard deviation of `value`.
+
+    Quality is in units of `metric`; bytes are those of one step on all devices; `made` are date, commit and devices.
+    """
 
     path: Path
     label: str
@@ -104,6 +138,10 @@ class RunData:
     pruned: Pruning | None
     logs: tuple[LogLine, ...]
     spikes: TextSpikes | ImageSpikes | None
+    made: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    order: StepOrder | None = None
+    seeds: int = 1
+    spread: float | None = None
 
     @property
     def folder(self) -> str:

@@ -59,6 +59,11 @@ def polyline(points: Sequence[tuple[float, float]], kind: str) -> str:
     return f'<polyline class="{kind}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>'
 
 
+def polygon(points: Sequence[tuple[float, float]], kind: str) -> str:
+    """Return a filled area."""
+    return f'<polygon class="{kind}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>'
+
+
 def box(x: float, y: float, width: float, height: float, kind: str) -> str:
     """Return a filled rectangle."""
     return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" class="{kind}"/>'
@@ -101,22 +106,22 @@ def frame(x: Axis, y: Axis) -> str:
 
 
 def reference(x: Axis, y: Axis, value: float, words: str, anchor: str = "end") -> str:
-    """Return a dashed line at a value of y, with its name at one end; at the edge if the value is outside."""
+    """Return a dashed line at a value of y, with its name at one end."""
     at = y.scale.at(value)
-    if value < y.scale.low:
-        words = f"{words}, {value:.3g}: below ↓"
-    if value > y.scale.high:
-        words = f"{words}, {value:.3g}: above ↑"
     dashed = line(x.scale.start, at, x.scale.end, at, "reference")
     return dashed + text(x.scale.start if anchor == "start" else x.scale.end, at - 5, words, "tick", anchor)
 
 
 def figure(width: float, height: float, label: str, parts: Sequence[str], least: float = 0.0) -> str:
-    """Return an SVG figure as wide as its container and at least `least` pixels; screen readers read `label`."""
+    """Return an SVG figure as wide as its container; screen readers read `label`.
+
+    With `least` it is at least so many pixels wide, and at most as wide as it was drawn.
+    """
+    most = f";max-width:{width:g}px" if least else ""
     printable = "".join(sign if sign.isprintable() else " " for sign in label)
     return (
         f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(printable)}" '
-        f'style="min-width:{least:g}px">{"".join(parts)}</svg>'
+        f'style="min-width:{least:g}px{most}">{"".join(parts)}</svg>'
     )
 
 

@@ -30,7 +30,7 @@ def test_the_raster_shows_each_spike_once(tmp_path):
     spikes = some_spikes()
     html = page([make_run(tmp_path, "run", spikes=spikes)], tmp_path)
     images = [attrs["href"] for tag, attrs in html.seen if tag == "image"]
-    for uri, values in zip(images, spikes["spikes"], strict=True):
+    for uri, values in zip(images[::2], spikes["spikes"], strict=True):  # beside each the rates of its channels
         pixels = imread(io.BytesIO(base64.b64decode(uri.split(",")[1])), format="png")
         drawn = pixels[:, ::5]  # a column is four pixels and a gap
         red, blue, opacity = drawn[..., 0], drawn[..., 2], drawn[..., 3]
