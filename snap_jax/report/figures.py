@@ -9,7 +9,7 @@ from snap_jax.report import number_format, svg
 from snap_jax.report.run_data import BoundaryBytes, LogLine, RunData
 from snap_jax.report.svg import Axis, Scale, axis
 
-_LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 48.0, 380.0, 36.0, 232.0, 410.0, 274.0
+_LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 54.0, 380.0, 36.0, 232.0, 410.0, 274.0
 _MOST = 120  # points of a curve
 _BAR, _GAP, _HEAD, _END = 11.0, 4.0, 20.0, 64.0  # sizes of the bars of bytes
 

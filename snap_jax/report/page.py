@@ -127,10 +127,8 @@ def _timelines(runs: Sequence[RunData]) -> str:
         f"compute at the peak rate of {' or '.join(sorted(units))}, so real steps take longer. Coding and bookkeeping "
         "are left out."
     )
-    body = "".join(
-        f"<h3>{escape(system)}</h3>{figure(scroll(one, f'timeline on {system}'), said)}" for system, one in drawn if one
-    )
-    return section("One step of the pipeline", body, "timeline")
+    body = "".join(f"<h3>{escape(system)}</h3>{scroll(one, f'timeline on {system}')}" for system, one in drawn if one)
+    return section("One step of the pipeline", body and f"{body}<p class=fine>{escape(said)}</p>", "timeline")
 
 
 def _quality(runs: Sequence[RunData]) -> str:

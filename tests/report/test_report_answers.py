@@ -59,14 +59,14 @@ PRICED = {"energy_j_per_step": [4e-6, 8e-6], "latency_s_per_step": [4e-3, 4e-3],
 
 def test_bars_are_divided_into_parts_and_end_at_the_highest_price(tmp_path):
     html = page([make_run(tmp_path, "a", {("cost", "ring"): PRICED})], tmp_path)
-    widths = {
-        attrs["class"]: float(attrs["width"])
-        for tag, attrs in html.seen
-        if tag == "rect" and attrs["class"].startswith("part-") and float(attrs["y"]) < 60
-    }
-    full = 286.0  # pixels of the longest bar; a gap of 0.6 follows each part
-    times = {"forward": 1 / 4, "backward": 1 / 4, "bookkeeping": 2 / 4}  # drawn after the energies
-    assert widths == {f"part-{name}": pytest.approx(full * share - 0.6, abs=0.06) for name, share in times.items()}
+    drawn = [attrs for tag, attrs in html.seen if tag == "rect" and attrs["class"].startswith("part-")]
+    assert [attrs["class"] for attrs in drawn[:6]] == 2 * ["part-forward", "part-backward", "part-bookkeeping"]
+    full, gap = 286.0, 0.6  # pixels of the longest bar, and between parts
+    shares = [1 / 8, 6 / 8, 1 / 8, 1 / 4, 1 / 4, 2 / 4]  # of the energy at its highest, and of the time
+    expected = [pytest.approx(full * share - gap, abs=0.06) for share in shares[:3]]
+    assert [float(attrs["width"]) for attrs in drawn[:3]] == expected
+    expected = [pytest.approx(full * share - gap, abs=0.06) for share in shares[3:]]
+    assert [float(attrs["width"]) for attrs in drawn[3:6]] == expected
     assert "energy of the links per step. bf16 on ring: 4–8 µJ" in labels(html)
     assert "time of the links per step. bf16 on ring: 4 ms; bf16 on far: 1–2.5 s" in labels(html)
     whiskers = [attrs for tag, attrs in html.seen if tag == "line" and attrs["class"] == "whisker"]
