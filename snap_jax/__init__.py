@@ -50,6 +50,7 @@ _SOURCES = {
     "decay_mask": "boundary:decay_mask",
     "emulate_devices": "parallel.mesh:emulate_devices",
     "error_feedback": "parallel.error_feedback:error_feedback",
+    "island": "parallel.island:island",
     "join_processes": "parallel.processes:join_processes",
     "local_steps": "parallel.local_steps:local_steps",
     "pmean": "collectives:pmean",
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
     from snap_jax.errors import UsageError as UsageError
     from snap_jax.parallel.data_parallel import compressed_mean as compressed_mean
     from snap_jax.parallel.error_feedback import error_feedback as error_feedback
+    from snap_jax.parallel.island import island as island
     from snap_jax.parallel.local_steps import local_steps as local_steps
     from snap_jax.parallel.mesh import emulate_devices as emulate_devices
     from snap_jax.parallel.processes import join_processes as join_processes

@@ -45,8 +45,8 @@ MUTANTS = [
     Mutant(
         "2 a receiver decodes with its own threshold",
         "collectives/message.py",
-        "codecs = self.codecs if self.known else read_scales",
-        "codecs = self.codecs if True else read_scales",
+        "return self.codecs if self.known else read_scales",
+        "return self.codecs if True else read_scales",
         LAWS + "test_a_receiver_decodes_with_the_threshold_of_the_sender[ppermute]",
     ),
     Mutant(

@@ -14,6 +14,7 @@ from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.collectives.parts import flattened, unflatten
 from snap_jax.collectives.scale_exchange import AxisName, axes_of, gather_to_all, part_of
+from snap_jax.collectives.shards import refuse_other_axes
 from snap_jax.errors import UsageError
 
 SumOverSlow = Any  # (parts, slow axes, their codecs) -> sums
@@ -42,6 +43,7 @@ def psum_over_fast(x: Any, slow: tuple[str, ...], codec: Codec, axis_name: AxisN
       axis_name: all axes.
       psum_slow: the sum of a tuple of parts over `slow`, given one codec per part.
     """
+    refuse_other_axes("a codec per mesh axis")
     axes = axes_of(axis_name)
     fast = tuple(axis for axis in axes if axis not in slow)
     arrays, structure = jax.tree.flatten(x)

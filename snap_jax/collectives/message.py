@@ -24,6 +24,7 @@ from snap_jax.codecs.codec import Codec
 from snap_jax.codecs.payload import Arrived
 from snap_jax.collectives.parts import Parts
 from snap_jax.collectives.scale_exchange import AxisName, Codecs, part_of, read_scales, scales
+from snap_jax.collectives.shards import other_axes, per_shard, take_arrays
 from snap_jax.collectives.size_agreement import agreed_rung, ship
 from snap_jax.encodings import Spikes
 from snap_jax.encodings.base import in_range
@@ -66,6 +67,7 @@ class Message:
       axis_name: the mesh axes that the message crosses.
       parts: how arrays are cut, one payload per part; `None` sends whole arrays.
       known: whether receivers know all learnable arrays already, so that none travels.
+      shards: the shapes of what this device holds of the spikes, where other mesh axes divide them.
     """
 
     codecs: Codecs
@@ -73,6 +75,7 @@ class Message:
     axis_name: AxisName
     parts: Parts | None = None
     known: bool = False
+    shards: tuple[Shape, ...] | None = None
 
     @property
     def codec(self) -> Codec:
@@ -82,7 +85,7 @@ class Message:
     @property
     def part_shapes(self) -> tuple[Shape, ...]:
         """The shape of what one payload holds of each array."""
-        return tuple(shape if self.parts is None else self.parts.shape(shape) for shape in self.shapes)
+        return tuple(shape if self.parts is None else self.parts.shape(shape) for shape in self.shards or self.shapes)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -100,17 +103,20 @@ class Message:
         tail = each(payload.tail)(spikes, least <= rung)
         return Rows(*ship(body, self._with_scales(tail), self.sizes, rung, move)), rung
 
-    def read(self, row: Rows, rung: Array) -> tuple[Codecs, tuple[Arrived, ...]]:
-        """Return the codecs of the sender, and the spikes, side arrays and headers of one payload."""
+    def read(self, row: Rows, rung: Array) -> tuple[tuple[Arrived, ...], Array]:
+        """Return the spikes, side arrays and headers of one payload, and what follows them, for `codecs_of_sender`."""
         encoding = self.codec.encoding
         sides = [self._side_shape(shape) for shape in self.shapes]
         sent = row.tail[payload.tail_bytes(encoding, tuple(sides)) :]
-        codecs = self.codecs if self.known else read_scales(self._codecs_of(), sent, self.axis_name, self.codecs)
         joined = self.codec.read(row.body, payload.joined_shape(self.part_shapes), rung)
         arrived = zip(
             payload.split(joined, self.part_shapes), payload.read_tail(encoding, row.tail, tuple(sides)), strict=True
         )
-        return codecs, tuple(Arrived(values, side, header) for values, (side, header) in arrived)
+        return tuple(Arrived(values, side, header) for values, (side, header) in arrived), sent
+
+    def codecs_of_sender(self, sent: Array) -> Codecs:
+        """Return the codecs of the sender, given what `read` returned last."""
+        return self.codecs if self.known else read_scales(self._codecs_of(), sent, self.axis_name, self.codecs)
 
     def value(self, codecs: Codecs, arrived: tuple[Arrived, ...]) -> tuple[Array, ...]:
         """Return the f32 arrays that arrived; the part of this device, where arrays are cut."""
@@ -203,14 +209,43 @@ def deliver(
         )
     message = Message(codecs, tuple(x.shape for x in xs), axis_name, parts, known=sender_codecs is not None)
     spikes = fire(codecs, xs)
-    rows, rung = message.send(spikes, move)
+    each = jax.vmap if senders else _once
 
-    def value(row: Rows) -> tuple[Array, ...]:
-        sent_by, arrived = message.read(row, rung)
-        ys = message.value(sender_codecs or sent_by, arrived)
+    def value(arrived: tuple[Arrived, ...], sent: Array) -> tuple[Array, ...]:
+        ys = message.value(sender_codecs or message.codecs_of_sender(sent), arrived)
         return tuple(in_range(y, x.dtype) for y, x in zip(ys, xs, strict=True))
 
-    return (jax.vmap(value) if senders else value)(rows), Sent(spikes, rung)
+    if other_axes():
+        arrived, sent, rung = _cross_in_shards(message, spikes, move, each)
+        return each(value)(arrived, sent), Sent(spikes, rung)
+    rows, rung = message.send(spikes, move)
+    return each(lambda row: value(*message.read(row, rung)))(rows), Sent(spikes, rung)
+
+
+def _cross_in_shards(
+    message: Message, spikes: tuple[Spikes, ...], move: Move, each: Callable
+) -> tuple[tuple[Arrived, ...], Array, Array]:
+    """Send a payload for each part of the spikes that other mesh axes hold; return what `read` does, and the rung."""
+    arrays, rebuild = take_arrays(message.codecs)
+
+    def cross(spikes: tuple[Spikes, ...], arrays: list[Array]) -> tuple[tuple[Array, ...], Any]:
+        part = dataclasses.replace(message, codecs=rebuild(arrays), shards=tuple(s.values.shape for s in spikes))
+        rows, rung = part.send(spikes, move)
+        arrived, sent = each(lambda row: part.read(row, rung))(rows)
+        return tuple(a.values for a in arrived), ([(a.side, a.header) for a in arrived], sent, rung)
+
+    cut = None if message.parts is None else message.parts.dimension
+    shape = message.shapes[0]
+    values, (rest, sent, rung) = per_shard(
+        cross,
+        spikes,
+        arrays,
+        message.axis_name,
+        leading=1 if each is jax.vmap else 0,
+        cut=None if cut is None else cut % len(shape),
+        removed=message.parts is not None and len(message.parts.shape(shape)) < len(shape),
+    )
+    return tuple(Arrived(v, *others) for v, others in zip(values, rest, strict=True)), sent, rung
 
 
 def fire(codecs: Codecs, xs: tuple[Array, ...]) -> tuple[Spikes, ...]:

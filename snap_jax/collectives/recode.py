@@ -18,10 +18,12 @@ from snap_jax.collectives.autodiff import Arrays, Finish
 from snap_jax.collectives.message import Message, Rows, Sent, deliver, fire
 from snap_jax.collectives.parts import Parts, along, flattened, group_size, to_each, unflatten
 from snap_jax.collectives.scale_exchange import AxisName, Codecs, agree, axes_of, gather_to_all, part_of, vary
+from snap_jax.collectives.shards import refuse_other_axes
 
 
 def sum_decoded(codecs: Codecs, recoder: Codec, xs: Arrays, axis_name: AxisName) -> tuple[Arrays, Sent]:
     """Return sums of decoded spikes, coded again, and what was sent first; NaN everywhere if the recoders disagree."""
+    refuse_other_axes("sum_codec=")
     (recoder,), agreed = agree((recoder,), axis_name)
     parts = flattened(axis_name)
     rows, sent = deliver(codecs, xs, axis_name, to_each(axis_name, None), parts=_first_parts(xs, axis_name))
@@ -36,7 +38,7 @@ def sum_decoded(codecs: Codecs, recoder: Codec, xs: Arrays, axis_name: AxisName)
     rows, rung = second.send(fire(second.codecs, sums), functools.partial(gather_to_all, axis_name=axis_name))
 
     def value(index: jax.Array, row: Rows) -> Arrays:
-        return second.value(recoders(index), second.read(row, rung)[1])
+        return second.value(recoders(index), second.read(row, rung)[0])
 
     totals = jax.vmap(value)(jnp.arange(lax.axis_size(axis_name)), rows)
     return tuple(unflatten(total, x.shape) for total, x in zip(totals, xs, strict=True)), sent._replace(sums=sums)

@@ -25,6 +25,7 @@ from snap_jax.collectives.autodiff import Arrays
 from snap_jax.collectives.message import Message, Sent, fire, per_array
 from snap_jax.collectives.parts import flattened, group_size, mixed, to_each
 from snap_jax.collectives.scale_exchange import AxisName, Codecs, agree, axes_of, gather_to_all
+from snap_jax.collectives.shards import other_axes, per_shard
 from snap_jax.collectives.short_sums import add_integers, integer_sum
 from snap_jax.encodings import Encoding, Spikes, learnable
 from snap_jax.errors import UsageError
@@ -86,19 +87,37 @@ def wire_of_sums(wire: Wire, size: int, symbols: range) -> Wire:
 def sum_spikes(codecs: Codecs, xs: Arrays, axis_name: AxisName) -> tuple[Arrays, Sent]:
     """Return the sums of the quantized arrays, and what was sent first; NaN everywhere if thresholds differ."""
     codecs, agreed = agree(codecs, axis_name)
-    spikes, shapes, devices = fire(codecs, xs), tuple(x.shape for x in xs), lax.axis_size(axis_name)
-    joined, codec = _join(spikes, codecs[0].encoding.symbols), codecs[:1]
-    way, two_shots = integer_sum(codecs[0].encoding.symbols, shapes, devices), _most_bytes(codec, joined, axis_name)
-    if way is not None and 2 * (devices - 1) * way.nbytes < devices * two_shots:  # what a ring sends
-        totals, rung = add_integers(way, spikes, axis_name), jnp.zeros((), jnp.uint8)
-    else:
-        (total,), rung = _two_shots(codec, (joined,), axes_of(axis_name))
-        totals = _split(total, shapes, codecs[0].encoding.symbols, devices)
+    spikes = fire(codecs, xs)
+    totals, rung = (_totals_of_shards if other_axes() else _totals)(codecs[:1], spikes, axis_name)
     ys = [
         jnp.where(total.finite & agreed, c.encoding.decode(total.values), jnp.nan).astype(x.dtype)
         for c, total, x in zip(per_array(codecs, len(xs)), totals, xs, strict=True)
     ]
     return tuple(ys), Sent(spikes, rung)
+
+
+def _totals(codec: Codecs, spikes: tuple[Spikes, ...], axis_name: AxisName) -> tuple[tuple[Spikes, ...], jax.Array]:
+    """The sums of all devices, in the way that sends fewer bytes, and the rung of what was sent first."""
+    symbols, devices = codec[0].encoding.symbols, lax.axis_size(axis_name)
+    joined, shapes = _join(spikes, symbols), tuple(s.values.shape for s in spikes)
+    way, two_shots = integer_sum(symbols, shapes, devices), _most_bytes(codec, joined, axis_name)
+    if way is not None and 2 * (devices - 1) * way.nbytes < devices * two_shots:  # what a ring sends
+        return add_integers(way, spikes, axis_name), jnp.zeros((), jnp.uint8)
+    (total,), rung = _two_shots(codec, (joined,), axes_of(axis_name))
+    return _split(total, shapes, symbols, devices), rung
+
+
+def _totals_of_shards(
+    codec: Codecs, spikes: tuple[Spikes, ...], axis_name: AxisName
+) -> tuple[tuple[Spikes, ...], jax.Array]:
+    """The same where other mesh axes divide the spikes: each device sends its part."""
+
+    def add(spikes: tuple[Spikes, ...], _: Any) -> tuple[Arrays, Any]:
+        totals, rung = _totals(codec, spikes, axis_name)
+        return tuple(t.values for t in totals), ([~jnp.asarray(t.finite) for t in totals], rung)
+
+    values, (bad, rung) = per_shard(add, spikes, (), axis_name, leading=0)
+    return tuple(Spikes(v, (), ~b) for v, b in zip(values, bad, strict=True)), rung
 
 
 def _two_shots(
@@ -176,7 +195,7 @@ def _message(codecs: Codecs, shapes: tuple[Shape, ...], axis: str, cut: bool) ->
 def _scatter(message: Message, spikes: tuple[Spikes, ...]) -> tuple[tuple[Spikes, ...], jax.Array]:
     """The sums of this device's part over the axis of the message, and the rung of what was sent."""
     rows, rung = message.send(spikes, to_each(message.axis_name, None))
-    parts = jax.vmap(lambda row: message.read(row, rung)[1])(rows)
+    parts = jax.vmap(lambda row: message.read(row, rung)[0])(rows)
     # It holds the last sum, so one that wraps around on the way comes back.
     dtype = spike_dtype(Sums(message.codec.encoding, group_size(message.axis_name, None)).symbols)
     return tuple(Spikes(part.values.sum(0, dtype=dtype), (), jnp.all(part.header == FINITE)) for part in parts), rung
@@ -188,7 +207,7 @@ def _gather(codecs: Codecs, sums: tuple[Spikes, ...], axis: str, scattered: Mess
     assert join, "sums are cut from flattened arrays"
     message = _message(codecs, tuple(s.values.shape for s in sums), axis, cut=False)
     rows, rung = message.send(sums, functools.partial(gather_to_all, axis_name=axis))
-    totals = jax.vmap(lambda row: message.read(row, rung)[1])(rows)
+    totals = jax.vmap(lambda row: message.read(row, rung)[0])(rows)
     return tuple(
         Spikes(join(total.values, shape), (), jnp.all(total.header == FINITE))
         for total, shape in zip(totals, scattered.shapes, strict=True)

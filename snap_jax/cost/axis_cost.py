@@ -11,6 +11,7 @@ from typing import final
 
 from snap_jax.cost.algorithms import REDUCTIONS, AlgorithmChoice, Plan, Rounds, chosen_plan
 from snap_jax.cost.link import Link
+from snap_jax.cost.permutes import permute_stages
 from snap_jax.cost.system import System
 from snap_jax.cost.topologies import Topology
 from snap_jax.cost.topologies.base import Pairs, Use, shift
@@ -208,6 +209,8 @@ def _stages(transfer: Transfer, topologies: tuple[Topology, ...], choice: Algori
         return _gather(transfer.bytes, topologies, choice)
     if transfer.op in ("all_to_all", "pbroadcast"):
         return [(i, chosen_plan(transfer.op, transfer.bytes, one, choice)) for i, one in enumerate(topologies)]
+    if transfer.op == "ppermute":
+        return permute_stages(transfer.bytes, topologies, pairs_of(transfer))
     raise CostError(f"price: no model of {transfer.op} over several axes {transfer.axes}; use one axis at a time")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from snap_jax.errors import UsageError
 from snap_jax.traffic.hlo import compiled_traffic
 from snap_jax.traffic.jaxpr import lowerable, traffic_of
+from snap_jax.traffic.program_mesh import mesh_of_program
 from snap_jax.traffic.program_text import names_in_cache_key
 from snap_jax.traffic.text import table
 from snap_jax.traffic.transfer import Transfer
@@ -77,7 +78,8 @@ def _tensors(
     """Return what crosses besides scalars: as the program asks, and as the compiled program sends."""
     traced = lowerable(fn).trace(*args)
     with names_in_cache_key():
-        programs = traffic_of(traced.jaxpr), compiled_traffic(traced.lower().compile())
+        compiled = traced.lower().compile()
+        programs = traffic_of(traced.jaxpr), compiled_traffic(compiled, mesh_of_program(traced.jaxpr, compiled))
     asked, sent = ([t for t in p.possible() if t.direction in directions] for p in programs)
     scalars = {(t.op, t.group_size) for t in asked if not t.shape}
     return [t for t in asked if t.shape], [t for t in sent if not _is_scalar(t, scalars)]
@@ -102,8 +104,9 @@ def _message(name: str, asked: list[Transfer], sent: list[Transfer]) -> str:
 
 _HEAD = ("op", "over", "operand", "bytes x times", "direction", "path")
 _COMPILER = (
-    "The program asks for none: the compiler widened a type, or added collectives for arrays sharded outside "
-    "shard_map. Encode to integers of another type, or move that computation into shard_map. It sends"
+    "The program asks for none: the compiler widened a type, or added collectives for arrays that it divides itself "
+    "(Auto and Explicit mesh axes). Make every mesh axis manual, with in_specs of shard_map that say how arrays lie, "
+    "or run the block that needs them with snap.island. It sends"
 )
 _SHOWN = 20
 _CODED = ("all_gather", "psum", "psum_scatter", "all_to_all", "ppermute")

@@ -74,7 +74,7 @@ def test_dense_gradient_is_found_and_the_fix_is_grad_codec():
     expected = ["psum_scatter", "x", "(8)", "float32[8,16]", "512", "x", "1", "backward", "net"]
     assert lines[3].split() == [*expected, "give", "the", "all_gather", "grad_codec="]
     assert len(lines) == 4
-    assert sent.splitlines()[2].split()[:3] == ["psum_scatter", "(8)", "float32[8,16]"]
+    assert sent.splitlines()[2].split()[:4] == ["psum_scatter", "x", "(8)", "float32[8,16]"]
 
 
 def test_dense_gradient_may_be_allowed():
