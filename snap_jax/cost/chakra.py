@@ -68,6 +68,8 @@ def export(
     Raises:
       CostError: a topology or an op that ASTRA-sim does not have, a missing figure, or too many nodes.
     """
+    if not name or "/" in name or name in (".", ".."):
+        raise CostError(f"chakra: name={name!r} is a path; want the name of a file in {str(directory)!r}")
     plan = dimensions(system)
     steps = _steps(traffic, system)
     here = Path(directory)

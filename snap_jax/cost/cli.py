@@ -3,7 +3,9 @@
 It prints a report or raises UsageError; it guesses neither sizes nor figures.
 """
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -62,11 +64,20 @@ def run(
     report = price(traffic, find_system(system, traffic))
     if waterfall is not None:
         plots = importlib.import_module("snap_jax.cost.plots")
-        plots.waterfall(report, waterfall)
+        with _writing(waterfall):
+            plots.waterfall(report, waterfall)
     if form == "table":
         screen.print(report)
     else:
         screen.file.write(report.to_json() + "\n" if form == "json" else to_csv(report))
+
+
+@contextlib.contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CostError(f"cannot write {out} ({error.strerror}): give a path that can be written") from error
 
 
 def draw_timeline(source: str, system: str, schedule: PipelineOrder, out: Path, console: Console | None = None) -> None:
@@ -79,7 +90,8 @@ def draw_timeline(source: str, system: str, schedule: PipelineOrder, out: Path, 
         raise CostError(f"cost timeline: --out {out}; want a name that ends in .svg or .json")
     traffic = read_traffic(source)
     made = timeline(traffic, schedule, find_system(system, traffic))
-    out.write_text(gantt(made) if out.suffix == ".svg" else made.to_chrome(), encoding="utf-8")
+    with _writing(out):
+        out.write_text(gantt(made) if out.suffix == ".svg" else made.to_chrome(), encoding="utf-8")
     screen = console or Console()
     screen.print(f"{si(made.makespan, 's')} a step, devices wait {made.waiting:.1%} of it: {out}")
 

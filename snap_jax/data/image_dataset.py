@@ -52,6 +52,8 @@ class Images:
             raise UsageError(
                 f"--data {self.name!r}: {len(images)} {part} images, {len(labels)} labels: give as many, and some"
             )
+        if 0 in images.shape[1:]:
+            raise UsageError(f"--data {self.name!r}: {part} images are {images.shape[1:]}: give images of some pixels")
         if isinstance(labels, Records):
             return  # reading them all would read the whole disk
         low, high = int(labels.min()), int(labels.max())

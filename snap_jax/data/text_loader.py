@@ -54,7 +54,9 @@ def load_path(name: str) -> Corpus:
     if not path.is_dir():
         return _load_file(name, path)
     # Hidden files belong to tools (.git, .venv); they are not the text.
-    files, notes = read_tree(path, lambda folder: not folder.startswith("."), lambda name: not name.startswith("."))
+    files, notes = read_tree(
+        path, lambda folder: not folder.startswith("."), lambda name: not name.startswith("."), once=True
+    )
     if not any(files.values()):
         raise _empty(name, "; ".join(notes))
     return divide(name, files, notes)

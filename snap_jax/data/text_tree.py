@@ -56,7 +56,7 @@ def divide(name: str, files: Mapping[str, bytes], notes: tuple[str, ...] = (), s
 
 
 def read_tree(
-    root: Path, enter: Callable[[str], bool], take: Callable[[str], bool]
+    root: Path, enter: Callable[[str], bool], take: Callable[[str], bool], *, once: bool = False
 ) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """Read text files under `root`, by relative POSIX path, sorted; and notes on what was left out and why.
 
@@ -64,12 +64,18 @@ def read_tree(
       root: a directory; links to directories in it are not followed.
       enter: whether to enter the directory of this name.
       take: whether to read the file of this name.
+      once: leave out files that are links to one that was read: their text could be trained on and held out.
     """
     files: dict[str, bytes] = {}
+    seen = set[tuple[int, int]]()
     skipped: dict[str, list[str]] = {}
     for path in sorted(_walk(root, enter, take, skipped), key=lambda p: p.relative_to(root).as_posix()):
         key = path.relative_to(root).as_posix()
         data, why = read_text(path)
+        if once and not why:
+            where = os.stat(path)
+            why = "repeated" if (where.st_dev, where.st_ino) in seen else ""
+            seen.add((where.st_dev, where.st_ino))
         if why:
             skipped.setdefault(why, []).append(key)
         else:

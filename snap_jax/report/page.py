@@ -66,6 +66,10 @@ def _write(out: Path, text: str) -> None:
         raise UsageError(f"out={str(out)!r} is a directory: name a file in it, such as {out / 'report.html'}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        if out.exists() and not out.is_file():  # a device or a pipe, such as /dev/stdout
+            out.write_text(text, encoding="utf-8", errors="replace")
+            return
+        out = out.resolve()  # a link stays one
         part = out.with_name(f".{out.name}.part")
         part.write_text(text, encoding="utf-8", errors="replace")
         part.replace(out)

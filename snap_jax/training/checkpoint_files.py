@@ -78,7 +78,7 @@ def delete(path: Path) -> None:
 
 def saved(folder: Path) -> list[Path]:
     """Return the directories of checkpoints, newest first, intact or not."""
-    paths = [path for path in folder.glob("*") if path.name.isdecimal() and path.is_dir()] if folder.is_dir() else []
+    paths = [path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()] if folder.is_dir() else []
     return sorted(paths, key=lambda path: -int(path.name))
 
 

@@ -110,6 +110,24 @@ def write_errors_explained(out: Path, how_to_resume: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def missing_backend_explained() -> Iterator[None]:
+    """Replace the error of devices that are not there, or that this JAX was not built for, by one line.
+
+    Raises:
+      UsageError: instead of that error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in ("Unable to initialize backend", "Unknown backend")):
+            raise
+        first = str(error).splitlines()[0].rstrip(".")
+        raise UsageError(
+            f"train: {first}: set JAX_PLATFORMS to devices that are there, such as JAX_PLATFORMS=cpu, or leave it out"
+        ) from error
+
+
+@contextlib.contextmanager
 def lost_process_explained(how_to_resume: str) -> Iterator[None]:
     """Replace the errors of a process whose partners are gone by one line that says so.
 

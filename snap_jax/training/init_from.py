@@ -19,10 +19,10 @@ from snap_jax.models.split import cuts, split
 from snap_jax.models.stages import Stages
 from snap_jax.parallel import tensor_parallel
 from snap_jax.training import checkpoints
-from snap_jax.training.atomic_io import read_json
 from snap_jax.training.config import Settings, read_settings
 from snap_jax.training.config.settings import flag
 from snap_jax.training.link_setup import Links, links_of, region_codecs
+from snap_jax.training.run_dir import record
 from snap_jax.training.tasks.assemble import on_one_device
 
 _SAME = ("model", "layers", "width", "heads", "streams")
@@ -142,8 +142,11 @@ def settings_of(run: Path) -> Settings:
     Raises:
       UsageError: if there is none.
     """
+    fix = "give the --out of a run"
     try:
-        fields = read_json(run / "run.json")["config"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"--init-from {run}: this is no run directory ({error}): give the --out of a run") from error
-    return read_settings(fields)
+        found = record(run, fix)
+    except UsageError as error:
+        raise UsageError(f"--init-from {run}: {error}") from error
+    if found is None:
+        raise UsageError(f"--init-from {run}: this is no run directory (it has no run.json): {fix}")
+    return read_settings(found.config)

@@ -22,7 +22,7 @@ from snap_jax.training import checkpoints, more_steps, run_dir
 from snap_jax.training.atomic_io import to_json, write_atomically
 from snap_jax.training.config import Settings, command
 from snap_jax.training.exchange_sections import sections_with_exchange
-from snap_jax.training.failures import lost_process_explained, write_errors_explained
+from snap_jax.training.failures import lost_process_explained, missing_backend_explained, write_errors_explained
 from snap_jax.training.link_setup import links_of
 from snap_jax.training.loop import BestInMemory, Programs, fit, fit_saved
 from snap_jax.training.optimizer import optimizer
@@ -122,7 +122,12 @@ def train(
         )
     run_dir.check_place(out)
     how_to_resume = run_dir.how_to_resume(config, out)
-    with lost_process_explained(how_to_resume), write_errors_explained(out, how_to_resume), locked(out):
+    with (
+        missing_backend_explained(),
+        lost_process_explained(how_to_resume),
+        write_errors_explained(out, how_to_resume),
+        locked(out),
+    ):
         require_same("command", how_to_resume)
         _require_same_versions()
         known = known_record(lambda: run_dir.record(out)) if resume or requeue else None

@@ -68,29 +68,32 @@ def finished(out: Path) -> dict | None:
     """
     path = out / "result.json"
     try:
-        return read_json(path)
+        match found := read_json(path):
+            case {"training": {"steps": int()}}:
+                return found
+        raise ValueError("it is no result of a run")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {path} ({error}): delete it, and --resume writes it again") from error
 
 
-def record(out: Path) -> Record | None:
+def record(out: Path, fix: str = "choose another --out") -> Record | None:
     """Return what `run.json` says; None if there is none.
 
     Raises:
-      UsageError: if it cannot be read.
+      UsageError: if it cannot be read, or another version wrote what this one does not know; it ends with `fix`.
     """
     path = out / "run.json"
     try:
-        return _known(path, read_json(path))
+        return _known(path, read_json(path), fix)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"cannot read {path} ({error}): choose another --out") from error
+        raise UsageError(f"cannot read {path} ({error}): {fix}") from error
 
 
-def _known(path: Path, fields: Any) -> Record:
+def _known(path: Path, fields: Any, fix: str) -> Record:
     """The record, if this version of snap-jax knows all that is in it."""
     match fields:
         case {"config": dict(config), "data": str(), "versions": {"snap-jax": str(version)}}:
@@ -101,8 +104,7 @@ def _known(path: Path, fields: Any) -> Record:
                 return from_fields(fields)
             raise UsageError(
                 f"{path} was written by snap-jax {version}, and has {_some(unknown)}, which this version "
-                f"({importlib.metadata.version('snap-jax')}) does not know: use the version that wrote it, or choose "
-                "another --out"
+                f"({importlib.metadata.version('snap-jax')}) does not know: use the version that wrote it, or {fix}"
             )
     raise ValueError("it is no record of a run")
 
@@ -121,7 +123,10 @@ def refuse_to_resume(out: Path) -> NoReturn:
 
 def from_fields(fields: Any) -> Record:
     """Return the record whose `dataclasses.asdict` that is; lists stand for tuples."""
-    return Record(**fields | {name: tuple(fields.get(name, ())) for name in ("resumed_at", "notes")})
+    lists = {name: tuple(fields.get(name, ())) for name in ("resumed_at", "notes")}
+    if not all(isinstance(item, kind) for kind, name in ((int, "resumed_at"), (str, "notes")) for item in lists[name]):
+        raise ValueError("resumed_at holds no steps, or notes no lines")
+    return Record(**fields | lists)
 
 
 def write_record(out: Path, what: Record) -> None:
@@ -225,10 +230,13 @@ def check_free(out: Path, overwrite: bool) -> None:
       UsageError: if it holds anything but a run; with or without `overwrite`, if there is something between the files
         of a run that no run wrote; without it, if there is a run that was finished or stopped.
     """
-    foreign = run_files.others(out)
+    try:
+        foreign, inside = run_files.others(out), run_files.in_checkpoints(out / "checkpoints")
+    except OSError as error:
+        raise UsageError(f"cannot read {error.filename} ({error.strerror}): choose another --out") from error
     if (out / "run.json").exists() or run_files.of_run(out) or foreign:
         _check_ours(out, foreign)
-    if inside := run_files.in_checkpoints(out / "checkpoints"):
+    if inside:
         raise UsageError(f"{out} holds {_some(inside)}, which no run wrote: move it away, or choose another --out")
     if not overwrite and (out / "result.json").exists():
         raise UsageError(f"{out} already holds a finished run: choose another --out, or pass --overwrite")

@@ -59,6 +59,13 @@ def exported(tmp_path_factory):
     return {path.name: path for path in paths}
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "/a"])
+def test_traces_stay_in_their_directory(name, tmp_path):
+    with pytest.raises(CostError, match=r"chakra: name='.*' is a path; want the name of a file in '.*/out'"):
+        export(TRAFFIC, WIRED, tmp_path / "out", name=name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_one_trace_for_every_rank_and_three_files(exported):
     traces = {f"job.{rank}.et" for rank in range(8)}
     assert set(exported) == traces | {"network.yml", "system.json", "remote_memory.json"}

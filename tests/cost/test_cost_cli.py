@@ -211,6 +211,13 @@ def test_a_timeline_is_written(ending, tmp_path):
     assert out.read_text().startswith({".svg": "<svg", ".json": '{"traceEvents"'}[ending])
 
 
+def test_a_chart_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "traffic.json").write_text(PIPELINE.to_json())
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(CostError, match=r"cannot write .*a.json \(Is a directory\): give a path that can be written"):
+        cost_cli.draw_timeline(str(tmp_path), "ucie-chain", PipelineOrder("gpipe", 2, 1, 1.0, 0.0), tmp_path / "a.json")
+
+
 def test_a_timeline_of_another_kind_is_refused(tmp_path):
     with pytest.raises(CostError, match=r"--out .*\.png; want a name that ends in \.svg or \.json"):
         cost_cli.draw_timeline("x", "ucie-chain", PipelineOrder("gpipe", 2, 1, 1.0, 0.0), tmp_path / "a.png")

@@ -173,6 +173,16 @@ def test_enwik8_is_divided_90_5_5(tmp_path):
     assert corpus.test.tobytes() == data[950:]
 
 
+def test_a_link_to_a_file_of_the_directory_is_read_once(tmp_path):
+    """Else its text could be trained on and held out."""
+    write(tmp_path, {"a.txt": b"one text\n" * 99, "b.txt": b"another\n" * 99})
+    (tmp_path / "c.txt").symlink_to(tmp_path / "a.txt")
+    os.link(tmp_path / "b.txt", tmp_path / "d.txt")
+    corpus = text_loader.load(str(tmp_path))
+    assert len(corpus.train) + len(corpus.heldout) == 99 * (9 + 8)
+    assert "left out 2 repeated files: c.txt, d.txt" in corpus.notes
+
+
 def test_enwik8_is_read_from_its_zip(tmp_path):
     with zipfile.ZipFile(tmp_path / "enwik8.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("enwik8", b"wiki" * 25)

@@ -188,6 +188,11 @@ def test_idx_files_are_read_packed_or_not(tmp_path, packed, dotted):
         ),
         ("t10k_images_idx3_ubyte", idx(np.zeros((2, 4, 4), np.uint8)), "train images are .*: use one size"),
         ("train_images_idx3_ubyte", idx(np.zeros((0, 5, 4), np.uint8)), "has 0 images but"),
+        (
+            "train_images_idx3_ubyte",
+            idx(np.zeros((6, 0, 4), np.uint8)),
+            r"train images are \(0, 4, 1\): give images of",
+        ),
         ("train_labels_idx1_ubyte", b"\0\0\x08\x01\xff\xff\xff\xff", "cut short: 0 bytes, not 4,294,967,295, for"),
     ],
 )

@@ -1,6 +1,8 @@
 """Errors in a run directory are named; no half-written page is left."""
 
 import io
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,20 @@ def test_an_unwritable_page_is_named_and_nothing_is_left(runs, tmp_path):
     with pytest.raises(UsageError, match=r"is a directory: name a file in it, such as .*dense/report\.html"):
         write_report(runs, tmp_path / "dense")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dense", "file", "spiking"]
+
+
+def test_a_page_goes_through_links_and_into_devices(runs, tmp_path):
+    """A link stays a link, /dev/null stays a device, and a pipe gets the page."""
+    (tmp_path / "link.html").symlink_to(tmp_path / "page.html")
+    write_report(runs, tmp_path / "link.html")
+    assert (tmp_path / "link.html").is_symlink()
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    write_report(runs, Path("/dev/null"))
+    assert Path("/dev/null").is_char_device()
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True) as reader:
+        write_report(runs, tmp_path / "pipe")
+        assert reader.stdout.read() == page
 
 
 def test_the_page_goes_into_a_new_directory_whole(runs, tmp_path):

@@ -239,6 +239,17 @@ def test_a_lost_process_is_one_line_on_the_others(monkeypatch):
         raise RuntimeError("shapes differ")
 
 
+def test_devices_that_are_not_there_are_one_line():
+    said = "Unable to initialize backend 'cuda': no GPU.\nmore lines"
+    explained = pytest.raises(
+        UsageError, match=r"^train: Unable .* no GPU: set JAX_PLATFORMS to .*cpu, or leave it out$"
+    )
+    with explained, failures.missing_backend_explained():
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match="other"), failures.missing_backend_explained():
+        raise RuntimeError("other")
+
+
 def test_several_processes_stop_at_the_same_step(tmp_path, monkeypatch):
     """The other process has the signal: this one stops too, at the next step at which all ask each other."""
     monkeypatch.setattr(loop, "count", lambda: 2)

@@ -1,14 +1,16 @@
 """A directory is used only if it is empty or a run's, and only files that a run wrote are deleted there."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from snap_jax.errors import UsageError
-from snap_jax.training import checkpoint_files, fingerprints, more_steps, run_dir, run_files
+from snap_jax.training import checkpoint_files, fingerprints, metrics, more_steps, run_dir, run_files
 from snap_jax.training.config import LanguageConfig
 
 CONFIG = LanguageConfig(steps=100)
@@ -96,6 +98,38 @@ def test_names_from_a_directory_cannot_move_the_cursor(tmp_path):
         claimed(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [("gs://bucket/run", "mounted file system, not to gs://"), ("s3://bucket/run", "not to s3://")],
+)
+def test_an_object_store_is_no_directory(place, message):
+    with pytest.raises(UsageError, match=message):
+        run_dir.check_place(Path(place))
+
+
+def test_a_working_directory_that_was_deleted_is_said_to_be(tmp_path, monkeypatch):
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(UsageError, match="the working directory was deleted: go to another one"):
+        run_dir.check_place(Path("run"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 2**64}, "--seed 18446744073709551616: use 4294967294 or less"),
+        ({"seed": -1}, "--seed -1: use 0 or more"),
+        ({"steps": 10**20}, "--steps 100000000000000000000: use 2147483647 or less"),
+        ({"layers": 10**20}, "--layers 100000000000000000000: use 2147483647 or less"),
+        ({"accumulate": 10**20, "steps": 10}, "--accumulate 100000000000000000000: use 429496729 or less"),
+    ],
+)
+def test_numbers_that_a_run_cannot_count_to_are_refused(changes, message):
+    with pytest.raises(UsageError, match=message):
+        LanguageConfig(**changes)
+
+
 def test_a_run_that_is_there_is_replaced_only_when_told_to(run):
     with pytest.raises(UsageError, match="holds a finished run: choose another --out, or pass --overwrite"):
         claimed(run)
@@ -118,6 +152,40 @@ def test_runs_of_other_versions_are_read_or_refused_by_name(tmp_path):
         (tmp_path / "run.json").write_text(json.dumps(newer))
         with pytest.raises(UsageError, match=r"was written by snap-jax 9.0, and has sky, which this .* does not know"):
             run_dir.record(tmp_path)
+
+
+_HOSTILE = (None, [], {}, 1e400, -1, "\x1b[2J", [[1]], {"a": {}}, True)
+
+
+@pytest.mark.parametrize("value", _HOSTILE, ids=str)
+def test_damaged_files_of_a_run_are_one_line(run, value):
+    """Each field of each file takes each value; it is read as a record or a result, or one line says what is wrong."""
+    record, result = json.loads((run / "run.json").read_text()), {"training": {"steps": 10}}
+    manifest = json.loads((run / "checkpoints/10/manifest.json").read_text())
+    for name in record:
+        (run / "run.json").write_text(json.dumps(record | {name: value}))
+        with contextlib.suppress(UsageError):
+            run_dir.check_config(run, run_dir.record(run), CONFIG)
+    for found in (value, result | {"training": value}, {"training": {"steps": value}}):
+        (run / "result.json").write_text(json.dumps(found))
+        with contextlib.suppress(UsageError):
+            assert isinstance(run_dir.finished(run)["training"]["steps"], int)
+    for found in (value, *(manifest | {name: value} for name in manifest), {"facts": {"seconds": value}, "files": {}}):
+        (run / "checkpoints/10/manifest.json").write_text(json.dumps(found))
+        with contextlib.suppress(UsageError):
+            checkpoint_files.last_good(run / "checkpoints")
+            checkpoint_files.best(run / "checkpoints")
+    for line in (value, {"step": value, "seconds": 1}, {"step": 1, "seconds": value}):
+        (run / "metrics.jsonl").write_text(f'{{"step": 10, "seconds": 1}}\n{json.dumps(line)}\n')
+        assert metrics.lines(run / "metrics.jsonl")[0]["step"] == 10
+
+
+def test_metrics_of_an_older_version_become_valid_json(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 10, "seconds": 1.0, "loss_bits": NaN}\n')
+    with metrics.Metrics(tmp_path, 10, 1.0):
+        pass
+    line = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail)
+    assert line == {"step": 10, "seconds": 1.0, "loss_bits": None}
 
 
 def test_weights_to_start_from_may_be_moved_if_they_were_compared(tmp_path):

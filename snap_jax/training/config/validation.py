@@ -24,6 +24,10 @@ def check(config: Settings) -> None:
     """
     at_least(config, 1, ("devices", "layers", "width", "batch", "microbatches", "steps", "accumulate"))
     at_least(config, 1, ("patience", "save_every", "keep", "rank", "time_steps", "local_steps"))
+    at_most(config, 2**31 - 1, ("steps", "batch", "layers", "width"))
+    at_most(config, (2**32 - 1) // config.steps, ("accumulate",))  # batches are numbered in 32 bits
+    at_least(config, 0, ("seed",))
+    at_most(config, 2**32 - 2, ("seed",))
     if not 0 < config.learning_rate < math.inf:
         raise UsageError(f"{typed(config, ['learning_rate'])}: use a number above 0, such as 0.008")
     if config.ema is not None and not 0 < config.ema < 1:
@@ -54,6 +58,19 @@ def at_least(config: Settings, least: int, names: Sequence[str]) -> None:
         value = getattr(config, name)
         if value is not None and value < least:
             raise UsageError(f"{flag(name)} {value}: use {least} or more")
+
+
+def at_most(config: Settings, most: int, names: Sequence[str]) -> None:
+    """Raise a UsageError if one of these fields is above `most`; None is allowed.
+
+    >>> at_most(Settings("rwkv", seed=2**64), 2**32 - 2, ["seed"])
+    Traceback (most recent call last):
+    snap_jax.errors.UsageError: --seed 18446744073709551616: use 4294967294 or less
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value > most:
+            raise UsageError(f"{flag(name)} {value}: use {most} or less")
 
 
 def _check_layout(config: Settings) -> None:
