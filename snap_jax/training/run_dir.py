@@ -182,9 +182,13 @@ def check_sources(out: Path, what: Record, config: Settings, data: str, origin: 
     pairs = [("data", what.data, data)] + ([("init_from", what.origin, now)] if what.origin and now else [])
     for name, then, now in pairs:
         if then != now:
+            was = what.config.get(name)
+            same = was == getattr(config, name)
+            differs = "has changed since" if same else f"does not hold what {flag(name)} {was} held when"
+            fix = "restore it" if same else "give that"
             raise UsageError(
-                f"--resume: {typed(config, [name])} has changed since the run in {out} began: "
-                "restore it, or start another run with another --out"
+                f"--resume: {typed(config, [name])} {differs} the run in {out} began: {fix}, or start another run with "
+                "another --out"
             )
 
 

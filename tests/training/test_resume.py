@@ -132,7 +132,9 @@ def test_a_run_goes_on_where_it_and_its_data_were_moved_to(config, stopped, tmp_
     assert int(state.step) == 21
     assert run.record.config["data"] == run_dir.record(out).config["data"] == str(moved)
     moved.write_bytes(Path(config.data).read_bytes()[:-1])
-    with pytest.raises(UsageError, match=r"--data .*moved.txt has changed since the run in .*copy began: restore it"):
+    with pytest.raises(
+        UsageError, match=r"--data .*moved.txt has changed since the run in .*copy began: restore it, or"
+    ):
         starting.take_up(there, out, run_dir.record(out), lambda _: None, lambda _: None)
 
 

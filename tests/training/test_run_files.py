@@ -194,7 +194,9 @@ def test_weights_to_start_from_may_be_moved_if_they_were_compared(tmp_path):
     run_dir.check_config(tmp_path, record, here)
     run_dir.check_sources(tmp_path, record, here, "data", "weights")
     run_dir.check_sources(tmp_path, record, here, "data", "")  # not read: the checkpoint has them
-    with pytest.raises(UsageError, match="--init-from b has changed since the run"):
+    with pytest.raises(
+        UsageError, match=r"--init-from b does not hold what --init-from a held when the run .* began: give"
+    ):
         run_dir.check_sources(tmp_path, record, here, "data", "others")
     for then, now in (("weights", CONFIG), ("", here)):  # none any more; of an older version, which did not compare
         with pytest.raises(UsageError, match=r"has --init-from a, the command line --init-from (None|b): give"):
