@@ -192,6 +192,7 @@ def lost(case: Case, ended: Ended, place: Place) -> str:
         return case.lost
     before, _, _ = ended.text.partition("resumed at step")
     printed = [int(step) for step in re.findall(r"step (\d+) of", before)]
+    printed += [int(step) - 1 for step in re.findall(r"(?:nan|inf) at step (\d+):", before)]
     done = max([{State.NOTHING: 0, State.STOPPED: STOPPED_AT, State.FINISHED: STEPS}[case.start], *printed])
     resumed = re.search(r"resumed at step (\d+)", ended.text)
     if not resumed:

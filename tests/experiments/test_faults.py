@@ -38,6 +38,7 @@ def test_no_fault_lost_files_of_others_or_more_than_the_steps_since_a_save():
         (State.STOPPED, "resumed at step 20 of 60\nstep 30 of 60", "1 step"),
         (State.STOPPED, "resumed at step 21 of 60", "nothing"),
         (State.NOTHING, "step 10 of 60\nstep 20 of 60\nresumed at step 10 of 60", "10 steps"),
+        (State.NOTHING, "train: the loss is nan at step 3: use a lower", "2 steps"),
         (State.NOTHING, "cannot write", "nothing"),
         (State.STOPPED, "cannot write", "21 steps"),
     ],
