@@ -210,11 +210,11 @@ def _kept(out: Path) -> int:
 
 
 def shown(text: str, says: str, place: Place) -> str | None:
-    """The line of the message, without what differs from run to run; None if it is not there."""
+    """The line of the message, or the last one, without what differs from run to run; None if it is not there."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and "[Gloo]" not in line]
     found = [line for line in lines if re.search(says, line)] if says else lines[-1:]
     if not found:
-        return None
+        return None if says else "nothing"
     line = "".join(sign if sign.isprintable() else "?" for sign in found[0])
     line = line.replace(str(place.out), "DIR").replace(str(place.out.parent), "..").replace(str(place.text), "TEXT")
     line = re.sub(r"/tmp/tmp\w+|process \d+ on \S+, since [^,]+|ps -fp \d+", _same, line)
