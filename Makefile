@@ -6,7 +6,7 @@ PY := .venv/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-newest linklab lint docs outside-models bench clean
+.PHONY: demo test test-newest linklab lint docs wheel outside-models bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -61,6 +61,11 @@ docs: .venv-docs/ready ## the site in .cache/site; `python -m http.server --dire
 
 outside-models: .venv-outside/ready ## models that others wrote, over devices; skipped by name in `make test`
 	.venv-outside/bin/python $(PYTEST) tests/outside_models
+
+wheel: .venv/all ## wheel and sdist in dist; the wheel tried in an empty environment outside of the checkout
+	rm -rf dist
+	outside=$$(mktemp -d) && $(PY) -m tests.support.wheel $$outside/environment --constraint constraints.txt; \
+	  status=$$?; rm -rf $$outside; exit $$status
 
 bench: .venv/all ## quick benchmarks into .cache/benchmarks/results.jsonl, and what changed since the last run
 	$(PY) -m benchmarks

@@ -55,12 +55,13 @@ def private_words(text):
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=page_name)
-def test_a_page_prints_what_it_says(page):
+def test_a_page_prints_what_it_says(page, tmp_path):
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
     mark = "--- next block ---"
     code = f"\nprint({mark!r})\n".join(code for code, _ in blocks)
-    quick = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=quick, cwd=ROOT)
+    quick = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]  # what a page writes goes into a folder of its own
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=quick, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     printed = ["\n".join(line.rstrip() for line in part.strip().splitlines()) for part in ran.stdout.split(mark)]
     assert printed == [expected.strip() for _, expected in blocks]
