@@ -1,5 +1,6 @@
 """enwik8: the first 10^8 bytes of the English Wikipedia of March 2006, split 90/5/5 as usual."""
 
+import hashlib
 import os
 import zipfile
 import zlib
@@ -12,6 +13,7 @@ from snap_jax.errors import UsageError
 
 ADDRESS = "http://mattmahoney.net/dc/enwik8.zip"
 SIZE = 100_000_000
+SHA256 = "2b49720ec4d78c3c9fabaee6e4179a5e997302b3a70029f30f2d582218c024a8"
 CACHE = Path(os.path.expanduser("~"), ".cache", "snap_jax")
 
 
@@ -23,12 +25,16 @@ def load_enwik8(data_dir: Path | None = None) -> Corpus:
     Raises:
       UsageError: there is no copy (the message says what to put where), or it is not the complete file.
     """
-    return read_enwik8([*([data_dir] if data_dir else []), Path(), CACHE], SIZE)
+    return read_enwik8([*([data_dir] if data_dir else []), Path(), CACHE], SIZE, SHA256)
 
 
-def read_enwik8(folders: list[Path], size: int) -> Corpus:
-    """Read the first copy found in `folders`, in their order; it must have `size` bytes."""
-    text = _read(_find(folders), size)
+def read_enwik8(folders: list[Path], size: int, sha256: str) -> Corpus:
+    """Read the first copy found in `folders`, in their order; it must have `size` bytes and that SHA-256."""
+    path = _find(folders)
+    text = _read(path, size)
+    found = hashlib.sha256(text.data).hexdigest()
+    if found != sha256:
+        raise UsageError(f"--data 'enwik8': {path} has the SHA-256 {found}, not {sha256}: download {ADDRESS} again")
     valid, test = size * 90 // 100, size * 95 // 100
     notes = (f"held out {test - valid:,} bytes after the first {valid:,}; the last {size - test:,} are for testing",)
     return Corpus("enwik8", text[:valid], text[valid:test], text[test:], notes)

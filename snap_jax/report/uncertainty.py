@@ -16,8 +16,8 @@ def half_width(run: RunData) -> float | None:
     if run.seeds > 1:
         return run.spread
     share = run.value / 100
-    if run.metric != number_format.ACCURACY or not 0 <= share <= 1 or not run.n:
-        return None
+    if run.metric != number_format.ACCURACY or not 0 <= share <= 1 or not run.n or run.config.get("noise"):
+        return None  # with noise, one image makes several predictions
     return 196 * math.sqrt(share * (1 - share) / run.n)
 
 

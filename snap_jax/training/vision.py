@@ -18,6 +18,7 @@ from jaxtyping import Array, PyTree
 
 from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.data import image_loader
+from snap_jax.data.augment import augment
 from snap_jax.models import efficientnet, resnet
 from snap_jax.models.base import VisionNetwork
 from snap_jax.parallel.processes import is_first
@@ -59,8 +60,13 @@ class VisionJob(ParallelJob):
         config = self.config
 
         def read(rows: np.ndarray) -> Batch:
-            drawn = image_loader.batch(self.images, step=index, seed=config.seed, batch=config.batch, rows=rows)
-            return self._ready(*drawn, self._noise(config.batch, config.seed, index)[rows])
+            pixels, labels = image_loader.batch(
+                self.images, step=index, seed=config.seed, batch=config.batch, rows=rows
+            )
+            if config.augment is not None:
+                places = index * config.batch + rows
+                pixels = augment(pixels, places, seed=config.seed, kind=config.augment)
+            return self._ready(pixels, labels, self._noise(config.batch, config.seed, index)[rows])
 
         return self.task.read_batch(read, config.batch, config.parts)
 

@@ -166,7 +166,7 @@ def test_what_is_no_text_is_named(tmp_path, monkeypatch, name, message):
 def test_enwik8_is_divided_90_5_5(tmp_path):
     data = bytes(range(200)) * 5
     (tmp_path / "enwik8").write_bytes(data)
-    corpus = read_enwik8([tmp_path / "no", tmp_path], size=1000)
+    corpus = read_enwik8([tmp_path / "no", tmp_path], size=1000, sha256=hashlib.sha256(data).hexdigest())
     assert corpus.train.tobytes() == data[:900]
     assert corpus.heldout.tobytes() == data[900:950]
     assert corpus.test is not None
@@ -186,7 +186,8 @@ def test_a_link_to_a_file_of_the_directory_is_read_once(tmp_path):
 def test_enwik8_is_read_from_its_zip(tmp_path):
     with zipfile.ZipFile(tmp_path / "enwik8.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("enwik8", b"wiki" * 25)
-    assert read_enwik8([tmp_path], size=100).train.tobytes() == (b"wiki" * 25)[:90]
+    right = hashlib.sha256(b"wiki" * 25).hexdigest()
+    assert read_enwik8([tmp_path], size=100, sha256=right).train.tobytes() == (b"wiki" * 25)[:90]
 
 
 def test_enwik8_absent_says_what_to_put_where(tmp_path, monkeypatch):
@@ -209,19 +210,20 @@ def test_enwik8_absent_says_what_to_put_where(tmp_path, monkeypatch):
         ("enwik8", b"x" * 99, "enwik8 has 99 bytes, not 100: download http"),
         ("enwik8", b"x" * 101, "enwik8 has more than 100 bytes, not 100: download http"),
         ("enwik8.zip", b"PK, but torn", "cannot read .*enwik8.zip"),
+        ("enwik8", b"x" * 100, "enwik8 has the SHA-256 .*, not 0123: download http"),
     ],
 )
 def test_a_torn_enwik8_is_refused(tmp_path, name, data, message):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UsageError, match=message):
-        read_enwik8([tmp_path], size=100)
+        read_enwik8([tmp_path], size=100, sha256="0123")
 
 
 def test_a_zip_of_something_else_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "enwik8.zip", "w") as archive:
         archive.writestr("README", b"hello")
     with pytest.raises(UsageError, match=r"cannot read .*enwik8\.zip .*enwik8"):
-        read_enwik8([tmp_path], size=100)
+        read_enwik8([tmp_path], size=100, sha256="0123")
 
 
 @pytest.mark.parametrize(
@@ -235,7 +237,7 @@ def test_a_zip_that_unpacks_to_more_is_not_unpacked(tmp_path, method, message):
         archive.writestr("enwik8", bytes(2**26))
     tracemalloc.start()
     with pytest.raises(UsageError, match=rf"enwik8\.zip .*{message}"):
-        read_enwik8([tmp_path], size=100)
+        read_enwik8([tmp_path], size=100, sha256="0123")
     assert tracemalloc.get_traced_memory()[1] < 2**25
     tracemalloc.stop()
 
@@ -250,7 +252,7 @@ def test_a_zip_that_is_locked_or_packed_by_an_unknown_method_is_refused(tmp_path
     data[at] = data[data.index(b"PK\1\2") + at + 2] = byte
     path.write_bytes(data)
     with pytest.raises(UsageError, match=r"cannot read .*enwik8\.zip .*download"):
-        read_enwik8([tmp_path], size=100)
+        read_enwik8([tmp_path], size=100, sha256="0123")
 
 
 def test_order0_of_a_biased_coin():

@@ -110,6 +110,8 @@ class VisionConfig(Settings):
       noise: Standard deviation of Gaussian noise added to the normalized images, drawn anew at every step. Held-out
         images are evaluated under eight draws of it.
       heldout_images: How many held-out images to evaluate, evenly spread. The default is all.
+      augment: Mirror one training image in two (`flip`), shift each with a border of 1/8 of its sides (`crop`), or
+        both. What happens to an image depends on the seed and on its place in the sequence of epochs only.
     """
 
     task: ClassVar[str] = "vision"
@@ -131,6 +133,7 @@ class VisionConfig(Settings):
     learning_rate: float = 5e-3
     noise: float = 0.0
     heldout_images: int | None = None
+    augment: Literal["flip", "crop", "flip+crop"] | None = None
 
     def __post_init__(self):
         at_least(self, 1, ("heldout_images",))
