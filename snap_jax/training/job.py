@@ -63,8 +63,16 @@ class Job(abc.ABC):
         """Return where to find that batch, for the message when the loss is not finite."""
 
     @abc.abstractmethod
-    def loss_and_gradient(self, params: PyTree, batch: PyTree, extra: dict) -> tuple[tuple[Array, Telemetry], PyTree]:
-        """Return mean cross-entropy in nats and what left each stage; and the gradient. Pure."""
+    def losses_and_gradient(self, params: PyTree, batch: PyTree, extra: dict) -> tuple[tuple[Array, Telemetry], PyTree]:
+        """Return the part of each device in the cross-entropy and what left each stage; and the gradient. Pure."""
+
+    @abc.abstractmethod
+    def loss_and_norm(self, losses: Array, gradient: PyTree) -> tuple[Array, Array]:
+        """Return mean cross-entropy in nats, and the norm of the gradient, from means over batches of both. Pure.
+
+        With local steps both have a row per replica; with a row of the gradient per replica the norm is their root mean
+        square.
+        """
 
     @abc.abstractmethod
     def not_finite(self, params: PyTree, batch: PyTree) -> Array:

@@ -125,9 +125,16 @@ class ParallelJob(Job):
 
     def loss_and_gradient(self, params: PyTree, batch: Batch, extra: dict) -> tuple[tuple[Array, Telemetry], PyTree]:
         """Return nats per label, what left each stage, and the gradient."""
-        if self.task.penalty is None:
-            return self.task.observed_loss_and_gradient(params, batch)
-        return self.task.penalized_loss_and_gradient(params, batch, extra["penalty"])
+        (losses, seen), gradient = self.losses_and_gradient(params, batch, extra)
+        return (self.task.total(losses), seen), gradient
+
+    def losses_and_gradient(self, params: PyTree, batch: Batch, extra: dict) -> tuple[tuple[Array, Telemetry], PyTree]:
+        """Return the part of each device in the nats per label, what left each stage, and the gradient."""
+        return self.task.losses_and_gradient(params, batch, extra.get("penalty"))
+
+    def loss_and_norm(self, losses: Array, gradient: PyTree) -> tuple[Array, Array]:
+        """Return nats per label, and the norm of the gradient."""
+        return self.task.loss_and_norm(losses, gradient)
 
     def update_extra(self, extra: dict, seen: Telemetry, progress: Array) -> dict:
         """Return the penalties' state after a step that sent this many bits per element."""

@@ -165,9 +165,9 @@ def trace_step(
     """Return one traced `Step`, for `compile_traced`."""
 
     def step(state: TrainState, batches: PyTree) -> tuple[TrainState, Measured]:
-        (loss, seen), gradient = _loss_and_gradient(job, state, batches, config.accumulate)
+        (losses, seen), gradient = _losses_and_gradient(job, state, batches, config.accumulate)
+        loss, norm = job.loss_and_norm(losses, gradient)
         alone = state.replicas is not None  # then each replica has a norm of its own
-        norm = jax.vmap(optax.tree.norm)(gradient) if alone else _norm(gradient, state.params)
         gradient = (jax.vmap(clipped) if alone else clipped)(gradient, norm)
         new = _updated(state, gradient, optimizer, config.ema)
         progress = state.step / config.steps
@@ -223,13 +223,6 @@ def _where(finite: Array, new: TrainState, old: TrainState) -> TrainState:
     return dataclasses.replace(new, step=step, optimizer=optimizer, replicas=new.replicas._replace(params=params))
 
 
-def _norm(gradient: PyTree, params: PyTree) -> Array:
-    """Norm of the gradient; where each data replica has a row of its own, their root mean square."""
-    rows = jax.tree.leaves(gradient)[0].size // jax.tree.leaves(params)[0].size
-    norm = optax.tree.norm(gradient)
-    return norm if rows == 1 else norm / rows**0.5
-
-
 def _updated(
     state: TrainState, gradient: PyTree, optimizer: optax.GradientTransformation, decay: float | None
 ) -> TrainState:
@@ -241,18 +234,18 @@ def _updated(
     return dataclasses.replace(state, step=state.step + 1, params=params, optimizer=kept, ema=ema, replicas=replicas)
 
 
-def _loss_and_gradient(
+def _losses_and_gradient(
     job: Job, state: TrainState, batches: PyTree, count: int
 ) -> tuple[tuple[Array, Telemetry], PyTree]:
-    """Loss and gradient of the mean loss of `count` batches, one after the other; what was seen is summed."""
+    """Losses and gradient of the mean loss of `count` batches, one after the other; what was seen is summed."""
     params, extra = state.learned, state.extra
     if count == 1:
-        return job.loss_and_gradient(params, batches, extra)
+        return job.losses_and_gradient(params, batches, extra)
 
     def add(total: PyTree, batch: PyTree) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, job.loss_and_gradient(params, batch, extra)), None
+        return jax.tree.map(jnp.add, total, job.losses_and_gradient(params, batch, extra)), None
 
-    shapes = jax.eval_shape(job.loss_and_gradient, params, jax.tree.map(lambda b: b[0], batches), extra)
+    shapes = jax.eval_shape(job.losses_and_gradient, params, jax.tree.map(lambda b: b[0], batches), extra)
     nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    ((loss, seen), gradient), _ = lax.scan(add, nothing, batches)
-    return (loss / count, seen), jax.tree.map(lambda g: g / count, gradient)
+    ((losses, seen), gradient), _ = lax.scan(add, nothing, batches)
+    return (losses / count, seen), jax.tree.map(lambda g: g / count, gradient)

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from snap_jax import training
@@ -48,11 +49,14 @@ class Parabola(Job):
     def batch_name(self, index: int) -> str:
         return f"number {index}"
 
-    def loss_and_gradient(self, params, batch, extra):
+    def losses_and_gradient(self, params, batch, extra):
         def loss(params):
             return jnp.mean((params["w"] - batch) ** 2), jax.vmap(lambda w: observe(CODEC, w[None]))(params["w"])
 
         return jax.value_and_grad(loss, has_aux=True)(params)
+
+    def loss_and_norm(self, losses, gradient):
+        return losses, optax.tree.norm(gradient)
 
     def not_finite(self, params, batch):
         return (~jnp.isfinite((params["w"] - batch) ** 2)).astype(jnp.int32)

@@ -20,6 +20,7 @@ from snap_jax.parallel.mesh import DATA, STAGE
 from snap_jax.parallel.pipeline import Inspect, report_nothing
 from snap_jax.parallel.schedule import Schedule
 from snap_jax.training.tasks.losses import Batch, Distilled, Scores, losses, scores, teacher_logits
+from snap_jax.training.tasks.step_sums import psum_together
 
 Seen = tuple[Float[Array, "*replica"], Telemetry]
 
@@ -41,7 +42,10 @@ class Program:
     replicas: bool
 
     def loss(self, params: PyTree, batch: Batch) -> tuple[Array, tuple[Array, tuple]]:
-        """Return what to minimize and the mean cross-entropy of this replica's part; they are one without a teacher."""
+        """Return what to minimize, and the cross-entropy of this replica's part; they are one without a teacher.
+
+        Both add up over stages to means over labels.
+        """
         minimized, own, _ = self._losses(params, batch)
         return minimized, (own, ())
 
@@ -108,7 +112,7 @@ class Program:
     def _losses(
         self, params: PyTree, batch: Batch, *, inspect: Inspect = report_nothing, observe: bool = False
     ) -> tuple[Array, Array, PyTree]:
-        """Return what to minimize, the mean cross-entropy of the labels, and what was observed."""
+        """Return what to minimize, the part of this stage in the mean cross-entropy, and what was observed."""
         size = batch.classes.size
 
         def leave(logits: Array, batch: Batch) -> tuple[Array, Array]:
@@ -116,7 +120,7 @@ class Program:
             return found[-1] / size, found[0]
 
         minimized, (own, _), seen = self._run(params, batch, leave, inspect=inspect, observe=observe)
-        return minimized, lax.psum(own.sum(), STAGE) / size, seen
+        return minimized, own.sum() / size, seen
 
     def _run(
         self,
@@ -135,7 +139,7 @@ class Program:
         return self.schedule.run(work, params, batch)
 
     def _of_this_stage(self, seen: PyTree) -> PyTree:
-        total = lax.psum(seen, DATA) if self.replicas else seen
+        total = psum_together(seen, DATA) if self.replicas else seen
         return jax.tree.map(lambda a: a[None], total)
 
 

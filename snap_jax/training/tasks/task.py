@@ -27,6 +27,7 @@ from snap_jax.parallel.local_rows import assembled, rows_here
 from snap_jax.parallel.mesh import DATA, STAGE
 from snap_jax.parallel.processes import on_host, placed
 from snap_jax.parallel.schedule import Schedule
+from snap_jax.training.tasks import step_sums
 from snap_jax.training.tasks.losses import Batch, Distilled, Scores, by_microbatch
 from snap_jax.training.tasks.per_device import Program, Seen
 
@@ -99,18 +100,20 @@ class Task:
 
         def mean(params: PyTree, batch: Batch) -> Array:
             _, (own, _) = self._program(batch).loss(params, batch)
-            return self._mean(own)
+            total = lax.psum(own, STAGE)
+            return lax.pmean(total, DATA) if self._has_data else total
 
         return self._shard(mean, params, batch, PartitionSpec())
 
     def loss_and_gradient(self, params: PyTree, batch: Batch) -> tuple[Float[Array, "*replica"], PyTree]:
         """Return the loss and the gradient of what is minimized: the same, or with a teacher its cross-entropy."""
-        (loss, _), gradient = self._both(self._learner(batch).loss, params, batch, seen=())
-        return loss, gradient
+        (losses, _), gradient = self._both(self._learner(batch).loss, params, batch, seen=())
+        return self.total(losses), gradient
 
     def observed_loss_and_gradient(self, params: PyTree, batch: Batch) -> tuple[Seen, PyTree]:
         """Return the same, and the telemetry of each stage, `[stage]`, summed over replicas, beside the loss."""
-        return self._both(self._learner(batch).observed_loss, params, batch, seen=PartitionSpec(STAGE))
+        (losses, seen), gradient = self.losses_and_gradient(params, batch)
+        return (self.total(losses), seen), gradient
 
     def penalized_loss_and_gradient(
         self, params: PyTree, batch: Batch, state: Float[Array, " stage"]
@@ -119,7 +122,29 @@ class Task:
 
         With replicas it is the mean of theirs, each with the rate of its own rows.
         """
-        return self._both(self._learner(batch).penalized_loss, params, batch, state, seen=PartitionSpec(STAGE))
+        (losses, seen), gradient = self.losses_and_gradient(params, batch, state)
+        return (self.total(losses), seen), gradient
+
+    def losses_and_gradient(
+        self, params: PyTree, batch: Batch, state: Float[Array, " stage"] | None = None
+    ) -> tuple[tuple[Float[Array, "replica stage"], Telemetry], PyTree]:
+        """Return the same with the part of each device in the loss, `[replica, stage]`, for `loss_and_norm`.
+
+        It is `observed_loss_and_gradient`, or with the state of a penalty `penalized_loss_and_gradient`.
+        """
+        program, seen = self._learner(batch), PartitionSpec(STAGE)
+        if state is None:
+            return self._both(program.observed_loss, params, batch, seen=seen)
+        return self._both(program.penalized_loss, params, batch, state, seen=seen)
+
+    def loss_and_norm(
+        self, losses: Float[Array, "replica stage"], gradient: PyTree
+    ) -> tuple[Float[Array, "*replica"], Float[Array, "*replica"]]:
+        """Return the loss and the norm of the gradient from what `losses_and_gradient` gives; see `step_sums`."""
+        specs = self.specs(gradient)
+        if self.local or self.averages_spikes:
+            specs = rows(self.specs(jax.tree.map(lambda g: g[0], gradient)))
+        return step_sums.loss_and_norm(self.mesh, specs, gradient, losses, alone=self.local)
 
     def teacher_logits(self, params: PyTree, batch: Batch, weight: float) -> Float[Array, "stage *batch classes"]:
         """Return the targets of `Distilled` that this model sets as a teacher; they stay on the last stage."""
@@ -169,21 +194,21 @@ class Task:
     def _both(
         self, loss: Callable, params: PyTree, batch: Batch, *by_stage: Array, seen: Any
     ) -> tuple[tuple[Array, Any], PyTree]:
-        """Return loss, telemetry and gradient; with `averages_spikes` that of each replica, stacked."""
+        """Return losses, telemetry and gradient; with `averages_spikes` that of each replica, stacked."""
         if self.local:
             return self._local(loss, params, batch, seen)
         specs = self.specs(params)
 
         def run(params: PyTree, batch: Batch, *by_stage: Array) -> tuple[tuple[Array, Any], PyTree]:
             if not self._has_data:
-                (_, found), gradient = jax.value_and_grad(loss, has_aux=True)(params, batch, *by_stage)
-                return found, gradient
+                (_, (nats, aux)), gradient = jax.value_and_grad(loss, has_aux=True)(params, batch, *by_stage)
+                return (nats[None, None], aux), gradient
             local = jax.tree.map(lambda p: as_varying(p, (DATA,)), params)
             (_, (nats, aux)), gradient = jax.value_and_grad(loss, has_aux=True)(local, batch, *by_stage)
-            return (self._mean(nats), aux), self._of_replicas(gradient)
+            return (nats[None, None], aux), self._of_replicas(gradient)
 
         gradient_specs = rows(specs) if self.averages_spikes else specs
-        return self._shard(run, params, batch, ((PartitionSpec(), seen), gradient_specs), *by_stage)
+        return self._shard(run, params, batch, ((self._place_spec, seen), gradient_specs), *by_stage)
 
     def _local(self, loss: Callable, params: PyTree, batch: Batch, seen: Any) -> tuple[tuple[Array, Any], PyTree]:
         """Return the same of each replica, from its own parameters; all with a row per replica."""
@@ -191,10 +216,10 @@ class Task:
 
         def run(params: PyTree, batch: Batch) -> tuple[tuple[Array, Any], PyTree]:
             own = jax.tree.map(lambda p: p[0], params)
-            (_, found), gradient = jax.value_and_grad(loss, has_aux=True)(own, batch)
-            return jax.tree.map(lambda a: a[None], (found, gradient))
+            (_, (nats, aux)), gradient = jax.value_and_grad(loss, has_aux=True)(own, batch)
+            return jax.tree.map(lambda a: a[None], ((nats[None], aux), gradient))
 
-        out_specs = ((PartitionSpec(DATA), rows(seen)), specs)
+        out_specs = ((self._place_spec, rows(seen)), specs)
         batch_specs = self._batch_specs(batch)
         return jax.shard_map(run, mesh=self.mesh, in_specs=(specs, batch_specs), out_specs=out_specs)(params, batch)
 
@@ -205,5 +230,18 @@ class Task:
         with jax.named_scope(SCOPE):
             return lax.pmean(gradient, DATA)
 
-    def _mean(self, loss: Array) -> Array:
-        return lax.pmean(loss, DATA) if self._has_data else loss
+    def total(self, losses: Float[Array, "replica stage"]) -> Float[Array, "*replica"]:
+        """Return the mean loss over replicas, or that of each, from what `losses_and_gradient` gives."""
+        axes = (DATA, STAGE) if self._has_data and not self.local else (STAGE,)
+
+        def sum_of(own: Array) -> Array:
+            with jax.named_scope(step_sums.SCOPE):
+                return lax.psum(own[:, 0] if self.local else own[0, 0], axes)
+
+        out_spec = PartitionSpec(DATA) if self.local else PartitionSpec()
+        found = jax.shard_map(sum_of, mesh=self.mesh, in_specs=self._place_spec, out_specs=out_spec)(losses)
+        return found / self.mesh.shape[DATA] if DATA in axes else found
+
+    @property
+    def _place_spec(self) -> PartitionSpec:
+        return PartitionSpec(DATA if self._has_data else None, STAGE)
