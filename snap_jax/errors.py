@@ -39,3 +39,12 @@ def requires_extra(extra: str, user: str) -> Iterator[None]:
             raise
         fix = f"pip install 'snap-jax[{extra}]', or in a clone pip install '.[{extra}]'"
         raise UsageError(f"{user} needs the module {missing}, which is not installed: {fix}") from error
+
+
+def printable(text: str) -> str:
+    r"""Return a text that a terminal only shows: other control characters than line feeds and tabs as their escapes.
+
+    >>> printable("runs/\x1b[31m")
+    'runs/\\x1b[31m'
+    """
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else ascii(sign)[1:-1] for sign in text)

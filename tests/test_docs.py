@@ -32,7 +32,7 @@ PRIVATE = {
     r"\b(silence[ds]?|silent)\b|\bfrozen (channels|boundary|boundaries)\b": "mask, prune",
     r"\bluggage\b|\bparcels?\b": "trailing scales, payload",
     r"\bdealt (out|to)\b|\bput together\b": "scattered, concatenated",
-    r"\bloud(est|er|ness)?\b|\bquiet(est|er)?\b": "large or small residual norm",
+    r"\bloud(est|er|ness)?\b|\bquiet(est|er)?\b(?!:)": "large or small residual norm",
     r"\btaught\b|\bteacher says\b": "distilled, teacher logits",
     r"\bmembranes? of (the )?gradients?\b": "error-feedback residual",
     r"\bcut (once|three times)\b": "one boundary, three boundaries",

@@ -4,6 +4,7 @@ It prints a report or raises UsageError; it guesses neither sizes nor figures.
 """
 
 import contextlib
+import dataclasses
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,10 +24,11 @@ from snap_jax.cost.report_csv import to_csv
 from snap_jax.cost.schedules import PipelineOrder
 from snap_jax.cost.sweep import sweep
 from snap_jax.cost.system import NAMED, System, named
-from snap_jax.cost.tables import table
+from snap_jax.cost.tables import plain, table
 from snap_jax.cost.timeline import timeline
 from snap_jax.cost.units import CostError, Range, si
 from snap_jax.cost.workload import Workload
+from snap_jax.errors import UsageError
 from snap_jax.traffic.transfer import Traffic
 
 Form = Literal["table", "json", "csv"]
@@ -93,7 +95,7 @@ def draw_timeline(source: str, system: str, schedule: PipelineOrder, out: Path, 
     with _writing(out):
         out.write_text(gantt(made) if out.suffix == ".svg" else made.to_chrome(), encoding="utf-8")
     screen = console or Console()
-    screen.print(f"{si(made.makespan, 's')} a step, devices wait {made.waiting:.1%} of it: {out}")
+    screen.print(plain(f"{si(made.makespan, 's')} a step, devices wait {made.waiting:.1%} of it: {out}"))
 
 
 def show_sweep(
@@ -105,9 +107,11 @@ def show_sweep(
       CostError: an unknown system, unit or field.
     """
     if system not in NAMED:
-        raise CostError(f"cost sweep: system {system!r} is not known; want one of {', '.join(NAMED)}")
+        raise CostError(f"cost sweep: --system {system} is not known; want one of {', '.join(NAMED)}")
     if unit is not None and unit not in UNITS:
-        raise CostError(f"cost sweep: unit {unit!r} is not known; want one of {', '.join(UNITS)}")
+        raise CostError(f"cost sweep: --unit {unit} is not known; want one of {', '.join(UNITS)}")
+    if vary not in (fields := [field.name for field in dataclasses.fields(Workload)]):
+        raise CostError(f"cost sweep: --vary {vary} is not known; want one of {', '.join(fields)}")
     typed = [_typed(value) for value in values]
     (console or Console()).print(sweep(base, {vary: typed}, NAMED[system], UNITS[unit] if unit else None))
 
@@ -123,10 +127,12 @@ def read_traffic(source: str) -> Traffic:
     """Return the traffic in a file, or in the traffic.json of a run directory."""
     path = Path(source)
     path = path / "traffic.json" if path.is_dir() else path
+    from snap_jax.input_files.checked import read_text  # imports pydantic, which only files need
+
     try:
-        return Traffic.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CostError(f"cost: {path} does not hold traffic as Traffic.to_json writes it: {error!r}") from error
+        return Traffic.from_json(read_text(path, "give a run directory or a traffic.json"), str(path))
+    except UsageError as error:
+        raise CostError(f"cost: {error}") from error
 
 
 def find_system(system: str, traffic: Traffic) -> System:
@@ -141,7 +147,7 @@ def link_table() -> Table:
         for name, link in links.PRESETS.items()
     ]
     headings = ("preset", "pJ/bit", "GB/s", "latency, ns", "packet")
-    return table("Links: figures for each direction; empty where no source is known", headings, rows)
+    return _narrow(table("Links: figures for each direction; empty where no source is known", headings, rows))
 
 
 def link_sources() -> list[Text]:
@@ -156,11 +162,11 @@ def unit_table() -> Table:
     """Return the table of compute units: picojoules of a multiply-accumulate."""
     dtypes = ("float32", "bfloat16", "float8_e4m3fn", "int8")
     rows = [
-        (name, unit.process_node, *(_cell(unit.pj_per_op.get(("mac", dtype))) for dtype in dtypes))
+        (name, unit.process_node, *(_cell(unit.pj_per_op.get(("mac", dtype)), ".3g") for dtype in dtypes))
         for name, unit in UNITS.items()
     ]
-    headings = ("unit", "node", *(f"{dtype} MAC, pJ" for dtype in ("float32", "bfloat16", "float8", "int8")))
-    return table("Compute: empty where no source is known", headings, rows)
+    headings = ("unit", "node", "float32", "bfloat16", "float8", "int8")
+    return _narrow(table("Compute: pJ of a multiply-accumulate; empty where no source is known", headings, rows))
 
 
 def unit_sources() -> list[Text]:
@@ -173,14 +179,20 @@ def system_table() -> Table:
     """Return the table of named systems."""
     samples = {name: topology(4) for name, topology in NAMED.items()}
     rows = [(name, sample.kind, sample.link.name) for name, sample in samples.items()]
-    return table("Systems: sized by the traffic", ("name", "topology of every axis", "link"), rows, left=3)
+    return _narrow(table("Systems: sized by the traffic", ("name", "every axis", "link"), rows, left=3))
+
+
+def _narrow(made: Table) -> Table:
+    """Without space around columns, so that names are whole in 80 columns."""
+    made.pad_edge, made.padding = False, (0, 0)
+    return made
 
 
 def _packet(link: Link) -> str:
     return f"{link.packet_bytes} + {link.header_bytes} B" if link.header_bytes else ""
 
 
-def _cell(figure: Range | None) -> str:
+def _cell(figure: Range | None, form: str = "g") -> str:
     if figure is None:
         return ""
-    return f"{figure.high:g}" if figure.low == figure.high else f"{figure.low:g} – {figure.high:g}"
+    return f"{figure.high:{form}}" if figure.low == figure.high else f"{figure.low:{form}} – {figure.high:{form}}"

@@ -16,9 +16,9 @@ from rich.text import Text
 from snap_jax.cost.axis_cost import AxisCost, idle_energy
 from snap_jax.cost.compute import Compute
 from snap_jax.cost.notes import missing_energy, missing_latency, notes, used_links
-from snap_jax.cost.report_rows import explained, grouped
+from snap_jax.cost.report_rows import by_part, explained, grouped
 from snap_jax.cost.system import System
-from snap_jax.cost.tables import Printable, table
+from snap_jax.cost.tables import Printable, plain, table
 from snap_jax.cost.topologies import Placed, Topology
 from snap_jax.cost.units import CostError, Joules, Number, Range, Seconds, share
 from snap_jax.traffic.transfer import Direction, Transfer
@@ -225,6 +225,7 @@ class Report(Printable):
             "links": self.links._numbers(),
             "forward": self.forward._numbers(),
             "backward": self.backward._numbers(),
+            "by_part": {name: self.only(parts)._numbers() for name, parts in by_part(self.parts).items()},
             "by_axis": {axis: part._numbers() for axis, part in self.by_axis().items()},
             "by_transfer": each,
             "notes": self.notes(),
@@ -250,7 +251,7 @@ class Report(Printable):
         made = table(f"Cost of one run on {self.system.name or 'the system'}", headings, lines, left=2)
         made.add_section()
         for label, part in self.subtotals():
-            made.add_row(label, "", *part._cells())
+            made.add_row(plain(label), "", *part._cells())
         if self.has_awake:
             made.add_row("total if links cannot sleep", "", "", str(self.awake_j), "")
         yield made
@@ -271,9 +272,8 @@ class Report(Printable):
         axes = self.by_axis()
         if len(axes) > 1:
             yield from ((f"axis {axis}", part) for axis, part in axes.items())
-        if self.forward.parts and self.backward.parts:
-            yield "forward", self.forward
-            yield "backward", self.backward
+        if len(named := by_part(self.parts)) > 1:
+            yield from ((label, self.only(parts)) for label, parts in named.items())
         if self.compute is not None:
             yield "links", self.links
         yield "total" if self.compute is None else "total with compute", self

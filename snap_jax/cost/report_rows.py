@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from snap_jax.cost.axis_cost import AxisCost
 from snap_jax.traffic.transfer import Transfer
 
+_SCOPES = ("gradients", "bookkeeping")
+
 
 def grouped(parts: Sequence[AxisCost]) -> Iterator[tuple[str, str, tuple[AxisCost, ...]]]:
     """Yield label, pass and parts of each row; transfers that differ only in size share a row."""
@@ -15,6 +17,19 @@ def grouped(parts: Sequence[AxisCost]) -> Iterator[tuple[str, str, tuple[AxisCos
     for (label, direction), members in groups.items():
         times = sum({part.index: part.transfer.times for part in members}.values())
         yield f"{times:,} x {label}", direction, tuple(members)
+
+
+def by_part(parts: Sequence[AxisCost]) -> dict[str, tuple[AxisCost, ...]]:
+    """Return the parts of each row below the transfers, in order: forward, backward, gradients, bookkeeping.
+
+    The last two are what `jax.named_scope` of these names says: averages of gradients over replicas, and what is sent
+    for the log of a step and not for the model.
+    """
+    found: dict[str, list[AxisCost]] = {"forward": [], "backward": [], **{scope: [] for scope in _SCOPES}}
+    for part in parts:
+        scopes = part.transfer.path.split("/")
+        found[next((scope for scope in _SCOPES if scope in scopes), part.transfer.direction)].append(part)
+    return {name: tuple(members) for name, members in found.items() if members}
 
 
 def explained(parts: Sequence[AxisCost]) -> Iterator[str]:

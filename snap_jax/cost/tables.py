@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
+from rich.text import Text
+
+from snap_jax.errors import printable
 
 
 class Printable(abc.ABC):
@@ -34,9 +37,14 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], le
     >>> print(table("Sizes", ["name", "bytes"], [["a", "10"]]).row_count)
     1
     """
-    made = Table(title=title, box=box.SIMPLE_HEAD)
+    made = Table(title=plain(title), box=box.SIMPLE_HEAD)
     for k, heading in enumerate(headings):
         made.add_column(heading, justify="left" if k < left else "right", no_wrap=k > 0, overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(plain, row))
     return made
+
+
+def plain(words: str) -> Text:
+    """Return a text that is shown as it is: no markup, and control characters as their escapes."""
+    return Text(printable(words))

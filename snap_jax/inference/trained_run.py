@@ -69,7 +69,7 @@ def load(
     what = record(path) if path.is_dir() else None
     if what is None:
         raise UsageError(f"{path} is no run directory (it has no run.json): give the --out of a run")
-    config, weights = read_settings(what.config), _weights(path, checkpoint)
+    config, weights = read_settings(what.config, str(path / "run.json")), _weights(path, checkpoint)
     _check_devices(config, devices)
     job = starting.prepare(_to_infer(config) if link is None else _with_link(path, config, link))
     if link is None:

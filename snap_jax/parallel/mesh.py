@@ -51,10 +51,10 @@ def auto_mesh(axes: Mapping[str, int]) -> Mesh:
         need *= size
     devices = jax.devices()
     if need > len(devices):
-        raise UsageError(
-            f"auto_mesh: {dict(axes)} needs {need} devices, {len(devices)} are there: "
-            f"call snap_jax.emulate_devices({need})"
-        )
+        fix = f"call snap_jax.emulate_devices({need})"
+        if devices[0].platform != "cpu":
+            fix = f"use at most {len(devices)} devices, or emulate them on the CPU with JAX_PLATFORMS=cpu"
+        raise UsageError(f"auto_mesh: {dict(axes)} needs {need} devices, {len(devices)} are there: {fix}")
     processes.require_all_devices(need)
     kinds = (AxisType.Auto,) * len(axes)
     return jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=kinds, devices=devices[:need])

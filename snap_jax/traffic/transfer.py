@@ -130,14 +130,19 @@ class Traffic:
         return json.dumps(dataclasses.asdict(self), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> "Traffic":
-        """Return the traffic that `to_json` wrote.
+    def from_json(cls, text: str, where: str = "traffic") -> "Traffic":
+        """Return the traffic that `to_json` wrote; `where` is the file, for messages.
+
+        Raises:
+          UsageError: names the field that is wrong.
 
         >>> t = Traffic((Transfer("psum", ("x",), 2, "float32", 8, shape=(2,)),))
         >>> Traffic.from_json(t.to_json()) == t
         True
         """
-        return _traffic(json.loads(text))
+        from snap_jax.traffic import traffic_file  # imports pydantic, which only files need
+
+        return _traffic(traffic_file.read(text, where))
 
     def __str__(self) -> str:
         """Return a table with one line per transfer.

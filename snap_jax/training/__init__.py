@@ -18,7 +18,7 @@ _SOURCES = {
     "links_of": "link_setup",
     "measure": "lifecycle",
     "prepare": "starting",
-    "train": "lifecycle",
+    "train": "phases",
 }
 __all__ = [*_SOURCES]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from snap_jax.training.language import evaluate as evaluate
     from snap_jax.training.lifecycle import Trained as Trained
     from snap_jax.training.lifecycle import measure as measure
-    from snap_jax.training.lifecycle import train as train
     from snap_jax.training.link_setup import Links as Links
     from snap_jax.training.link_setup import links_of as links_of
+    from snap_jax.training.phases import train as train
     from snap_jax.training.run import Progress as Progress
     from snap_jax.training.starting import prepare as prepare
 else:

@@ -34,6 +34,7 @@ def with_exchange(wire: dict, exchange: Traffic, per_step: float) -> dict:
 
     return wire | {
         "backward_bytes_per_step": wire["backward_bytes_per_step"] + round(share),
+        "gradient_bytes_per_step": wire["gradient_bytes_per_step"] + round(share),
         "by_boundary": [row(found) for found in wire["by_boundary"]],
         "exchange": {"bytes": exchange.sent_bytes, "per_step": per_step, "bytes_per_step": share},
     }

@@ -149,4 +149,4 @@ def settings_of(run: Path) -> Settings:
         raise UsageError(f"--init-from {run}: {error}") from error
     if found is None:
         raise UsageError(f"--init-from {run}: this is no run directory (it has no run.json): {fix}")
-    return read_settings(found.config)
+    return read_settings(found.config, f"--init-from {run}: run.json")

@@ -21,6 +21,7 @@ from snap_jax.traffic.program_text import names_in_cache_key
 from snap_jax.training import checkpoints, more_steps, run_dir
 from snap_jax.training.atomic_io import to_json, write_atomically
 from snap_jax.training.config import Settings, command
+from snap_jax.training.config.settings import from_scratch
 from snap_jax.training.exchange_sections import sections_with_exchange
 from snap_jax.training.failures import lost_process_explained, missing_backend_explained, write_errors_explained
 from snap_jax.training.link_setup import links_of
@@ -67,6 +68,7 @@ def measure(
     make_links: MakeLinks = links_of,
     *,
     on_progress: Callable[[Progress], None] | None = None,
+    on_metrics: Callable[[dict], None] | None = None,
 ) -> Trained:
     """Train and evaluate without a run directory: for experiments, whose links may be any codecs and transforms.
 
@@ -74,15 +76,17 @@ def measure(
       config: of the run.
       make_links: as for `prepare`; most change some fields of `links_of(config, context_bits)`.
       on_progress: receives where the run stands, every few steps.
+      on_metrics: receives the metrics of every logged step.
 
     Raises:
       UsageError: as `prepare`; if the loss or its gradient is not finite.
     """
+    _refuse_from_scratch(config, "measure")
     began, job = time.monotonic(), prepare(config, make_links)
     run = Run(
         config, None, job, job.optimizer(optimizer(config, job.decayed)), None, began, on_progress or (lambda _: None)
     )
-    lines: list[dict] = []
+    run, lines = _observed(run, on_metrics), []
     params, traffic, result = _trained(run, start(job, config, run.optimizer), lines)
     return Trained(job, params, result, traffic, tuple(lines))
 
@@ -96,6 +100,7 @@ def train(
     requeue: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
+    on_metrics: Callable[[dict], None] | None = None,
 ) -> dict:
     """Train, evaluate, write the run directory, and return what `result.json` holds.
 
@@ -107,12 +112,15 @@ def train(
       requeue: continue the run that is there, or start it if there is none.
       on_progress: receives where the run stands, every few steps.
       on_note: receives other messages, one line each.
+      on_metrics: receives the metrics of every logged step, as `metrics.jsonl` has them: `step`, `loss_bits`, ... Of
+        several processes the first one calls it.
 
     Raises:
       UsageError: as `prepare`; if `out` cannot be written, is in use, holds another run, or holds none to resume; if
         the disk is full; if the loss or its gradient is not finite.
       Stopped: after SIGTERM or SIGINT, when the current step is done and saved.
     """
+    _refuse_from_scratch(config, "train")
     on_progress = on_progress if on_progress and is_first() else lambda _: None
     on_note = on_note if on_note and is_first() else lambda _: None
     if resume + requeue + overwrite > 1:
@@ -134,13 +142,27 @@ def train(
         if known is None:
             if resume:
                 run_dir.refuse_to_resume(out)
-            return _complete(*begin(config, out, overwrite, on_progress, on_note))
+            run, state = begin(config, out, overwrite, on_progress, on_note)
+            return _complete(_observed(run, on_metrics), state)
         run_dir.check_config(out, known, config)
         done = on_first(lambda: run_dir.finished(out))
         if done and not more_steps.goes_on(out, done["training"], known.config, config):
             on_note(f"the run in {out} is finished: nothing to resume; give more --steps to train it on")
             return done
-        return _complete(*take_up(config, out, known, on_progress, on_note))
+        run, state = take_up(config, out, known, on_progress, on_note)
+        return _complete(_observed(run, on_metrics), state)
+
+
+def _refuse_from_scratch(config: Settings, user: str) -> None:
+    """Only `snap_jax.training.train` has a dense phase."""
+    if from_scratch(config):
+        raise UsageError(
+            f"{user}: --budget {config.budget:g} starts from a dense run: give init_from, or use training.train"
+        )
+
+
+def _observed(run: Run, on_metrics: Callable[[dict], None] | None) -> Run:
+    return dataclasses.replace(run, on_metrics=on_metrics) if on_metrics and is_first() else run
 
 
 def _require_same_versions() -> None:

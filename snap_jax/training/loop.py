@@ -23,7 +23,7 @@ from snap_jax.training.run import Progress, Run
 from snap_jax.training.run_dir import how_to_resume
 from snap_jax.training.train_step import Measured, TrainState, averaged, batches_of, steps_done
 
-_LOGGED_EVERY = 10  # steps
+_ASKED_EVERY = 10  # steps after which several processes ask each other for signals
 
 
 class Programs(NamedTuple):
@@ -111,8 +111,8 @@ class _Saver:
         return self.stop is not None or done % (config.save_every or config.evaluate_every) == 0 or done == config.steps
 
     def _stop(self, done: int) -> signal.Signals | None:
-        """A signal that any process received; several processes ask each other at logged steps only."""
-        if count() > 1 and done % _LOGGED_EVERY:
+        """A signal that any process received; several processes ask each other now and then only."""
+        if count() > 1 and done % _ASKED_EVERY:
             return None
         return next((signal.Signals(number) for number in from_each(self.signals.received) if number), None)
 
@@ -165,7 +165,7 @@ class _Log:
 
     def enter(self, done: int, state: TrainState, measured: Measured, check: bool) -> TrainState:
         """Check and log step `done` if it is time to."""
-        logged = done % _LOGGED_EVERY == 0 or done == self.run.config.steps
+        logged = done % self.run.config.log_every == 0 or _is_evaluated(self.run.config, done)
         self.unchecked.append(measured)
         if logged or check:
             self._check(done, state)
@@ -190,6 +190,7 @@ class _Log:
             line |= run.job.evaluate_some(averaged(state, config.ema))
             state = _scored(state, line["heldout_bits"])
         self.write(line)
+        run.on_metrics(line)
         numbers = line["loss_bits"], line["bits_per_element"], line["seconds"], run.elements
         run.on_progress(Progress(done, config.steps, *numbers))
         return state

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, and elsewhere, as in a log file, a line at every evaluation."""
+"""How far a run is: a bar on a terminal, and elsewhere, as in a log file, a line every few steps or seconds."""
 
 import math
 
@@ -6,16 +6,18 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from snap_jax.errors import printable
 from snap_jax.training.config import Settings
 from snap_jax.training.run import Progress
 
 _COLUMNS = (
-    TextColumn("{task.description}", style="bold"),
+    TextColumn("{task.description}", style="bold", markup=False),
     BarColumn(bar_width=30),
     TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-    TextColumn("{task.fields[numbers]}"),
+    TextColumn("{task.fields[numbers]}", markup=False),
     TimeRemainingColumn(),
 )
+_LEAST_SECONDS = 5.0  # between two lines off a terminal, but for those with an evaluation
 
 
 class Display:
@@ -24,12 +26,12 @@ class Display:
     Args:
       config: of the run.
       console: where to show them.
-      shown: whether to show a bar.
+      shown: whether to show anything.
     """
 
     def __init__(self, config: Settings, console: Console, shown: bool = True):
-        self._config, self._console = config, console
-        self._bar = Bar(*_COLUMNS, console=console, disable=not shown)
+        self._config, self._console, self._shown = config, console, shown
+        self._bar = Bar(*_COLUMNS, console=console, disable=not (shown and console.is_terminal))
         self._task = self._bar.add_task(f"{config.sent_link:>8}", total=config.steps, numbers="", visible=False)
         self._last = Progress(0, config.steps)
 
@@ -42,15 +44,24 @@ class Display:
 
     def note(self, text: str) -> None:
         """Show one line."""
-        self._console.print(f"snap-jax: {text}", highlight=False, markup=False, soft_wrap=True)
+        if self._shown:
+            self._console.print(f"snap-jax: {printable(text)}", highlight=False, markup=False, soft_wrap=True)
 
     def progress(self, now: Progress) -> None:
-        """Move the bar; off a terminal print a line, if an evaluation is due."""
+        """Move the bar; off a terminal print a line, if one is due."""
+        rates = "" if math.isnan(now.loss_bits) else pace(self._last, now)
         numbers = _numbers(now, self._config.unit)
-        self._bar.update(self._task, completed=now.step, numbers=numbers, visible=True)
-        if not self._console.is_terminal and now.step % self._config.evaluate_every == 0:
-            self.note(f"step {now.step} of {now.steps}: {numbers}{pace(self._last, now)}")
+        speed = rates.split(", ")[1:2]  # the bar shows the time left itself
+        self._bar.update(
+            self._task, total=now.steps, completed=now.step, numbers=", ".join((numbers, *speed)), visible=True
+        )
+        if not self._console.is_terminal and self._is_due(now):
+            self.note(f"step {now.step} of {now.steps}: {numbers}{rates}")
             self._last = now
+
+    def _is_due(self, now: Progress) -> bool:
+        evaluated = now.step % self._config.evaluate_every == 0 or now.step == now.steps
+        return evaluated or now.seconds - self._last.seconds >= _LEAST_SECONDS
 
 
 def _numbers(now: Progress, unit: str) -> str:
@@ -73,10 +84,15 @@ def pace(before: Progress, now: Progress) -> str:
         return ""
     rate = steps / seconds
     sent = now.bits_per_element * now.elements / 8 * rate
-    return f", {rate:.3g} steps/s, {_bytes(sent)}/s, {_duration((now.steps - now.step) / rate)} left"
+    return f", {rate:.3g} steps/s, {nbytes(sent)}/s, {_duration((now.steps - now.step) / rate)} left"
 
 
-def _bytes(number: float) -> str:
+def nbytes(number: int | float) -> str:
+    """Return a number of bytes with its unit.
+
+    >>> nbytes(1500), nbytes(2.5e9)
+    ('1.5 kB', '2.5 GB')
+    """
     for unit in ("B", "kB", "MB"):
         if number < 999.5:
             return f"{number:.3g} {unit}"

@@ -27,7 +27,8 @@ def run_sections(run: Run, params: PyTree, traffic: Traffic) -> dict:
     wire = wire_section(traffic, shape, run.elements, seen, job.shares)
     if config.budget is not None:  # the budget also pays for the tokens that both ends need
         total = wire["bits_per_element"] + job.context_bits
-        wire |= {"budget": config.budget, "budget_bits_per_element": total}
+        met = total <= config.budget
+        wire |= {"budget": config.budget, "budget_bits_per_element": total, "budget_met": met}
     links = {"link": config.sent_link, "grad_link": config.backward_link}
     sent = as_sent(traffic, shape, run.elements, wire["bits_per_element"])
     return (
@@ -52,12 +53,14 @@ def wire_section(
     """Return the bytes that crossed in one step, by direction and place, and statistics of the spikes.
 
     Forward are the pipeline boundaries and the sums of tensor regions; backward are their cotangents and the averages
-    of gradients over data replicas. `max_bits_per_element = 8 * forward bytes / elements`: all bits that leave a device
-    forward in the compiled program, with thresholds and headers, over the elements that `lax` would have sent, which
-    for a sum over n devices are 2 (n - 1) per element. So float32 has 32, bf16 16, and layout `data`, which sends
-    nothing forward, 0. Messages of idle pipeline slots count on both sides, since the program sends them; sums of
-    regions do not, since an idle stage has none. `bits_per_element` is measured: see `spike_statistics`. Where nothing
-    could be measured, or sums of tensor regions are sent, it is the compiled number.
+    of gradients over data replicas, which are also given alone; bookkeeping is the rest, see `part_of`.
+
+    `max_bits_per_element = 8 * forward bytes / elements`: all bits that leave a device forward in the compiled program,
+    with thresholds and headers, over the elements that `lax` would have sent, which for a sum over n devices are
+    2 (n - 1) per element. So float32 has 32, bf16 16, and layout `data`, which sends nothing forward, 0. Messages of
+    idle pipeline slots count on both sides, since the program sends them; sums of regions do not, since an idle stage
+    has none. `bits_per_element` is measured: see `spike_statistics`. Where nothing could be measured, or sums of tensor
+    regions are sent, it is the compiled number.
 
     Args:
       traffic: of one step.
@@ -74,6 +77,8 @@ def wire_section(
     section = {
         "forward_bytes_per_step": forward,
         "backward_bytes_per_step": _bytes(crossing, "backward") + averages.sent_bytes,
+        "gradient_bytes_per_step": averages.sent_bytes,
+        "bookkeeping_bytes_per_step": traffic.where(lambda t: part_of(t) == "bookkeeping").sent_bytes,
         "bits_per_element": bits,
         "max_bits_per_element": bits,
         "entropy_bits_per_element": None,

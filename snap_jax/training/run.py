@@ -46,6 +46,7 @@ class Run:
       record: what `run.json` says; None without a directory.
       began: on the monotonic clock, as if the run had never been stopped.
       on_progress: receives where the run stands.
+      on_metrics: receives the line of `metrics.jsonl` of each logged step.
     """
 
     config: Settings
@@ -55,6 +56,7 @@ class Run:
     record: Record | None
     began: float
     on_progress: Callable[[Progress], None]
+    on_metrics: Callable[[dict], None] = lambda _: None
 
     @property
     def elements(self) -> int:

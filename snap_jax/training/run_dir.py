@@ -26,7 +26,7 @@ from snap_jax.training.atomic_io import read_json, to_json, write_atomically
 from snap_jax.training.config import LanguageConfig, Settings, VisionConfig, command, written_settings
 from snap_jax.training.config.settings import flag, typed
 
-_FREE = {"save_every", "keep", "patience", "steps"}  # may change in a resumed run: how long it is, and what is kept
+_FREE = {"save_every", "keep", "log_every", "patience", "steps"}  # may change on --resume: how long it is, what is kept
 
 
 @dataclasses.dataclass(frozen=True)

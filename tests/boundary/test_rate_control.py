@@ -144,7 +144,7 @@ def test_a_training_loop_of_ones_own_meets_the_budget_of_two_boundaries():
         (lambda: RateController(1.0, start_ratio=0.5), "start_ratio=0.5"),
         (lambda: RateController(1.0, groups=((0, 1), (1,))), "one group only"),
         (lambda: LanguageConfig(budget=-1.0, init_from="run"), r"--budget -1\.0"),
-        (lambda: LanguageConfig(budget=1.0), "give its --out as --init-from"),
+        (lambda: LanguageConfig(rank=4), "give its --out as --init-from"),
         (
             lambda: controller_of(LanguageConfig(budget=0.06, init_from="run"), 0.0625),
             "the tokens that both ends of a boundary need",

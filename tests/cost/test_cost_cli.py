@@ -29,6 +29,7 @@ from snap_jax.cost import (
 from snap_jax.cost import cli as cost_cli
 from snap_jax.cost.cli import run
 from snap_jax.cost.memory import MEMORIES
+from snap_jax.cost.nodes import UNITS
 from snap_jax.cost.system import NAMED, axis_sizes
 from snap_jax.traffic.transfer import Traffic, Transfer
 
@@ -81,38 +82,46 @@ LINK = '[links.mine]\nboundary = "b"\nsource = "s"\n'
     ("text", "message"),
     [
         ("", r"no \[axes.NAME\]"),
-        ("axes = 3", "axes=3; want a table"),
-        ("not toml", "cannot be read as TOML"),
-        (f"{RING}color = 1", r"\[axes.x\]: unknown key 'color'; want some of topology, link, chips"),
-        (f"tempo = 1\n{RING}", "the file: unknown key 'tempo'"),
-        (f'algorithm = "magic"\n{RING}', "algorithm='magic'; want one of default"),
-        (RING.replace("PCIE5", "PCIE9"), "link='PCIE9'; want one of UCIE_STANDARD"),
-        (RING.replace("Ring", "Moebius"), "topology='Moebius'; want one of Chain, Ring"),
-        (RING.replace("chips = 4", ""), "chips=None; want a whole number"),
-        (RING.replace("chips = 4", 'chips = "four"'), "chips='four'; want a whole number"),
-        (RING.replace("chips = 4", "chips = true"), "chips=True; want a whole number"),
-        ('[axes.x]\ntopology = "Mesh"\nlink = "PCIE5"\nshape = 4', "shape=4; want a list"),
-        (f'{RING}bidirectional = "yes"', "bidirectional='yes'; want true or false"),
-        ("[links.mine]\nsource = 's'\n" + RING, "boundary=None; want a string"),
-        (f"{LINK}pj_per_bit = 'low'\n{RING}", r"\[links.mine\]: pj_per_bit='low'; want a number, or \[low, high\]"),
-        (f"{LINK}pj_per_bit = [1, 2, 3]\n{RING}", "want a number"),
-        (f"{LINK}gbyte_per_s = true\n{RING}", "gbyte_per_s=True; want a number"),
+        ("axes = 3", "axes is 3, not an object"),
+        ("not toml", "is not TOML"),
+        (f"{RING}color = 1", "axes.x.color is not known"),
+        (f"tempo = 1\n{RING}", "tempo is not known"),
+        (f'algorithm = "magic"\n{RING}', "algorithm is 'magic', not one of default"),
+        (RING.replace("PCIE5", "PCIE9"), "axes.x.link is 'PCIE9', not one of UCIE_STANDARD"),
+        (RING.replace("Ring", "Moebius"), "axes.x.topology is 'Moebius': want one of Chain, Ring"),
+        (RING.replace("chips = 4", ""), "axes.x.chips is missing: a Ring has it"),
+        (f"{RING}shape = [2]", "axes.x.shape is not known: a Ring has chips, bidirectional"),
+        (RING.replace("chips = 4", 'chips = "four"'), "axes.x.chips is 'four', not a whole number"),
+        (RING.replace("chips = 4", "chips = true"), "axes.x.chips is True, not a whole number"),
+        (RING.replace("chips = 4", "chips = 100000"), "axes.x.chips is 100000: input should be less than or equal to"),
+        ('[axes.x]\ntopology = "Mesh"\nlink = "PCIE5"\nshape = 4', "axes.x.shape is 4, not a list"),
+        ('[axes.x]\ntopology = "Mesh"\nlink = "PCIE5"\nshape = [999, 999]', "axes.x.shape has 998,001 chips, more"),
+        (f'{RING}bidirectional = "yes"', "axes.x.bidirectional is 'yes', not true or false"),
+        ("[links.mine]\nsource = 's'\n" + RING, "links.mine.boundary is missing"),
+        (f"{LINK}pj_per_bit = 'low'\n{RING}", r"links.mine.pj_per_bit is 'low': want a number, or \[low, high\]"),
+        (f"{LINK}pj_per_bit = [1, 2, 3]\n{RING}", r"links.mine.pj_per_bit is \[1, 2, 3\]: want a number"),
+        (f"{LINK}gbyte_per_s = true\n{RING}", "links.mine.gbyte_per_s is True: want a number"),
         (f"{LINK}gbyte_per_s = [1, true]\n{RING}", "want a number"),
-        ('[axes.x]\ntopology = "Graph"\nlink = "PCIE5"\nchips = 2\njoins = [[0]]', "want a list of pairs"),
-        (f"{LINK}pj_per_bit = [2, 1]\n{RING}", "want 0 <= low <= high"),
-        (f"{LINK}watts = 1\n{RING}", r"\[links.mine\]: unknown key 'watts'"),
-        (f'{RING}[compute]\nunit = "ABACUS"', "unit='ABACUS'; want one of HOROWITZ_45NM"),
-        (f'memory = "CORE"\n{RING}', "memory='CORE'; want one of SRAM_45NM"),
-        (f'{RING}[coding]\nencode_gbyte_per_s = 1\nsource = "s"', "decode_gbyte_per_s=None"),
+        (f"{LINK}gbyte_per_s = 0\n{RING}", r"links.mine.gbyte_per_s\[0\] is 0: input should be greater than 0"),
+        (f"{LINK}latency_ns = 1{'0' * 400}\n{RING}", r"links.mine.latency_ns\[0\] is "),
+        (
+            '[axes.x]\ntopology = "Graph"\nlink = "PCIE5"\nchips = 2\njoins = [[0]]',
+            r"axes.x.joins\[0\]\[1\] is missing",
+        ),
+        (f"{LINK}pj_per_bit = [2, 1]\n{RING}", r"links.mine.pj_per_bit is \[2, 1\]: want low <= high"),
+        (f"{LINK}watts = 1\n{RING}", "links.mine.watts is not known"),
+        (f'{RING}[compute]\nunit = "ABACUS"', "compute.unit is 'ABACUS', not one of HOROWITZ_45NM"),
+        (f'memory = "CORE"\n{RING}', "memory is 'CORE', not one of SRAM_45NM"),
+        (f'{RING}[coding]\nencode_gbyte_per_s = 1\nsource = "s"', "coding.decode_gbyte_per_s is missing"),
     ],
 )
 def test_a_mistake_in_a_file_is_named(text, message, tmp_path):
-    with pytest.raises(CostError, match=message):
+    with pytest.raises(CostError, match=rf"system\.toml:? .*{message}"):
         system(text, tmp_path)
 
 
 def test_a_file_that_is_not_there_is_named():
-    with pytest.raises(CostError, match=r"nowhere\.toml: cannot be read"):
+    with pytest.raises(CostError, match=r"cannot read nowhere\.toml"):
         load("nowhere.toml")
 
 
@@ -156,12 +165,34 @@ def test_run_lists_every_link_with_its_source_and_every_system():
     assert all(name in text for name in NAMED)
 
 
+def test_names_and_figures_are_whole_in_80_columns():
+    console = Console(width=80, file=io.StringIO())
+    run(None, None, True, console=console)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    for name in (*links.PRESETS, *UNITS, *NAMED):
+        assert any(line.startswith(f" {name} ") for line in lines), name
+    assert any(line.split() == ["PCIE4", "1.93", "–", "6", "31.5077", "256", "+", "24", "B"] for line in lines)
+
+
+def test_boundaries_gradients_and_bookkeeping_have_rows_of_their_own():
+    """Three gathers of 1000 bytes to 3 others each: 12,000 bytes per device group, whatever they are for."""
+    of = lambda path, way="forward": Transfer("all_gather", ("device",), 4, "uint8", 1000, path=path, direction=way)
+    traffic = Traffic((of("boundary"), of("boundary", "backward"), of("gradients/mean"), of("bookkeeping")))
+    report = price(traffic, named("ucie-ring", traffic))
+    rows = dict(report.subtotals())
+    assert list(rows) == ["forward", "backward", "gradients", "bookkeeping", "total"]
+    assert len({rows[name].wire_bytes for name in rows if name != "total"}) == 1
+    assert rows["total"].wire_bytes == 4 * rows["bookkeeping"].wire_bytes
+    assert list(json.loads(report.to_json())["by_part"]) == ["forward", "backward", "gradients", "bookkeeping"]
+
+
 @pytest.mark.parametrize(
     ("source", "system", "message"),
     [
         (None, "ucie-ring", "want RUN_DIR or TRAFFIC.json"),
         ("x", None, "and --system NAME or FILE.toml"),
-        ("nowhere.json", "ucie-ring", "nowhere.json does not hold traffic"),
+        ("nowhere.json", "ucie-ring", r"cannot read nowhere\.json \(No such file"),
     ],
 )
 def test_run_says_what_is_missing(source, system, message):
@@ -177,8 +208,23 @@ def test_an_unknown_system_is_named_with_those_there_are(tmp_path):
 
 def test_a_file_of_something_else_is_refused(tmp_path):
     (tmp_path / "traffic.json").write_text("[1, 2]")
-    with pytest.raises(CostError, match=r"does not hold traffic as Traffic\.to_json writes it"):
+    with pytest.raises(
+        CostError, match=r"cost: .*traffic\.json holds list, not an object: give a file that Traffic\.to_json"
+    ):
         run(str(tmp_path), "ucie-ring")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("abacus", "width", ["1"], None), "--system abacus is not known; want one of ucie-ring"),
+        (("ucie-ring", "width", ["1"], "abacus"), "--unit abacus is not known; want one of HOROWITZ_45NM"),
+        (("ucie-ring", "weight", ["1"], None), "--vary weight is not known; want one of .*width"),
+    ],
+)
+def test_a_sweep_of_what_is_not_known_names_the_flag(arguments, message):
+    with pytest.raises(CostError, match=message):
+        cost_cli.show_sweep(*arguments, Workload())
 
 
 def test_json_and_csv_hold_the_numbers_of_the_table(tmp_path):

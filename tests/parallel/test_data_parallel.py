@@ -96,7 +96,7 @@ def test_coded_averages_lose_nothing():
 
 
 def test_a_coded_step_in_three_dimensions_sends_bytes_and_learns():
-    """Spikes cross as uint8, telemetry as uint32; only scalars cross as floats."""
+    """Spikes cross as uint8, telemetry as uint32; only the loss crosses as a float."""
     layout = Layout(data=2, pipeline=2, tensor=2)
     task, params = divide(layout, link="count:3", grad_link="bf16", data_codec=TERNARY)
     optimizer = task.with_average(optax.adam(0.01))

@@ -10,32 +10,43 @@ from snap_jax.training.progress import Display, pace
 from snap_jax.training.run import Progress
 
 
-def shown(terminal):
+def shown(terminal, quiet=False):
     console = Console(file=io.StringIO(), width=80, force_terminal=terminal, color_system=None)
-    with Display(LanguageConfig(steps=200), console) as display:  # evaluated every 20 steps
+    with Display(LanguageConfig(steps=200), console, shown=not quiet) as display:  # evaluated every 20 steps
         display.progress(Progress(0, 200))
-        for step in (10, 20, 30, 40):
+        for step in (10, 20, 30, 40, 50):
             seconds = step / 4 if step <= 20 else 5 + (step - 20) / 2
             display.progress(Progress(step, 200, 3.0, 2.0, seconds=seconds, elements=4000))
-        display.note("[b]a path[/x]")
+        display.note("[b]a path[/x]\x1b[31m")
     return console.file.getvalue().splitlines()
 
 
-def test_a_log_has_a_line_per_evaluation_with_rates_since_the_last():
-    """Four steps per second: 180 left take 45 s. Then two: 160 take 80 s. 2 bits x 4000 / 8 are 1 kB per step."""
+def test_a_log_has_a_line_every_few_seconds_with_rates_since_the_last():
+    """Four steps per second: 180 left take 45 s. Then two: 160 take 80 s. 2 bits x 4000 / 8 are 1 kB per step.
+
+    Step 10 comes after 2.5 seconds and is no evaluation. Step 30 comes 5 seconds after step 20.
+    """
     lines = [line for line in shown(terminal=False) if line.startswith("snap-jax")]
+    numbers = "3.000 bits/byte, 2.00 bits/element"
     assert lines == [
         "snap-jax: step 0 of 200: compiling",
-        "snap-jax: step 20 of 200: 3.000 bits/byte, 2.00 bits/element, 4 steps/s, 4 kB/s, 45 s left",
-        "snap-jax: step 40 of 200: 3.000 bits/byte, 2.00 bits/element, 2 steps/s, 2 kB/s, 80 s left",
-        "snap-jax: [b]a path[/x]",
+        f"snap-jax: step 20 of 200: {numbers}, 4 steps/s, 4 kB/s, 45 s left",
+        f"snap-jax: step 30 of 200: {numbers}, 2 steps/s, 2 kB/s, 85 s left",
+        f"snap-jax: step 40 of 200: {numbers}, 2 steps/s, 2 kB/s, 80 s left",
+        f"snap-jax: step 50 of 200: {numbers}, 2 steps/s, 2 kB/s, 75 s left",
+        r"snap-jax: [b]a path[/x]\x1b[31m",
     ]
 
 
 def test_a_terminal_has_a_bar_and_no_such_lines():
     lines = shown(terminal=True)
-    assert not any("steps/s" in line for line in lines)
-    assert any("40/200 steps" in line for line in lines)
+    assert not any("snap-jax: step" in line for line in lines)
+    assert any("50/200 steps" in line for line in lines)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_quiet_shows_nothing(terminal):
+    assert "".join(shown(terminal, quiet=True)).strip() == ""
 
 
 @pytest.mark.parametrize(

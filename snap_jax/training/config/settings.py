@@ -31,7 +31,8 @@ class Settings:
       layout: What the devices divide among them: `pipeline` (the layers), `tensor` (each layer), `data` (the batch), or
         several with their sizes, such as `data:2+pipeline:2`.
       budget: Target bits per element on the wire, everything included, such as 0.75. The thresholds, a basis and a mean
-        are trained to meet it, and for text a prediction. Needs --init-from.
+        are trained to meet it, and for text a prediction. Without --init-from a dense run comes first.
+      dense_steps: Number of steps of that dense run. The default is as many as --steps.
       anneal: Share of the run in which the target falls from twice the budget to the budget, such as 0.5. Without it
         the target is the budget from the start.
       penalty: Rate penalty with a fixed weight, instead of a budget: `bits:0.03` (nats for each bit per element),
@@ -72,8 +73,11 @@ class Settings:
       accumulate: Number of batches whose mean gradient makes one step.
       ema: Decay of an exponential moving average of the parameters, such as 0.999. The average is evaluated and saved.
         Without it the last parameters are.
-      patience: Stop after this many evaluations without a lower held-out loss, and take the weights of the best one. A
-        run has ten evaluations.
+      patience: Stop after this many evaluations without a lower held-out loss, and take the weights of the best one.
+        --eval-every sets how often that is.
+      log_every: Number of steps between lines of metrics.jsonl. Off a terminal such a line is shown too, but at most
+        one in five seconds besides evaluations.
+      eval_every: Number of steps between evaluations on some held-out data. The default is ten evaluations per run.
       save_every: Number of steps between checkpoints. The default is ten checkpoints per run.
       keep: Number of checkpoints to keep, the newest ones. That of the best evaluation is kept beside them.
       init_from: Directory of a run whose weights to start from. It must have the same model and sizes. Devices, layout,
@@ -91,6 +95,7 @@ class Settings:
     time_steps: int | None = None
     layout: str = "pipeline"
     budget: float | None = None
+    dense_steps: int | None = None
     anneal: float | None = None
     penalty: str | None = None
     rank: int | None = None
@@ -118,6 +123,8 @@ class Settings:
     accumulate: int = 1
     ema: float | None = None
     patience: int | None = None
+    log_every: int = 10
+    eval_every: int | None = None
     save_every: int | None = None
     keep: int = 3
     init_from: str | None = None
@@ -224,8 +231,13 @@ class Settings:
 
     @property
     def evaluate_every(self) -> int:
-        """Steps between evaluations: ten per run, at multiples of ten."""
-        return max(10, self.steps // 10 // 10 * 10)
+        """Steps between evaluations: `eval_every`, or ten per run, at multiples of ten."""
+        return self.eval_every or max(10, self.steps // 10 // 10 * 10)
+
+
+def from_scratch(config: Settings) -> bool:
+    """Whether a dense run comes first: a budget needs a trained model to calibrate boundaries on."""
+    return config.budget is not None and config.init_from is None
 
 
 def _lowered(link: str) -> str:

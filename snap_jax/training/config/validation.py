@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.errors import UsageError
 from snap_jax.training.config.axis_links import by_axis, check_axes
-from snap_jax.training.config.settings import Settings, flag, typed
+from snap_jax.training.config.settings import Settings, flag, from_scratch, typed
 from snap_jax.training.penalties import parse_penalty
 
 _FLOATS = ("fp32", "bf16")
@@ -23,7 +23,8 @@ def check(config: Settings) -> None:
       UsageError: for a value out of range, or two that cannot be used together.
     """
     at_least(config, 1, ("devices", "layers", "width", "batch", "microbatches", "steps", "accumulate"))
-    at_least(config, 1, ("patience", "save_every", "keep", "rank", "time_steps", "local_steps"))
+    at_least(config, 1, ("patience", "log_every", "eval_every", "save_every", "keep"))
+    at_least(config, 1, ("rank", "time_steps", "local_steps", "dense_steps"))
     at_most(config, 2**31 - 1, ("steps", "batch", "layers", "width"))
     at_most(config, (2**32 - 1) // config.steps, ("accumulate",))  # batches are numbered in 32 bits
     at_least(config, 0, ("seed",))
@@ -244,11 +245,16 @@ def _check_stages(config: Settings, what: str) -> None:
 
 
 def _check_starts(config: Settings, what: str, why: str) -> None:
-    if config.init_from is None:
+    if config.init_from is None and config.budget is None:
         raise UsageError(f"{what}: {why}: train one with --link fp32 first, then give its --out as --init-from")
 
 
 def _check_budget(config: Settings) -> None:
+    if config.dense_steps is not None and not from_scratch(config):
+        raise UsageError(
+            f"{typed(config, ['dense_steps'])}: only a budget without --init-from has a dense phase: leave it out, or "
+            "add --budget 1"
+        )
     if config.budget is None:
         return
     budget = typed(config, ["budget"])

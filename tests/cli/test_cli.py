@@ -4,7 +4,9 @@ import json
 import re
 import subprocess
 import sys
+import types
 
+import jax
 import pytest
 
 import snap_jax as snap
@@ -115,16 +117,31 @@ def run(*words):
 
 def test_help_names_every_command_and_version_is_the_package_s():
     text = run("-m", "snap_jax", "--help")
-    for command in ("demo", "train language", "train vision", "report", "cost", "--version"):
+    for command in (
+        "demo",
+        "train language",
+        "train vision",
+        "report",
+        "cost",
+        "export",
+        "import",
+        "bench",
+        "--version",
+    ):
         assert f"  {command} " in text
     assert max(len(line) for line in text.splitlines()) <= 90
     assert run("-m", "snap_jax", "--version") == f"snap-jax {snap.__version__}\n"
 
 
 def test_help_loads_neither_jax_nor_what_trains():
-    slow = ("jax", "flax", "orbax", "matplotlib", "tensorboardX", "snap_jax.training")
+    slow = ("jax", "flax", "orbax", "matplotlib", "tensorboardX", "pydantic", "snap_jax.training")
     loaded = f"import sys; from snap_jax.cli import main; main(['--help']); print(set({slow!r}) & set(sys.modules))"
     assert run("-c", loaded).splitlines()[-1] == "set()"
+
+
+def test_what_checks_files_is_loaded_where_a_file_is_read():
+    loads = "import sys, snap_jax, snap_jax.cost; from snap_jax.training import config; snap_jax.Traffic"
+    assert run("-c", f"{loads}; print('pydantic' in sys.modules)").strip() == "False"
 
 
 @pytest.mark.parametrize("task", ["language", "vision"])
@@ -145,7 +162,7 @@ def test_help_of_every_flag_is_a_sentence(task, capsys):
         (
             "demi",
             r"'demi' is no command of `snap-jax` \(did you mean demo\?\): "
-            "use demo, train, eval, generate, launch, report, cost; or",
+            "use demo, train, eval, generate, launch, report, cost, export, import, bench; or",
         ),
         (
             "trian",
@@ -223,3 +240,16 @@ def test_emulation_after_the_start_needs_enough_devices():
         emulate_devices(16)
     with pytest.raises(UsageError, match=r"needs 16 devices, 8 are there: call snap_jax.emulate_devices\(16\)"):
         auto_mesh({"stage": 16})
+
+
+def test_an_accelerator_host_with_fewer_devices_is_not_told_to_emulate(monkeypatch):
+    gpu = types.SimpleNamespace(platform="gpu")
+    monkeypatch.setattr(jax, "devices", lambda: [gpu, gpu])
+    message = r"needs 4 devices, 2 are there: use at most 2 devices, or emulate them on the CPU with JAX_PLATFORMS=cpu"
+    with pytest.raises(UsageError, match=message):
+        auto_mesh({"stage": 4})
+
+
+def test_escapes_in_a_path_are_shown_and_not_obeyed(capsys, tmp_path):
+    message = failing(["report", str(tmp_path / "a\x1b[31m[x]")], capsys)
+    assert r"a\x1b[31m[x] is not a run directory" in message
