@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 OUTSIDE = ["CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
 FORMULA = re.compile(r'<(?:span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</(?:span|div)>', flags=re.DOTALL)
 
+PREFIX = re.compile(r"(<mo[^>]*>&#x000(?:2C|28);</mo>)<mo>(?=&#x02212;)")  # the minus in (-1, -2) has no space after it
+
 
 def on_files(files, config):
     """Add the pages that stand in the root of the repository."""
@@ -37,4 +39,4 @@ def on_page_content(html, page, config, files):
 def mathml(latex, display):
     """Return a formula as MathML; `&` and `<` are escaped in the page that it comes from."""
     plain = latex.replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">")
-    return convert(plain.strip(), display=display)
+    return PREFIX.sub(r'\1<mo form="prefix">', convert(plain.strip(), display=display))
