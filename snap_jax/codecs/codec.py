@@ -78,6 +78,7 @@ class Codec:
             smallest that holds `x` when called eagerly, the largest while tracing.
         """
         check_input("Codec.encode", self, x)
+        check_sizes("Codec.encode", x)
         spikes = self.fire(x)
         if rung is None:
             symbols = self.encoding.symbols
@@ -180,12 +181,22 @@ def check_input(function: str, codec: Codec | None, x: Array) -> None:
     if threshold is None:
         return
     threshold = jnp.shape(threshold)
-    try:
-        fits = np.broadcast_shapes(threshold, shape) == shape
-    except ValueError:
-        fits = False
-    if not fits:
+    ends = zip(threshold[::-1], shape[::-1], strict=False)
+    if len(threshold) > len(shape) or any(have != 1 and have != want for have, want in ends):
         raise UsageError(
             f"{function}: a threshold of shape {threshold} does not broadcast against an input of shape {shape}: "
             "give one number, or one per element of the last axis"
+        )
+
+
+def check_sizes(function: str, x: Array) -> None:
+    """Raise for symbolic sizes, as `jax.export` takes them.
+
+    Raises:
+      UsageError: naming `function`.
+    """
+    if not all(isinstance(n, int) for n in x.shape):
+        raise UsageError(
+            f"{function}: the shape {x.shape} has symbolic sizes: JAX cannot run a shard_map or a bit cast that "
+            "depends on them, as packing does: export a program for each size"
         )

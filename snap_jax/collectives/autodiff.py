@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from snap_jax._compat import as_varying
-from snap_jax.codecs.codec import Codec, check_input
+from snap_jax.codecs.codec import Codec, check_input, check_sizes
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.collectives.message import Sent
 from snap_jax.collectives.pytree_messages import messages
@@ -107,6 +107,7 @@ def coded(
 def _checked(name: str, codec: Codec | None, x: Any, axis_name: AxisName) -> jax.Array:
     x = jnp.asarray(x)
     check_input(name, codec, x)
+    check_sizes(name, x)
     return as_varying(x, axes_of(axis_name))
 
 

@@ -23,7 +23,7 @@ def messages(codecs: list[Codec | None], arrays: list[Any]) -> list[list[int]]:
         alone = codec is not None and not codec.wire.holds(1.0)
         varying = frozenset().union(*map(varying_axes, (arrays[place], *jax.tree.leaves(codec))))
         group = groups.setdefault((jax.tree.structure(codec), varying, place if alone else None), [[]])
-        if sum(np.size(arrays[i]) for i in (*group[-1], place)) > MOST:
+        if group[-1] and sum(np.size(arrays[i]) for i in (*group[-1], place)) > MOST:
             group.append([])
         group[-1].append(place)
     return [places for group in groups.values() for places in group if places]

@@ -43,7 +43,8 @@ def any_set(flags):
     >>> any_set(jnp.zeros(2**20, bool).at[-1].set(True)).item()
     True
     """
-    if compiler_axes():  # flattened, an array that is divided over devices would be gathered
+    # Flattened, an array that is divided over devices would be gathered; a symbolic size is neither small nor large.
+    if compiler_axes() or not isinstance(flags.size, int):
         return jnp.any(flags)
     rows = flags.reshape(-1).astype(jnp.uint8)
     for lanes in (8, 64, 64):
