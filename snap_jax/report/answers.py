@@ -42,7 +42,8 @@ def table(runs: Sequence[RunData]) -> str:
     body = "".join(
         _line(i, run, [line[n] for n in used]) for i, (run, line) in enumerate(zip(runs, lines, strict=True))
     )
-    drawn = f"<table class=answers><thead><tr><th scope=col>sent</th>{names}</tr></thead><tbody>{body}</tbody></table>"
+    head = f"<thead><tr role=row><th scope=col>sent</th>{names}</tr></thead>"
+    drawn = f"<table class=answers role=table>{head}<tbody>{body}</tbody></table>"
     return scroll(drawn, "all runs")
 
 
@@ -105,8 +106,8 @@ def _heading(lines: list[list[Answer]], n: int) -> str:
 def _line(index: int, run: RunData, cells: list[Answer]) -> str:
     seeds = f" <span class=seeds>{run.seeds} seeds</span>" if run.seeds > 1 else ""
     values = "".join(
-        f'<td data-name="{escape(cell.name)}">{escape(cell.value or number_format.NONE)}'
+        f'<td role=cell data-name="{escape(cell.name)}">{escape(cell.value or number_format.NONE)}'
         f"<span class=small>{escape(cell.against.removesuffix(' of it'))}</span></td>"
         for cell in cells
     )
-    return f"<tr><th scope=row>{sign(index)}{escape(run.label)}{seeds}</th>{values}</tr>"
+    return f"<tr role=row><th scope=row role=rowheader>{sign(index)}{escape(run.label)}{seeds}</th>{values}</tr>"

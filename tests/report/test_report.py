@@ -14,7 +14,7 @@ from snap_jax.report import table
 from snap_jax.report.load_run import read_runs
 from snap_jax.report.rows import rows
 from tests.support.report_pages import page
-from tests.support.report_runs import RESULT, SPIKING, logs, make_run, two_runs
+from tests.support.report_runs import ORDER, RESULT, SPIKING, logs, make_run, two_runs
 
 runs = pytest.fixture(two_runs)
 
@@ -175,9 +175,22 @@ def test_whatever_the_numbers_figures_stay_in_their_frames(tmp_path_factory, dra
 @given(st.text(min_size=1, max_size=30), st.text(max_size=30))
 def test_words_from_files_are_words_on_the_page(tmp_path_factory, link, version):
     root = tmp_path_factory.mktemp("run")
-    path = make_run(
-        root, "r", {("config", "link"): f"<b>{link}", ("versions", "jax"): f"'\"&<script>{version}"}, logs()
+    bad = f"'\"&<script>{version}"
+    made, hop = (
+        {"date": bad, "commit": bad, "devices": bad},
+        {"path": f"stage {bad}", "forward_bytes": 1, "backward_bytes": 1},
     )
+    changes = {
+        ("config", "link"): f"<b>{link}",
+        ("config", bad): bad,
+        ("versions", "jax"): bad,
+        ("command",): f"snap-jax {bad}",
+        ("made",): made,
+        ("wire", "by_boundary"): [hop],
+        ("cost",): {bad: {"energy_j_per_step": [1.0, 2.0], "latency_note": bad, "parts": {}}},
+        ("timeline",): ORDER | {"unit": bad},
+    }
+    path = make_run(root, "r", changes, logs())
     html = page([path], root)
     assert html.open == []
     assert {"b", "script"}.isdisjoint(tag for tag, _ in html.seen)

@@ -11,7 +11,7 @@ from snap_jax.report.rows import rows
 from snap_jax.report.summary import changed
 from snap_jax.report.uncertainty import half_width
 from tests.support.report_pages import page
-from tests.support.report_runs import SPIKING, logs, make_run, some_spikes, two_runs
+from tests.support.report_runs import ORDER, SPIKING, logs, make_run, some_spikes, two_runs
 
 runs = pytest.fixture(two_runs)
 
@@ -147,9 +147,6 @@ def test_date_commit_and_devices_are_there(tmp_path):
     words = page([make_run(tmp_path, "a", {("made",): made})], tmp_path).words
     assert "snap_jax report · 2026-11-28" in words
     assert {"2026-11-28 20:04", "6e019a5003", "4 x cpu"} <= set(words)
-
-
-ORDER = {"kind": "gpipe", "devices": 2, "microbatches": 3, "forward_s": 1e-6, "backward_s": 2e-6, "unit": "H100 SXM"}
 
 
 def test_a_pipeline_step_is_drawn_to_scale(tmp_path):
