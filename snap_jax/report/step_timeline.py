@@ -71,7 +71,16 @@ def _lanes(made: Timeline, scale: Scale, top: float) -> list[str]:
         rows |= {f"{k} to {k + 1}": (below, _LINK), f"{k + 1} to {k}": (below + _LINK + 1, _LINK)}
     names = [svg.text(0.0, y + 12, lane, "tick") for lane, (y, high) in rows.items() if high == _LANE]
     wells = [svg.box(_LEFT, y, _RIGHT - _LEFT, high, "panel") for y, high in rows.values() if high == _LANE]
-    return [*wells, *names, *(_box(event, scale, *rows[event.lane]) for event in made.events if event.lane in rows)]
+    placed = ((event, _lane(event)) for event in made.events)
+    return [*wells, *names, *(_box(event, scale, *rows[lane]) for event, lane in placed if lane in rows)]
+
+
+def _lane(event: Event) -> str:
+    """Return the lane of an event; what a device sends to a switch has that of its link to the next or previous one."""
+    sender = event.lane.partition(" to ")[0]
+    if event.doing != "link" or not sender.isdecimal():
+        return event.lane
+    return f"{sender} to {int(sender) + (1 if event.name.startswith('F') else -1)}"
 
 
 def _box(event: Event, scale: Scale, y: float, height: float) -> str:

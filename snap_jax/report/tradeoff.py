@@ -104,11 +104,14 @@ def _error_bar(x: float, run: RunData, y: Axis) -> str:
 def _labels(runs: list[RunData], x: Axis, y: Axis) -> list[str]:
     """Return the name of each point above or below it, clear of points and of earlier names."""
     taken: list[Box] = [(x.scale.at(bits), y.scale.at(run.value) + 4, 6.0) for run in runs for bits in _signs(run)]
+    taken += [box for run in runs for box in _along_the_bar(run, x, y)]
     drawn = []
     for run in runs:
         half = len(run.label) * _LETTER / 2
         center = min(max(x.scale.at(run.bits or 0.0), half), _WIDTH - half)
-        tries = [(center, y.scale.at(run.value) + dy, half) for dy in (-11, 20, -25, 34, -39, 48)]
+        tries = [(center, y.scale.at(run.value) + dy, half) for dy in (-11, 20, -25, 34, -39, 48, -53, 62)]
+        right = x.scale.at(run.bits or 0.0) + half + 12
+        tries += [(right, y.scale.at(run.value) + 4, half)] if right + half < _WIDTH else []
         free = (box for box in tries if not any(_meet(box, other) for other in taken))
         taken.append(next(free, tries[0]))
         drawn.append(svg.text(*taken[-1][:2], run.label, "name", "middle"))
@@ -117,6 +120,13 @@ def _labels(runs: list[RunData], x: Axis, y: Axis) -> list[str]:
 
 def _signs(run: RunData) -> list[float]:
     return [bits for bits in (run.bits, run.entropy) if bits and _positive(bits)]
+
+
+def _along_the_bar(run: RunData, x: Axis, y: Axis) -> list[Box]:
+    """Return places on the error bar of a run, half a line apart."""
+    high, low = y.scale.at(run.value + _off(run)), y.scale.at(run.value - _off(run))
+    steps = math.ceil((low - high) / 7)
+    return [(x.scale.at(run.bits or 0.0), high + 7 * i + 4, 4.0) for i in range(steps + 1)] if steps else []
 
 
 def _meet(one: Box, other: Box) -> bool:

@@ -164,3 +164,11 @@ def test_a_pipeline_step_is_drawn_to_scale(tmp_path):
     # (3 + 2 - 1) x (1 + 2) microseconds, and some nanoseconds of the link.
     assert "bf16: 12" in said
     assert "H100 SXM" in " ".join(html.words)
+
+
+def test_links_have_lanes_on_a_chain_and_on_a_switch(tmp_path):
+    """Three microbatches cross forward, and three backward, each in one box per system."""
+    hop = {"path": "stage 0 to stage 1", "forward_bytes": 30, "backward_bytes": 30}
+    html = page([make_run(tmp_path, "a", {("timeline",): ORDER, ("wire", "by_boundary"): [hop]})], tmp_path)
+    kinds = [attrs["class"] for tag, attrs in html.seen if tag == "rect" and attrs["class"].startswith("link-")]
+    assert kinds.count("link-forward") == kinds.count("link-backward") == 3 * 2
