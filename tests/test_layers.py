@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "cost": {"errors", "input_files", "traffic"},
     "data": {"errors"},
     "report": {"errors", "cost", "input_files", "traffic"},
-    "policy": {*_CODECS, "collectives", "traffic", "cost"},
+    "policy": {*_CODECS, "collectives", "input_files", "traffic", "cost"},
     "training": {*_MODELS, "input_files", "traffic", "cost", "data", "policy"},
     "inference": {*_MODELS, "input_files", "traffic", "data", "training"},
     "cli": {"__version__", "input_files", *_MODELS, "training", "inference", "traffic", "cost", "data", "report"},

@@ -143,4 +143,4 @@ def write_page(runs: Sequence[Path], page: Path, console: Console) -> None:
     from snap_jax import report
 
     report.write_report(runs, page)
-    console.print(f"{page} has the plots.", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{printable(str(page))} has the plots.", highlight=False, markup=False, soft_wrap=True)

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from snap_jax.cost.links import Link
 from snap_jax.cost.units import CostError, Number, Range
+from snap_jax.errors import UsageError
+
+_ADVICE = 'write lines such as {"messages": 3, "bytes": 3000000, "seconds": 0.02}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,21 +100,18 @@ def read(path: Path) -> list[Timed]:
     Raises:
       CostError: if it cannot be read; names the line.
     """
+    from snap_jax.cost.toml_models import TimedLine
+    from snap_jax.input_files.checked import check, parse_json, read_text
+
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise CostError(f"calibrate: {path} cannot be read ({error}): give a file of JSON lines") from error
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            found.append(Timed(*(float(row[key]) for key in ("messages", "bytes", "seconds"))))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CostError(
-                f"calibrate: line {number} of {path} has no numbers messages, bytes and seconds ({error!r}): "
-                'write lines such as {"messages": 3, "bytes": 3000000, "seconds": 0.02}'
-            ) from error
-    return found
+        lines = enumerate(read_text(path, _ADVICE).splitlines(), 1)
+        found = [
+            check(TimedLine, parse_json(line, f"{path}, line {number},", _ADVICE), str(path), _ADVICE, f"line {number}")
+            for number, line in lines
+        ]
+    except UsageError as error:
+        raise CostError(f"calibrate: {error}") from error
+    return [Timed(one.messages, one.bytes, one.seconds) for one in found]
 
 
 def show(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What a TOML file of a system must hold; `toml_systems` makes the system of it."""
+"""What a TOML file of a system must hold; `toml_systems` makes the system of it. And a line of measured times."""
 
 from typing import Annotated, Any
 
@@ -102,3 +102,11 @@ class SystemFile(_Table):
     axes: dict[Text, AxisTable] = Field(default_factory=dict)
     compute: ComputeTable | None = None
     coding: CodingTable | None = None
+
+
+class TimedLine(Checked):
+    """A line of a file for `snap-jax cost calibrate`."""
+
+    messages: Above
+    bytes: Least
+    seconds: Above

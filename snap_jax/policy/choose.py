@@ -5,9 +5,7 @@ shapes always give the same choice.
 """
 
 import dataclasses
-import json
 import math
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -164,26 +162,9 @@ def system_of(link: cost.Link | str | None, axis_size: int) -> cost.System:
 
 
 def _calibrated(path: Path, axis_size: int) -> cost.System:
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text) if path.suffix == ".toml" else _as_toml(json.loads(text), str(path))
-        switch = {"topology": "Switch", "chips": axis_size, "link": next(iter(values["links"]))}
-        return cost.parse(values | {"name": str(path), "axes": {_AXIS: switch}})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-        raise UsageError(
-            f"link {str(path)!r} is no system ({', '.join(NAMED)}), no JSON file with latency_s and bytes_per_s and no "
-            f"TOML file with a [links.mine]: {type(error).__name__}: {error}"
-        ) from error
+    from snap_jax.policy.link_file import read_link  # imports pydantic, which only files need
 
-
-def _as_toml(fields: dict, source: str) -> dict:
-    """What a TOML file with the same link would hold."""
-    figures = {"gbyte_per_s": fields["bytes_per_s"] / 1e9, "latency_ns": 1e9 * fields["latency_s"]}
-    values: dict = {"links": {"mine": {"boundary": "as calibrated", "source": source} | figures}}
-    if "coding_bytes_per_s" in fields:
-        rate = fields["coding_bytes_per_s"] / 1e9
-        values["coding"] = {"encode_gbyte_per_s": rate, "decode_gbyte_per_s": rate, "source": source}
-    return values
+    return cost.parse(read_link(path, _AXIS, axis_size), str(path))
 
 
 def choices_section(choices: Sequence[LinkChoice]) -> list[dict]:

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from snap_jax.boundary.telemetry import Telemetry
+from snap_jax.errors import UsageError
 from snap_jax.models.base import Network
 from snap_jax.models.compute_dtype import compute_in
 from snap_jax.models.split import cuts
@@ -190,6 +191,7 @@ def build(
       UsageError: for links, layouts, sizes or a start that cannot work; the message names the fix.
     """
     emulate_devices(devices_here(config.devices))
+    _check_accelerators(config.devices)
     context_bits = token_bits() / config.width if config.reads_tokens else 0.0
     links, layout, model = make_links(config, context_bits), config.device_layout, network(config)
     choices = choices_of(config, links, model, inputs)
@@ -224,6 +226,16 @@ def build(
         origin += f" {_fingerprint(teacher.params)}"
     elements = crossing_elements(config, model, inputs)
     return Built(task, params, elements, shares, teacher, origin, context_bits, choices)
+
+
+def _check_accelerators(devices: int) -> None:
+    """Emulated devices are those of a CPU: an accelerator has as many as it has."""
+    there = jax.devices()
+    if there[0].platform != "cpu" and len(there) < devices:
+        raise UsageError(
+            f"--devices {devices}: there are {len(there)} ({there[0].platform}): use --devices {len(there)}, or "
+            "emulate them on the CPU with JAX_PLATFORMS=cpu"
+        )
 
 
 def _calibrated(

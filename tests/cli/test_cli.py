@@ -1,6 +1,7 @@
 """The command line: help, one-line errors with exit code 2, and nothing left behind."""
 
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 import snap_jax as snap
 from snap_jax import cli
+from snap_jax.cli.train_command import told_otherwise
 from snap_jax.codecs.link_spec import NAMES, as_codec
 from snap_jax.errors import UsageError
 from snap_jax.parallel.mesh import auto_mesh, emulate_devices
@@ -248,6 +250,23 @@ def test_an_accelerator_host_with_fewer_devices_is_not_told_to_emulate(monkeypat
     message = r"needs 4 devices, 2 are there: use at most 2 devices, or emulate them on the CPU with JAX_PLATFORMS=cpu"
     with pytest.raises(UsageError, match=message):
         auto_mesh({"stage": 4})
+
+
+def test_training_on_an_accelerator_with_fewer_devices_names_the_flag(data, monkeypatch, capsys):
+    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(platform="gpu")])
+    message = failing(["train", "language", "--data", data, *SMALL.split(), "--dry-run"], capsys)
+    assert (
+        "--devices 2: there are 1 (gpu): use --devices 1, or emulate them on the CPU with JAX_PLATFORMS=cpu" in message
+    )
+
+
+def test_warnings_of_libraries_are_shown_but_for_tracebacks_of_what_ends_the_run():
+    record = lambda level, error: logging.LogRecord("absl", level, "x.py", 1, "text", None, error)
+    error = (OSError, OSError("disk full"), None)
+    assert told_otherwise(record(logging.WARNING, None))
+    assert told_otherwise(record(logging.WARNING, error))
+    assert told_otherwise(record(logging.ERROR, None))
+    assert not told_otherwise(record(logging.ERROR, error))
 
 
 def test_escapes_in_a_path_are_shown_and_not_obeyed(capsys, tmp_path):
