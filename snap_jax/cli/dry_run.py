@@ -7,7 +7,7 @@ from rich.table import Table
 
 from snap_jax import cost
 from snap_jax.cost.cli import find_system
-from snap_jax.errors import printable
+from snap_jax.cost.tables import plain
 from snap_jax.training.config import Settings, command
 from snap_jax.training.config.settings import from_scratch
 from snap_jax.training.phases import dense_phase
@@ -33,14 +33,14 @@ def plan_tables(config: Settings, system: str | None) -> Iterator[Table]:
 
 
 def _table(title: str, *headings: str) -> Table:
-    made = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    made = Table(title=plain(title), title_justify="left", box=box.SIMPLE, pad_edge=False)
     for k, heading in enumerate(headings):
         made.add_column(heading, justify="right" if k else "left", overflow="fold")
     return made
 
 
 def _sizes(config: Settings, found: Plan) -> Table:
-    made = _table(printable(command(config)), "", "")
+    made = _table(command(config), "", "")
     memory = "unknown" if found.device_bytes is None else nbytes(found.device_bytes)
     for name, value in (
         ("parameters", f"{found.parameters:,}"),
@@ -57,7 +57,7 @@ def _sizes(config: Settings, found: Plan) -> Table:
 def _bytes(found: Plan) -> Table:
     made = _table("Bytes that leave all devices in one step, as compiled", "", "forward", "backward")
     for row in found.wire["by_boundary"]:
-        made.add_row(row["path"], f"{row['forward_bytes']:,}", f"{row['backward_bytes']:,}")
+        made.add_row(plain(row["path"]), f"{row['forward_bytes']:,}", f"{row['backward_bytes']:,}")
     if found.exchange is not None:
         made.add_row("an exchange of parameters", "", f"{found.exchange.sent_bytes:,}")
     made.add_row("bookkeeping", f"{found.wire['bookkeeping_bytes_per_step']:,}", "")
@@ -70,5 +70,5 @@ def _prices(found: Plan, on: dict[str, cost.System]) -> Table:
         report = cost.price(found.traffic, system)
         energy = str(report.energy_j) if report.has_energy else "unknown"
         latency = str(report.latency_s) if report.has_latency else f"> {report.serialization_s}"
-        made.add_row(printable(name), energy, latency)
+        made.add_row(plain(name), energy, latency)
     return made

@@ -10,6 +10,7 @@ import jax
 from jax.sharding import PartitionSpec
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from snap_jax.codecs.link_spec import as_codec
 from snap_jax.collectives import all_gather
@@ -85,7 +86,7 @@ def table(found: Sequence[GatherTimes]) -> Table:
     for one in found:
         low, middle, high = one.ratios
         ratio = f"{middle:.2f} ({low:.2f}–{high:.2f})"
-        made.add_row(printable(one.link), f"{one.nbytes:,}", f"{1e3 * one.seconds:.2f}", ratio)
+        made.add_row(Text(printable(one.link)), f"{one.nbytes:,}", f"{1e3 * one.seconds:.2f}", ratio)
     return made
 
 

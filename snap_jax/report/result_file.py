@@ -48,6 +48,8 @@ class _Boundary(_Section):
 class _Wire(_Section):
     forward_bytes_per_step: Count
     backward_bytes_per_step: Count
+    gradient_bytes_per_step: Count | None = None
+    bookkeeping_bytes_per_step: Count | None = None
     bits_per_element: Number | None = None
     max_bits_per_element: Number | None = None
     budget_bits_per_element: Number | None = None
@@ -156,6 +158,8 @@ def read_result(path: Path) -> RunData:
         n=found.quality.n,
         forward_bytes=wire.forward_bytes_per_step,
         backward_bytes=wire.backward_bytes_per_step,
+        gradient_bytes=wire.gradient_bytes_per_step,
+        bookkeeping_bytes=wire.bookkeeping_bytes_per_step,
         bits=wire.bits,
         most_bits=wire.most,
         entropy=wire.entropy_bits_per_element,

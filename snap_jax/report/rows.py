@@ -64,10 +64,20 @@ def _wire(runs: Sequence[RunData]) -> list[Row]:
         *_against(group, runs, forward, number_format.fraction),
         Row(group, "backward, bytes per step", _cells(backward, number_format.whole)),
         *_against(group, runs, backward, number_format.fraction),
+        *_shares(group, runs),
         Row(group, "both, bytes per step", _cells(both, number_format.whole)),
         *_against(group, runs, both, number_format.fraction),
         *_pruned(group, runs),
     ]
+
+
+def _shares(group: str, runs: Sequence[RunData]) -> list[Row]:
+    """Return a row for gradients of replicas, which are part of the backward bytes, and one for bookkeeping."""
+    parts = {
+        "of them gradients of replicas": [run.gradient_bytes or None for run in runs],
+        "bookkeeping, bytes per step": [run.bookkeeping_bytes for run in runs],
+    }
+    return [Row(group, name, _cells(sent, number_format.whole)) for name, sent in parts.items() if any(sent)]
 
 
 def _most(group: str, runs: Sequence[RunData]) -> list[Row]:

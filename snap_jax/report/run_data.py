@@ -142,6 +142,8 @@ class RunData:
     order: StepOrder | None = None
     seeds: int = 1
     spread: float | None = None
+    gradient_bytes: float | None = None
+    bookkeeping_bytes: float | None = None
 
     @property
     def folder(self) -> str:

@@ -21,7 +21,8 @@ def averaged_over_seeds(runs: Sequence[RunData]) -> tuple[RunData, ...]:
 def _mean(runs: Sequence[RunData]) -> RunData:
     """Return the mean of runs with several seeds; what no mean exists of, such as spikes, is that of the first."""
     first = runs[0]
-    names = ("value", "forward_bytes", "backward_bytes", "bits", "most_bits", "entropy", "firing_rate", "seconds")
+    sent = ("forward_bytes", "backward_bytes", "gradient_bytes", "bookkeeping_bytes", "bits", "most_bits")
+    names = ("value", *sent, "entropy", "firing_rate", "seconds")
     seeds = [run.config.get("seed") for run in runs]
     commands = [run.command for run in runs if run.command is not None]
     return dataclasses.replace(

@@ -274,11 +274,3 @@ def test_a_sweep_from_the_command_line():
     cost_cli.show_sweep("ucie-ring", "width", ["64", "256"], "JOUPPI_7NM", Workload(), console)
     assert "Jouppi 7 nm" in console.file.getvalue()
     assert [cost_cli._typed(text) for text in ("3", "0.5", "1e3", "tensor")] == [3, 0.5, 1000.0, "tensor"]
-
-
-@pytest.mark.parametrize(
-    ("system", "unit", "message"), [("abacus", None, "system 'abacus'"), ("ucie-ring", "ABACUS", "unit 'ABACUS'")]
-)
-def test_a_sweep_of_something_unknown_is_refused(system, unit, message):
-    with pytest.raises(CostError, match=message):
-        cost_cli.show_sweep(system, "width", ["64"], unit, Workload())

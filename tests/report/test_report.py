@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import shlex
 
 import pytest
@@ -261,3 +262,24 @@ def test_bits_are_the_measured_ones_where_payloads_have_several_sizes(tmp_path):
     )
     assert one_size[0].bits == 16.0
     assert "at most, as compiled" not in {row.name for row in rows(one_size)}
+
+
+def test_cells_are_whole_in_80_columns_however_many_runs_there_are(tmp_path):
+    """Ten runs: as many beside each other as fit, then others below; each row is there for each of them."""
+    made = [make_run(tmp_path, f"run{i}", {("config", "link"): f"count:{i + 3}+rans"}) for i in range(10)]
+    console = Console(width=80, file=io.StringIO())
+    console.print(table(made))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in console.file.getvalue()
+    assert sum(line.split()[:2] == ["firing", "rate"] for line in lines) > 1
+    shown = " ".join(lines)
+    assert all(f"count:{i + 3}+rans" in shown for i in range(10))
+
+
+def test_gradients_and_bookkeeping_have_rows_where_a_run_knows_them(tmp_path):
+    parts = {("wire", "gradient_bytes_per_step"): 2500, ("wire", "bookkeeping_bytes_per_step"): 16}
+    text = printed([make_run(tmp_path, "a", parts), make_run(tmp_path, "b", {("config", "link"): "int8"})])
+    assert re.search(r"of them gradients of replicas +2,500 +– ", text)
+    assert re.search(r"bookkeeping, bytes per step +16 +– ", text)
+    assert "bookkeeping" not in printed([make_run(tmp_path, "c")])
