@@ -118,11 +118,10 @@ def _disk(size: str, where: str) -> Case:
 
 
 PLACES = [
-    _disk("4k", "at the lock"),
-    _disk("12k", "at `run.json`"),
-    _disk("24k", "at the metrics"),
+    _disk("4k", "at `run.json`"),
+    _disk("8k", "at the metrics"),
     _disk("300k", "at the first checkpoint"),
-    _disk("1300k", "at a later checkpoint"),
+    _disk("2m", "at a later checkpoint"),
     Case("ulimit-f", "files may have 4 KiB", "", "ulimit -f", _limited("-f 4"), NEW),
     Case("ulimit-n", "40 open files", "", "ulimit -n|.", _limited("-n 40"), NEW, (0, 2)),
     Case("read-only", "DIR is read-only", "", "read-only|Read-only", _read_only(""), NEW, root=True),

@@ -18,6 +18,7 @@ from snap_jax.errors import UsageError
 from snap_jax.parallel import failure_notice
 from snap_jax.parallel.mesh import STAGE
 from snap_jax.parallel.processes import count, on_host
+from snap_jax.training import checkpoint_files
 from snap_jax.training.config import Settings
 from snap_jax.training.job import Job
 from snap_jax.training.train_step import Measured, TrainState, batch_indices, steps_done
@@ -104,8 +105,7 @@ def write_errors_explained(out: Path, how_to_resume: str) -> Iterator[None]:
         if why is None:
             raise
         raise WriteError(
-            f"train: cannot write to {out}: {why} (all checkpoints saved before are still there), then resume with: "
-            f"{how_to_resume}"
+            f"train: cannot write to {out}: {why} ({_kept(out)}), then resume with: {how_to_resume}"
         ) from error
 
 
@@ -158,8 +158,19 @@ def _why_not_written(error: BaseException | None, out: Path) -> str | None:
             said = f"os_error_code='{number}'" in text or os.strerror(number) in text
             if said or (isinstance(error, OSError) and error.errno == number):
                 return why
+        if any(place in text for place in places) and not (out / "checkpoints").is_dir():
+            return _BARRED[errno.ENOENT]  # as TensorStore does not say it
         error = error.__cause__ or error.__context__
     return None
+
+
+def _kept(out: Path) -> str:
+    """What is left to resume from."""
+    with contextlib.suppress(OSError):
+        for path in checkpoint_files.saved(out / "checkpoints"):
+            if checkpoint_files.named(path) is not None:
+                return f"the checkpoint of step {path.name} is there"
+    return "there is no checkpoint yet"
 
 
 def not_finite(job: Job, config: Settings, state: TrainState, measured: Measured) -> UsageError:

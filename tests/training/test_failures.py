@@ -103,7 +103,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(ocp.CheckpointManager, "save", full)
-    message = r"^train: cannot write to .*: no space left: free some space \(all .* still there\), then resume with: X$"
+    message = r"^train: cannot write to .*: no space left: free .* \(there is no checkpoint yet\), then resume with: X$"
     with pytest.raises(UsageError, match=message), write_errors_explained(tmp_path, "X"):
         fitted(CONFIG, tmp_path / "other")
     with pytest.raises(UsageError, match=message), write_errors_explained(tmp_path, "X"):
@@ -202,6 +202,14 @@ def test_a_directory_that_cannot_be_written_is_found_before_threads_are(tmp_path
         saved = stack.enter_context(checkpoints.Checkpoints(tmp_path / "saved"))
         shutil.rmtree(tmp_path / "saved")
         saved.save(7, state, 1.0)
+
+
+def test_a_directory_that_is_deleted_while_it_is_written_is_one_line(tmp_path):
+    """TensorStore may be the one that notices, whose errors have no number."""
+    place = tmp_path / "checkpoints" / "10.orbax-checkpoint-tmp"
+    explained = pytest.raises(WriteError, match=r"deleted or moved .* restore it \(there is no checkpoint yet\)")
+    with explained, write_errors_explained(tmp_path, "X"):
+        raise ValueError(f'NOT_FOUND: Error opening "zarr" driver: Error writing "a" in OCDBT database at "{place}"')
 
 
 def test_the_command_line_ends_at_once_though_threads_still_wait(monkeypatch, capsys, tmp_path):

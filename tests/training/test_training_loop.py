@@ -13,7 +13,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from snap_jax.errors import UsageError
-from snap_jax.training import checkpoints
+from snap_jax.training import checkpoints, lifecycle
 from snap_jax.training.loop import BestInMemory
 from snap_jax.training.loop import fit as fit_unsaved
 from snap_jax.training.loop import fit_saved as fit
@@ -70,6 +70,13 @@ def test_patience_ends_a_run_and_its_last_state_is_saved(tmp_path):
     same(checkpoints.restore(good, state), state)
     run, programs, _ = begun(changed(steps=100, patience=2), tmp_path / "again")
     assert fit(run, programs, state, 1.0).step == 30
+    best, notes = lifecycle._best(tmp_path, state)
+    assert (int(best.step), notes) == (10, [])
+    truncate(max((tmp_path / "checkpoints" / "10").rglob("d/*"), key=lambda path: path.stat().st_size))
+    last, notes = lifecycle._best(tmp_path, state)
+    assert last is state
+    assert notes[0].startswith("checkpoint 10, the best, is not used")
+    assert notes[1] == "the result is that of the last step"
 
 
 def test_small_state_of_others_is_saved_too(tmp_path):
