@@ -217,6 +217,7 @@ def shown(text: str, says: str, place: Place) -> str | None:
         return None if says else "nothing"
     line = "".join(sign if sign.isprintable() else "?" for sign in found[0])
     line = line.replace(str(place.out), "DIR").replace(str(place.out.parent), "..").replace(str(place.text), "TEXT")
+    line = re.sub("a{99,}", "aaa...", line)
     line = re.sub(r"/tmp/tmp\w+|process \d+ on \S+, since [^,]+|ps -fp \d+", _same, line)
     line = re.sub(r"^[EF]\d{4} .*?\] (\[\d+\] )?", "", line)  # what C++ logs in front of its message
     line = re.sub(r"resume( on all processes)? with: .*", r"resume\1 with: ...", line.removeprefix("snap-jax: "))

@@ -36,6 +36,8 @@ def _take(out: Path, stack: contextlib.ExitStack) -> None:
         out.mkdir(parents=True, exist_ok=True)
         stack.callback(_remove_empty, made)
         file = _opened(out / NAME)
+    except FileExistsError as error:
+        raise UsageError(f"{out} is no directory: move it away, or choose another --out") from error
     except OSError as error:
         raise UsageError(f"cannot write to {out} ({error.strerror}): choose another --out") from error
     stack.callback(os.close, file)

@@ -68,6 +68,13 @@ def test_a_place_where_nothing_can_be_made_is_one_line(tmp_path):
     refused = pytest.raises(UsageError, match=r"cannot write to .*file/run \(Not a directory\): choose another --out")
     with refused, locked(tmp_path / "file" / "run"):
         pass
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("file", "loop"):
+        with (
+            pytest.raises(UsageError, match=f"{name} is no directory: move it away, or choose"),
+            locked(tmp_path / name),
+        ):
+            pass
 
 
 def test_the_directory_is_synced_after_the_file_got_its_name(tmp_path, monkeypatch):
