@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+from snap_jax.errors import printable
 from snap_jax.parallel.processes import count
 from snap_jax.training.failures import WriteError
 
@@ -53,5 +54,5 @@ def ended_on_write_error() -> Iterator[None]:
         if count() > 1:
             raise
         sys.stdout.flush()
-        print(f"snap-jax: {error}", file=sys.stderr, flush=True)
+        print(f"snap-jax: {printable(str(error))}", file=sys.stderr, flush=True)
         os._exit(2)
