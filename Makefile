@@ -6,7 +6,7 @@ PY := .venv/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-newest linklab lint docs wheel outside-models bench clean
+.PHONY: demo test test-newest linklab lint docs wheel wheel-oldest outside-models bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -63,9 +63,16 @@ outside-models: .venv-outside/ready ## models that others wrote, over devices; s
 	.venv-outside/bin/python $(PYTEST) tests/outside_models
 
 wheel: .venv/all ## wheel and sdist in dist; the wheel tried in an empty environment outside of the checkout
+	$(call try-wheel,--constraint constraints.txt)
+
+wheel-oldest: .venv/all ## the same with the lowest versions of JAX, Flax and others that are allowed
+	$(call try-wheel,--oldest)
+
+define try-wheel
 	rm -rf dist
-	outside=$$(mktemp -d) && $(PY) -m tests.support.wheel $$outside/environment --constraint constraints.txt; \
+	outside=$$(mktemp -d); $(PY) -m tests.support.wheel $$outside/environment $(1); \
 	  status=$$?; rm -rf $$outside; exit $$status
+endef
 
 bench: .venv/all ## quick benchmarks into .cache/benchmarks/results.jsonl, and what changed since the last run
 	$(PY) -m benchmarks

@@ -1,6 +1,7 @@
 """The wheel as a user gets it: built, installed outside the checkout, imported and type-checked from there."""
 
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -60,6 +61,13 @@ def test_the_version_stands_in_one_place_and_others_repeat_it(built):
     assert f"-{version}-" in built[0].name
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_oldest_requirements_are_the_lower_bounds():
+    lines = wheel.oldest().splitlines()
+    assert "jax==0.10" in lines
+    assert all(re.fullmatch(r"[\w-]+==[\d.]+", line) for line in lines)
+    assert len(lines) == len({line.partition("==")[0] for line in lines})
 
 
 def typed(python, program):

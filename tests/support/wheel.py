@@ -10,10 +10,12 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+SMALL = "train,report,cost"  # the extras that do not bring data sets
 
 
 def build(folder: Path) -> tuple[Path, Path]:
@@ -69,15 +71,28 @@ def _run(*command: object, cwd: Path) -> str:
     return done.stdout
 
 
+def oldest() -> str:
+    """Return constraints for pip: the lowest version allowed of each requirement, without those of data sets."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    required = project["dependencies"] + [one for extra in SMALL.split(",") for one in extras[extra]]
+    return "\n".join(sorted({re.sub(r">=([\d.]+).*", r"==\1", one) for one in required}))
+
+
 def main() -> None:
     """Build both into `dist`, and try the wheel in an empty environment."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("environment", type=Path, help="a folder outside the checkout, which must not exist")
     parser.add_argument("--constraint", type=Path, help="versions of the requirements, for pip")
+    parser.add_argument("--oldest", action="store_true", help="take the lowest versions that are allowed")
     given = parser.parse_args()
-    options = ["--constraint", str(given.constraint.resolve())] if given.constraint else []
     wheel, sdist = build(ROOT / "dist")
-    python = install(wheel.with_name(f"{wheel.name}[all]"), given.environment, *options)
+    given.environment.mkdir(parents=True)
+    constraints = given.environment / "constraints.txt"
+    named = given.constraint.read_text(encoding="utf-8") if given.constraint else ""
+    constraints.write_text(oldest() if given.oldest else named, encoding="utf-8")
+    extras = SMALL if given.oldest else "all"
+    python = install(wheel.with_name(f"{wheel.name}[{extras}]"), given.environment, "--constraint", str(constraints))
     check(python, given.environment)
     print(f"{wheel.name} and {sdist.name} are in dist; the wheel works in an empty environment")
 
