@@ -29,6 +29,7 @@ _SOURCES = {
     "Rans": "wires:Rans",
     "Rate": "encodings:Rate",
     "RateController": "boundary:RateController",
+    "Rule": "placement:Rule",
     "Scaled": "encodings:Scaled",
     "Ternary": "encodings:Ternary",
     "Threshold": "boundary:Threshold",
@@ -41,6 +42,9 @@ _SOURCES = {
     "all_to_all": "collectives:all_to_all",
     "assert_no_deadlocks": "traffic.deadlocks:assert_no_deadlocks",
     "assert_no_float_collectives": "traffic.check:assert_no_float_collectives",
+    "average_gradients": "placement:average_gradients",
+    "budget": "placement:budget",
+    "calibrate": "placement:calibrate",
     "choose": "policy:choose",
     "codec": "codecs.link_spec:codec",
     "collective_traffic": "traffic.jaxpr:collective_traffic",
@@ -52,12 +56,21 @@ _SOURCES = {
     "error_feedback": "parallel.error_feedback:error_feedback",
     "island": "parallel.island:island",
     "join_processes": "parallel.processes:join_processes",
+    "load_safetensors": "placement:load_safetensors",
     "local_steps": "parallel.local_steps:local_steps",
+    "place": "placement:place",
+    "place_specs": "placement:place_specs",
+    "placements": "placement:placements",
     "pmean": "collectives:pmean",
     "ppermute": "collectives:ppermute",
     "psum": "collectives:psum",
     "psum_scatter": "collectives:psum_scatter",
+    "restack": "placement:restack",
+    "save_safetensors": "placement:save_safetensors",
+    "split_stages": "placement:split_stages",
     "training": "training",
+    "unplace": "placement:unplace",
+    "unstack": "placement:unstack",
 }
 __all__ = ["__version__", *_SOURCES]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -96,6 +109,19 @@ if TYPE_CHECKING:
     from snap_jax.parallel.local_steps import local_steps as local_steps
     from snap_jax.parallel.mesh import emulate_devices as emulate_devices
     from snap_jax.parallel.processes import join_processes as join_processes
+    from snap_jax.placement import Rule as Rule
+    from snap_jax.placement import average_gradients as average_gradients
+    from snap_jax.placement import budget as budget
+    from snap_jax.placement import calibrate as calibrate
+    from snap_jax.placement import load_safetensors as load_safetensors
+    from snap_jax.placement import place as place
+    from snap_jax.placement import place_specs as place_specs
+    from snap_jax.placement import placements as placements
+    from snap_jax.placement import restack as restack
+    from snap_jax.placement import save_safetensors as save_safetensors
+    from snap_jax.placement import split_stages as split_stages
+    from snap_jax.placement import unplace as unplace
+    from snap_jax.placement import unstack as unstack
     from snap_jax.policy import choose as choose
     from snap_jax.traffic import Traffic as Traffic
     from snap_jax.traffic import Transfer as Transfer

@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "boundary": {*_CODECS, "collectives"},
     "parallel": {*_CODECS, "collectives", "boundary"},
     "models": _MODELS - {"models"},
+    "placement": {*_CODECS, "collectives", "boundary", "parallel", "traffic"},
     "traffic": {*_GROUND, "input_files"},
     "cost": {"errors", "input_files", "traffic"},
     "data": {"errors"},
