@@ -19,13 +19,13 @@ from snap_jax.placement.hooks import Hook, add_hook, hooks_of, remove_hooks
 from snap_jax.placement.module_paths import matching, modules_of
 from snap_jax.placement.roles import (
     BoundaryAfter,
-    Column,
+    ColumnParallel,
     Divide,
     Exchange,
     Gather,
     Gradients,
-    Placed,
-    Row,
+    RoleHook,
+    RowParallel,
     coded_leaves,
 )
 from snap_jax.placement.rules import Rule
@@ -101,13 +101,13 @@ def placements(model: nnx.Module) -> Placements:
     )
 
 
-def placed_hooks(model: nnx.Module) -> list[tuple[str, Placed]]:
+def placed_hooks(model: nnx.Module) -> list[tuple[str, RoleHook]]:
     """Return each hook that a rule has made, with the path of its module."""
     return [
         (path, hook)
         for path, module in modules_of(model).items()
         for hook in hooks_of(module)
-        if isinstance(hook, Placed)
+        if isinstance(hook, RoleHook)
     ]
 
 
@@ -147,7 +147,7 @@ def splits_of(model: nnx.Module) -> Callable[[tuple], tuple[int, str | None]]:
     return of
 
 
-def _codec_of(hook: Placed) -> str:
+def _codec_of(hook: RoleHook) -> str:
     codecs = [hook.rule_codec] if isinstance(hook, Gradients) else [b.codec for b in hook.boundaries]
     return ", ".join(dict.fromkeys("floats" if codec is None else _spelled(codec) for codec in codecs)) or "-"
 
@@ -158,7 +158,7 @@ def _spelled(codec: Any) -> str:
     return f"{encoding}{'' if limit is None else f':{limit}'}+{wire}"
 
 
-def _hook(rule: Rule, path: str, module: nnx.Module, output: Any) -> Placed:
+def _hook(rule: Rule, path: str, module: nnx.Module, output: Any) -> RoleHook:
     codec, axis = as_codec(rule.codec), str(rule.axis)
     if rule.role == "divide":
         return Divide(axis, rule.attributes)
@@ -174,8 +174,8 @@ def _hook(rule: Rule, path: str, module: nnx.Module, output: Any) -> Placed:
         return Exchange(axis, *links)
     splits = dict(rule.split) if rule.split else _known_splits(rule, path, module)
     if rule.role == "row":
-        return Row(axis, splits, links[0])
-    return Column(axis, splits, links[0], ("out_features",) if isinstance(module, nnx.LinearGeneral) else ())
+        return RowParallel(axis, splits, links[0])
+    return ColumnParallel(axis, splits, links[0], ("out_features",) if isinstance(module, nnx.LinearGeneral) else ())
 
 
 def _boundary_after(rule: Rule, path: str, module: nnx.Module, output: Any) -> BoundaryAfter:

@@ -23,7 +23,7 @@ from snap_jax.parallel.tensor_parallel import spread, total
 from snap_jax.placement.hooks import Call, Hook
 
 
-class Placed(Hook):
+class RoleHook(Hook):
     """A hook that a rule has made.
 
     Attributes:
@@ -55,7 +55,7 @@ class Placed(Hook):
         """Return what the call returns now."""
 
 
-class BoundaryAfter(Placed):
+class BoundaryAfter(RoleHook):
     """Codes some arrays of what a module returns, each by a boundary of its own.
 
     Attributes:
@@ -77,7 +77,7 @@ class BoundaryAfter(Placed):
         return jax.tree.unflatten(structure, leaves)
 
 
-class Column(Placed):
+class ColumnParallel(RoleHook):
     """A layer whose outputs are shared: the cotangents of what enters are summed."""
 
     role = "column"
@@ -95,7 +95,7 @@ class Column(Placed):
             return call(module, *inside, **kwargs)
 
 
-class Row(Placed):
+class RowParallel(RoleHook):
     """A layer whose inputs are shared: partial results are summed as spikes, then the bias is added."""
 
     role = "row"
@@ -119,7 +119,7 @@ class Row(Placed):
         return y + bias[...].astype(y.dtype) if isinstance(bias, nnx.Variable) else y
 
 
-class Divide(Placed):
+class Divide(RoleHook):
     """A module whose integer attributes count what one device has, while it runs over devices."""
 
     role = "divide"
@@ -136,7 +136,7 @@ class Divide(Placed):
             return call(module, *args, **kwargs)
 
 
-class Gather(Placed):
+class Gather(RoleHook):
     """A module whose output all devices need: it is concatenated along its last axis."""
 
     role = "all_gather"
@@ -162,7 +162,7 @@ class Gather(Placed):
             )
 
 
-class Exchange(Placed):
+class Exchange(RoleHook):
     """Experts of which each device has some: what they compute on is exchanged, and so is what they return."""
 
     role = "all_to_all"
@@ -182,7 +182,7 @@ class Exchange(Placed):
         return x if boundary.codec is None else boundary.codec.quantize(x)
 
 
-class Gradients(Placed):
+class Gradients(RoleHook):
     """Says how gradients of the parameters below are averaged; changes no call."""
 
     role = "gradients"
