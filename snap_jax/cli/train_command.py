@@ -127,7 +127,7 @@ def demo(
     console.print(story.table(trained))
     print(f"\n{story.LEGEND}")
     print(story.conclusion(trained))
-    write_page([link.runs[0] for link in trained], out / "report.html", console)
+    write_page([run for link in trained for run in link.runs], out / "report.html", console)
 
 
 def show(runs: Sequence[Path], page: Path, console: Console) -> None:
