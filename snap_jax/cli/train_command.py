@@ -19,6 +19,7 @@ _ABOUT = {
     "vision": "Train an MS-ResNet or an EfficientNet to classify images.",
 }
 TASKS = tuple(_ABOUT)
+_AT_EVERY_SAVE = ("Skipping merge of OCDBT checkpoints",)  # a single process has nothing to merge
 
 
 def train(task: str, words: Sequence[str]) -> None:
@@ -91,15 +92,17 @@ def _set_up_logs(verbose: bool) -> None:
     for name in ("absl", "asyncio"):
         log = logging.getLogger(name)
         log.setLevel(level)
-        log.addFilter(told_otherwise)
+        log.addFilter(is_shown)
 
 
-def told_otherwise(record: logging.LogRecord) -> bool:
-    """Return whether to show a record: not if it is an error of a full disk or a failed save that ends the run.
+def is_shown(record: logging.LogRecord) -> bool:
+    """Return whether to show a record: not what Orbax says at every save, nor the traceback of what ends the run.
 
-    Orbax and asyncio log the traceback of such an error from their threads, and then raise it; we say it in one line.
+    Orbax and asyncio log the traceback of a full disk or a failed save from their threads, and then raise the error; we
+    say it in one line.
     """
-    return not (record.levelno >= logging.ERROR and record.exc_info)
+    ends = record.levelno >= logging.ERROR and record.exc_info
+    return not ends and not any(words in record.getMessage() for words in _AT_EVERY_SAVE)
 
 
 def demo(

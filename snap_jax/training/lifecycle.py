@@ -190,6 +190,7 @@ def _trained(run: Run, state: TrainState, lines: list[dict]) -> tuple[PyTree, Tr
     programs = Programs(step, compile_exchange(run.job, state))
     traffic = compiled_traffic(step, run.job.mesh, schedule=run.job.schedule)
     exchange = programs.exchange and compiled_traffic(programs.exchange, run.job.mesh)
+    run.on_progress(Progress(steps_done(state), run.config.steps, seconds=run.seconds))  # compiled
     max_bits = wire_section(traffic, run.job.mesh.shape, run.elements)["max_bits_per_element"]
     if run.out is None:
         kept = BestInMemory() if run.config.patience is not None else None

@@ -49,6 +49,9 @@ class Display:
 
     def progress(self, now: Progress) -> None:
         """Move the bar; off a terminal print a line, if one is due."""
+        if math.isnan(now.loss_bits) and now.seconds:
+            self._last = now  # compiled: rates begin here
+            return
         rates = "" if math.isnan(now.loss_bits) else pace(self._last, now)
         numbers = _numbers(now, self._config.unit)
         speed = rates.split(", ")[1:2]  # the bar shows the time left itself

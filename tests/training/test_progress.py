@@ -14,9 +14,10 @@ def shown(terminal, quiet=False):
     console = Console(file=io.StringIO(), width=80, force_terminal=terminal, color_system=None)
     with Display(LanguageConfig(steps=200), console, shown=not quiet) as display:  # evaluated every 20 steps
         display.progress(Progress(0, 200))
+        display.progress(Progress(0, 200, seconds=100.0))  # compiling took as long
         for step in (10, 20, 30, 40, 50):
             seconds = step / 4 if step <= 20 else 5 + (step - 20) / 2
-            display.progress(Progress(step, 200, 3.0, 2.0, seconds=seconds, elements=4000))
+            display.progress(Progress(step, 200, 3.0, 2.0, seconds=100 + seconds, elements=4000))
         display.note("[b]a path[/x]\x1b[31m")
     return console.file.getvalue().splitlines()
 
