@@ -1,18 +1,12 @@
-"""Train an MLP of your own in a pipeline of four stages; activations between them are spike counts."""
-
-from typing import NamedTuple
+"""Split an MLP of your own into a pipeline of four stages, and train it with spike counts between them."""
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import PartitionSpec as P
+from jax.sharding import AxisType
 
 import snap_jax as snap
-from snap_jax.models.base import Network
-from snap_jax.models.split import split
-from snap_jax.parallel.gpipe import GPipe
-from snap_jax.parallel.mesh import auto_mesh
 
 snap.emulate_devices(4)
 
@@ -28,71 +22,45 @@ class Block(nnx.Module):
         return x + nnx.relu(self.linear(x))
 
 
-class MLP(Network):
-    """An entrance, blocks that add to a stream, and an exit."""
+class MLP(nnx.Module):
+    """Nothing here knows of devices or spikes."""
 
     def __init__(self, inputs, width, classes, blocks, *, rngs):
         self.first = nnx.Linear(inputs, width, rngs=rngs)
         self.blocks = nnx.List([Block(width, rngs=rngs) for _ in range(blocks)])
-        self.norm_out, self.head = nnx.LayerNorm(width, rngs=rngs), nnx.Linear(width, classes, rngs=rngs)
+        self.head = nnx.Linear(width, classes, rngs=rngs)
 
-    def enter(self, inputs):
-        """Return the stream in front of the first block."""
-        return self.first(inputs)
-
-    def width(self, place):
-        """Return the features of the stream."""
-        return self.first.out_features
-
-    def leave(self, x):
+    def __call__(self, x):
         """Return the logits."""
-        return self.head(self.norm_out(x))
+        x = self.first(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
 
 
-class Batch(NamedTuple):
-    """A microbatch."""
-
-    inputs: jax.Array
-    labels: jax.Array
-
-
-def leave(logits, batch):
-    """Return the loss of a microbatch, and nothing else to report."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean(), ()
+def loss(model, batch):
+    """Return the mean cross-entropy."""
+    x, labels = batch
+    return optax.softmax_cross_entropy_with_integer_labels(model(x), labels).mean()
 
 
-boundaries = [snap.Boundary("count:7", features=32, grad_codec="int8:channel") for _ in range(4)]
-stages, params = split(MLP(8, 32, 3, blocks=4, rngs=nnx.Rngs(0)), boundaries)
-schedule = GPipe(microbatches=8, stages=4)
+x = jax.random.normal(jax.random.key(1), (128, 8))
+batch = x, jnp.argmax(x[:, :3], -1)
+microbatch = jax.tree.map(lambda rows: rows[:32], batch)  # of four
+mlp = MLP(8, 32, 3, blocks=4, rngs=nnx.Rngs(0))
+stages = snap.split_stages(
+    mlp, loss, microbatch, stages=4, blocks="blocks.*", codec="count:7", grad_codec="int8:channel"
+)
+print(stages)
 
-
-def local(params, batch):
-    """Return the mean loss of the microbatches, inside shard_map."""
-    return schedule.run(stages.work(leave), params, batch)[0] / schedule.microbatches
-
-
-loss = jax.shard_map(local, mesh=auto_mesh({"stage": 4}), in_specs=(stages.specs(params), P()), out_specs=P())
-optimizer = optax.adam(1e-2)
-
-
-@jax.jit
-def train(params, batch):
-    """Take 40 steps."""
-
-    def step(carry, _):
-        params, state = carry
-        value, gradient = jax.value_and_grad(loss)(params, batch)
-        updates, state = optimizer.update(gradient, state, params)
-        return (optax.apply_updates(params, updates), state), value
-
-    (params, _), values = jax.lax.scan(step, (params, optimizer.init(params)), length=40)
-    return params, values
-
-
-inputs = jax.random.normal(jax.random.key(1), (8, 16, 8))  # 8 microbatches of 16 rows
-batch = Batch(inputs, jnp.argmax(inputs[..., :3], -1))
-params, values = train(params, batch)
+mesh = jax.make_mesh((4,), ("stage",), axis_types=(AxisType.Auto,))
+step = jax.jit(stages.value_and_grad(mesh, microbatches=4))
+params, state, optimizer = stages.params, stages.state, optax.adam(1e-2)
+moments, values = optimizer.init(params), []
+for _ in range(40):
+    (value, _, state), gradient = step(params, state, batch)
+    updates, moments = optimizer.update(gradient, moments, params)
+    params = optax.apply_updates(params, updates)
+    values.append(float(value))
 print(f"loss {values[0]:.2f} -> {values[-1]:.2f}")
-for t in snap.collective_traffic(jax.grad(loss), schedule=schedule)(params, batch):
-    if t.op == "ppermute" and t.bytes > 32 * 4:  # smaller ones send thresholds
-        print(t.direction, t.dtype, t.bytes, "bytes instead of", 4 * 16 * 32, "as floats,", t.times, "times")
+trained = stages.join(params, state)  # the model with its boundaries, on one device; snap.unplace takes them away

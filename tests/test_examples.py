@@ -50,9 +50,17 @@ def test_prices_fall_with_the_bytes_and_what_has_no_source_says_so(lines):
 
 @pytest.mark.parametrize("lines", ["pipeline_mlp.py"], indirect=True)
 def test_a_pipeline_of_spikes_learns(lines):
-    first, last = numbers(lines[0])
+    stages = [line for line in lines if re.match(r"\d +blocks", line)]
+    assert ["coded" in line for line in stages] == [True, True, True, False]
+    first, last = numbers(lines[-1])
     assert last < first / 4
-    assert [line.split()[:2] for line in lines[1:]] == [["forward", "uint8"], ["backward", "uint8"]]
+
+
+@pytest.mark.parametrize("lines", ["finetune_to_budget.py"], indirect=True)
+def test_fine_tuning_meets_the_budget_and_recovers_loss(lines):
+    (_, dense), (_, calibrated), (bits, tuned) = (numbers(line) for line in lines)
+    assert dense < tuned < calibrated
+    assert abs(bits - 1) < 0.15
 
 
 def test_every_script_is_listed_and_tested():
