@@ -138,10 +138,8 @@ def _histogram(n: int, values: NDArray[np.integer]) -> list[str]:
     ]
     right, peak = left + _CELL[0] - 20, number_format.percent(float(share.max()))
     foot, middle = top + _CELL[1] - 16, (edges[:-1] + edges[1:]) / 2
-    ticks = {0: low, len(share) - 1: high}
-    words = [
-        svg.text(left + (i + 0.4) * each, foot, str(v).replace("-", "−"), "tick", "middle") for i, v in ticks.items()
-    ]
+    ends = [(left, low, "start"), (right, high, "end")][: 2 if high > low else 1]
+    words = [svg.text(x, foot, str(v).replace("-", "−"), "tick", anchor) for x, v, anchor in ends]
     if low < 0 < high:
         zero = int(np.argmin(np.abs(middle)))
         words.append(svg.text(left + (zero + 0.4) * each, foot, "0", "tick", "middle"))
