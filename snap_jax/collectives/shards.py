@@ -86,7 +86,18 @@ def per_shard(
         out_specs=(returned, P()),
         axis_names=set(others),
         check_vma=tracks_varying(axes_of(axis_name)),
-    )(tuple(Spikes(s.values, s.side, jnp.asarray(s.finite)) for s in spikes), whole)
+    )(*_undivided(spikes, whole))
+
+
+def _undivided(spikes: tuple[Spikes, ...], whole: Any) -> tuple[tuple[Spikes, ...], Any]:
+    """The spikes, and all else typed as whole on every device."""
+
+    def gathered(leaf: jax.Array) -> jax.Array:
+        leaf = jnp.asarray(leaf)
+        return jax.reshard(leaf, P()) if any(jax.typeof(leaf).sharding.spec) else leaf
+
+    each = (Spikes(s.values, jax.tree.map(gathered, s.side), gathered(s.finite)) for s in spikes)
+    return tuple(each), jax.tree.map(gathered, whole)
 
 
 def take_arrays(tree: Any) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Any]]:

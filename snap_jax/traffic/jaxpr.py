@@ -8,10 +8,12 @@ left out, as JAX leaves them out. In a partly manual `shard_map`, an operand tha
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+from jax.core import Tracer
 from jax.extend import core
 from jax.interpreters import partial_eval
 
@@ -19,6 +21,7 @@ from snap_jax.errors import UsageError
 from snap_jax.traffic.branch_choice import choose
 from snap_jax.traffic.name_stack import scope
 from snap_jax.traffic.primitives import FREE, OPS, At, as_tuple, transfers
+from snap_jax.traffic.program_mesh import meshes
 from snap_jax.traffic.stage_occupancy import StageSchedule
 from snap_jax.traffic.transfer import Traffic, join
 from snap_jax.traffic.trip_count import open_jaxpr, trip_count
@@ -47,6 +50,9 @@ def collective_traffic(fn: Callable[..., Any], *, schedule: StageSchedule | None
       schedule: of the pipeline in it, which tells how often each stage works. Without, what only some stages run counts
         in all ticks and for all stages, and of branches that differ between stages the one that sends most counts.
 
+    Warns:
+      UserWarning: arguments are divided over devices and there is no `shard_map`: what the compiler adds is not seen.
+
     Raises:
       UsageError: a collective whose bytes only the run decides (in a `while` without a trip count, or
         ragged); an unknown primitive that names a mesh axis or holds a collective.
@@ -61,9 +67,22 @@ def collective_traffic(fn: Callable[..., Any], *, schedule: StageSchedule | None
     """
 
     def traced(*args: Any, **kwargs: Any) -> Traffic:
-        return traffic_of(lowerable(fn).trace(*args, **kwargs).jaxpr, schedule)
+        jaxpr = lowerable(fn).trace(*args, **kwargs).jaxpr
+        if any(map(_is_divided, jax.tree.leaves((args, kwargs)))) and not any(True for _ in meshes(jaxpr)):
+            warnings.warn(_UNSEEN, UserWarning, stacklevel=2)
+        return traffic_of(jaxpr, schedule)
 
     return traced
+
+
+_UNSEEN = (
+    "collective_traffic: the program has no shard_map, and its arguments are divided over devices. The compiler may "
+    "add collectives, which compiled_traffic(jitted.lower(...).compile(), mesh) counts; snap.island replaces them"
+)
+
+
+def _is_divided(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and not leaf.is_fully_replicated
 
 
 def lowerable(fn: Callable[..., Any]) -> jax.stages.Wrapped:
