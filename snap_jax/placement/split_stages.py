@@ -48,7 +48,7 @@ def split_stages(
     """Divide a model into the stages of a pipeline.
 
     The program is traced, not run. Each stage computes what the program does between two cuts, whatever the model is
-    made of. What crosses a cut is what the program reads behind it of what blocks before it have returned. What stands
+    made of. What crosses a cut is what the program reads after it of what blocks before it have returned. What stands
     in front of the first block, such as masks and positions, is computed on every stage that reads it. Parameters live
     on the stage that reads them; of those that several read, such as a tied embedding, the gradient is summed once.
 
