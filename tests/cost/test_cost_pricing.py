@@ -224,7 +224,7 @@ def test_cheapest_branches_inside_branches():
         (Transfer("psum", (), 4, "uint8", 1, path="net/up"), "psum at 'net/up' names no mesh axis"),
         (Transfer("psum", ("z",), 4, "uint8", 1), r"runs over axis 'z'; the system has \('pod', 'chip'\)"),
         (Transfer("psum", ("pod",), 8, "uint8", 1), "runs on 8 chips over .*, the system has 4"),
-        (Transfer("ppermute", ("pod", "chip"), 32, "uint8", 1, pairs=1), "ppermute over several axes"),
+        (Transfer("ragged", ("pod", "chip"), 32, "uint8", 1), "ragged over several axes"),
         (Transfer("ragged", ("pod",), 4, "uint8", 1), "no model of op='ragged'"),
     ],
 )
