@@ -9,6 +9,7 @@ point; points that the file holds already are left out.
 """
 
 import argparse
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 
 import snap_jax as snap
 from experiments import real_text, smollm2
@@ -28,8 +30,9 @@ from snap_jax.boundary.transforms import EmbeddingPrediction, WeightedBasis, cha
 CUTS = (8, 15, 23)
 TOGETHER = 2  # windows of a message
 TOKEN_BITS = 16
-CODED = snap.Rans(ratio=1.02)
+WIRES = {"coder": snap.Rans(ratio=1.02), "rows": snap.RowRans(ratio=1.02)}
 OUTLIERS = 3e-4  # share of the elements
+GRADIENTS = slice(None, None, 2)  # windows of the sample
 
 
 class Code(NamedTuple):
@@ -38,7 +41,8 @@ class Code(NamedTuple):
     Attributes:
       encoding: with a number for the threshold, which calibration replaces.
       bits: for which calibration chooses the threshold; `None` keeps it.
-      help: "plain", or what helps, joined by "+": "first", "outliers", "prediction", "basis", "weight", "coder".
+      help: "plain", or what helps, joined by "+": "first", "outliers", "prediction", "basis", "weight", "tokens" (steps
+        by what an error of a token costs), and "coder" or "rows" (tables by channel, or by channel and token).
     """
 
     encoding: snap.Codec | Any
@@ -46,17 +50,19 @@ class Code(NamedTuple):
     help: str = "plain"
 
 
-ALL = "first+outliers+prediction+basis+coder"
+ALL = "first+outliers+prediction+basis+weight+rows"
+OURS = ALL + "+tokens"
 COUNT = snap.Scaled(snap.Count(63), "token")
 
 
 def codes() -> dict[str, Code]:
     """Return all points by name."""
-    found = {f"count, {bits} bits": Code(COUNT, bits, ALL) for bits in (3.0, 2.5, 2.0, 1.5, 1.0, 0.7)}
-    found |= {f"count, {bits} bits, weighted": Code(COUNT, bits, ALL + "+weight") for bits in (2.5, 2.0, 1.5, 1.0, 0.7)}
-    unpredicted = ALL.replace("prediction+", "")
-    found |= {f"count, {bits} bits, no prediction": Code(COUNT, bits, unpredicted) for bits in (2.5, 1.5)}
-    found |= {f"count, {bits} bits, coder only": Code(COUNT, bits, "first+outliers+coder") for bits in (2.5, 1.5)}
+    found = {f"count, {bits} bits": Code(COUNT, bits, OURS) for bits in (3.0, 2.5, 2.0, 1.5, 1.0, 0.7)}
+    for part in ("prediction", "weight", "tokens", "outliers"):
+        without = OURS.replace(part, "").replace("++", "+").strip("+")
+        found[f"count, 2.5 bits, without {part}"] = Code(COUNT, 2.5, without)
+    found["count, 2.5 bits, tables by channel"] = Code(COUNT, 2.5, OURS.replace("rows", "coder"))
+    found["count, 2.5 bits, first and coder only"] = Code(COUNT, 2.5, "first+outliers+coder")
     found |= {f"int{k}:token": Code(snap.Int(k, block="token"), None) for k in (8, 4)}
     found |= {f"int{k}:block32": Code(snap.Int(k, block=32), None) for k in (4, 3)}
     found |= {f"int{k}:token, helped": Code(snap.Int(k, block="token"), None, ALL) for k in (8, 6, 5, 4)}
@@ -65,8 +71,6 @@ def codes() -> dict[str, Code]:
     found |= {
         f"topk:{share}, helped": Code(snap.TopK(share), None, ALL.replace("first+", "")) for share in (0.5, 0.25, 0.1)
     }
-    no_outliers = Code(snap.Scaled(snap.Count(127), "token"), 2.5, "first+prediction+basis+coder")
-    found["count:127, 2.5 bits, no outliers"] = no_outliers
     return found | {"count:7:token": Code(snap.codec("count:7:token").encoding, None, "plain")}
 
 
@@ -78,19 +82,23 @@ class Streams(NamedTuple):
 
 
 class Calibration:
-    """Boundaries whose transforms are calibrated on a sample, once for all codes that share them."""
+    """Boundaries whose transforms are calibrated on a sample, once for all codes that share them.
 
-    def __init__(self, model: smollm2.Model, sample: Streams, weights: np.ndarray | None):
-        self.model, self.sample, self.weights = model, sample, weights
+    Attributes:
+      gradients: of the loss with respect to the streams, `[boundary, window, time, width]`, of every window of the
+        sample that `GRADIENTS` picks.
+    """
+
+    def __init__(self, model: smollm2.Model, sample: Streams, gradients: np.ndarray | None):
+        self.model, self.sample, self.gradients = model, sample, gradients
         self._done: dict[str, list[tuple[Any, jax.Array]]] = {}
 
     def boundaries(self, code: Code) -> list[Any]:
         """Return the boundaries of a code, calibrated, with tables of what they send."""
-        inner = snap.Outliers(code.encoding, OUTLIERS) if "outliers" in code.help else code.encoding
-        inner = snap.Exact(inner, tokens=1) if "first" in code.help else inner
-        codec = snap.codec(inner, CODED if "coder" in code.help else None)
+        wire = next((WIRES[part] for part in WIRES if part in code.help), None)
         made, sent = [], []
         for i, (calibrated, z) in enumerate(self._transforms(code.help)):
+            codec = snap.codec(self._encoding(code, i, calibrated, z), wire)
             boundary = snap.Boundary(codec, smollm2.WIDTH, transform=self._makers(code.help, i))
             for side in (boundary.sender, boundary.receiver):
                 nnx.update(side, nnx.state(calibrated))
@@ -100,6 +108,17 @@ class Calibration:
             sent.append(z)
         calibrate.fit_wire(made, sent)
         return made
+
+    def _encoding(self, code: Code, boundary: int, transform: Any, z: jax.Array) -> Any:
+        encoding = code.encoding
+        if "tokens" in code.help:
+            tokens = jnp.asarray(self.sample.tokens[GRADIENTS])
+            back = jax.vjp(lambda z: transform.restore(z, tokens), z[GRADIENTS])[1]
+            (g,) = back(jnp.asarray(self.gradients[boundary]))
+            weights = calibrate.token_weights(z[GRADIENTS, 1:-1], g[:, 1:-1])
+            encoding = dataclasses.replace(encoding, weights=weights)
+        encoding = snap.Outliers(encoding, OUTLIERS) if "outliers" in code.help else encoding
+        return snap.Exact(encoding, tokens=1) if "first" in code.help else encoding
 
     def _transforms(self, help: str) -> list[tuple[Any, jax.Array]]:
         """Return calibrated transforms, and what they make of the sample."""
@@ -121,7 +140,7 @@ class Calibration:
         if "prediction" in help:
             makers.append(functools.partial(EmbeddingPrediction, embedding=self.model.embedding))
         if "basis" in help:
-            weight = self.weights[boundary] if self.weights is not None and "weight" in help else None
+            weight = loss_weight(self.gradients[boundary]) if "weight" in help else None
             makers.append(functools.partial(WeightedBasis, weight=weight))
         return chain(*makers)
 
@@ -172,24 +191,38 @@ def _dense(model: smollm2.Model, tokens: jax.Array, at: Sequence[int]) -> list[j
     return kept
 
 
-def loss_weights(model: smollm2.Model, sample: Streams, file: Path, count: int = 4) -> np.ndarray:
-    """Return the sum of `g g'` at each boundary, g the gradient of the loss times the median of its token's numbers."""
+def loss_weight(gradients: np.ndarray) -> np.ndarray:
+    """Return the mean of `g g'`, in which tokens with large gradients count less, since they get smaller steps."""
+    g = gradients[:, 1:-1].reshape(-1, gradients.shape[-1])
+    g = g * np.maximum(np.linalg.norm(g, axis=-1, keepdims=True), 1e-30) ** -0.75
+    return g.T @ g / len(g)
+
+
+def sampled_gradients(model: smollm2.Model, sample: Streams, file: Path) -> np.ndarray:
+    """Return gradients of the loss at the boundaries, for next tokens that the model itself draws; kept in a file.
+
+    So their mean `g g'` is the Fisher information, the second derivative of the loss where the model is right.
+    """
     if not file.exists():
-        step = jax.jit(jax.grad(_nudged))
-        sizes, total = np.median(np.abs(sample.at), -1, keepdims=True), 0
-        for i in np.arange(count) * len(sample.tokens) // count:
-            zeros = jnp.zeros_like(sample.at[:, i : i + 1])
-            g = step(zeros, model, sample.at[0, i : i + 1], sample.tokens[i : i + 1])
-            g = (np.asarray(g) * sizes[:, i : i + 1])[:, 0, 1:]
-            total = total + np.einsum("bti,btj->bij", g, g)
-        np.save(file, total)
+        found = []
+        for i in range(len(sample.tokens))[GRADIENTS]:
+            x = jnp.asarray(sample.at[0, i : i + 1])
+            found.append(np.asarray(_gradients(jnp.zeros((len(CUTS), *x.shape)), model, x, jax.random.key(i)))[:, 0])
+        np.save(file, np.stack(found, 1))
     return np.load(file)
 
 
-def _nudged(nudges: jax.Array, model: smollm2.Model, x: jax.Array, tokens: jax.Array) -> jax.Array:
-    for nudge, first, end in zip(nudges, CUTS, (*CUTS[1:], smollm2.LAYERS), strict=True):
-        x = smollm2.run_layers(smollm2.stage(model.layers, first, end), x + nudge)
-    return smollm2.loss(model, x, tokens)
+@jax.jit
+def _gradients(nudges: jax.Array, model: smollm2.Model, x: jax.Array, key: jax.Array) -> jax.Array:
+    def loss(nudges: jax.Array) -> jax.Array:
+        y = x
+        for nudge, first, end in zip(nudges, CUTS, (*CUTS[1:], smollm2.LAYERS), strict=True):
+            y = smollm2.run_layers(smollm2.stage(model.layers, first, end), y + nudge)
+        logits = smollm2.logits(model, y)
+        drawn = jax.random.categorical(key, lax.stop_gradient(logits))
+        return smollm2.cross_entropy(logits, drawn)
+
+    return jax.grad(loss)(nudges)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -212,8 +245,7 @@ def fill(file: Path, cache: Path, names: Sequence[str]) -> None:
     model, tokenizer = smollm2.load()
     sample = streams(model, real_text.calibration_windows(tokenizer), cache / "calibration.npy")
     test = streams(model, real_text.held_out_windows(tokenizer), cache / "test.npy")
-    needed = any("weight" in name for name in left)
-    calibration = Calibration(model, sample, loss_weights(model, sample, cache / "weights.npy") if needed else None)
+    calibration = Calibration(model, sample, sampled_gradients(model, sample, cache / "gradients.npy"))
     nbytes = real_text.byte_count(tokenizer, test.tokens)
     for name in left:
         code = codes().get(name, Code(None, None))

@@ -101,8 +101,17 @@ def _norm(x: Float[Array, "... width"], weight: Float[Array, " width"]) -> Float
 
 def loss(model: Model, x: Float[Array, "batch time width"], tokens: Int[Array, "batch time"]) -> Float[Array, ""]:
     """Return the sum of the cross-entropies of all next tokens, in nats, from what leaves the last layer."""
-    logits = _norm(x, model.norm)[:, :-1] @ model.embedding.T
-    picked = jnp.take_along_axis(logits, tokens[:, 1:, None], -1)[..., 0]
+    return cross_entropy(logits(model, x), tokens[:, 1:])
+
+
+def logits(model: Model, x: Float[Array, "batch time width"]) -> Float[Array, "batch left vocabulary"]:
+    """Return the logits of all next tokens, from what leaves the last layer."""
+    return _norm(x, model.norm)[:, :-1] @ model.embedding.T
+
+
+def cross_entropy(logits: Float[Array, "batch left vocabulary"], tokens: Int[Array, "batch left"]) -> Float[Array, ""]:
+    """Return the sum of the cross-entropies of tokens, in nats."""
+    picked = jnp.take_along_axis(logits, tokens[..., None], -1)[..., 0]
     return jnp.sum(jax.nn.logsumexp(logits, -1) - picked)
 
 

@@ -27,6 +27,7 @@ _SOURCES = {
     "Packed": "wires:Packed",
     "Phase": "encodings:Phase",
     "Rans": "wires:Rans",
+    "RowRans": "wires:RowRans",
     "Rate": "encodings:Rate",
     "RateController": "boundary:RateController",
     "Rule": "placement:Rule",
@@ -135,6 +136,7 @@ if TYPE_CHECKING:
     from snap_jax.wires import Ladder as Ladder
     from snap_jax.wires import Packed as Packed
     from snap_jax.wires import Rans as Rans
+    from snap_jax.wires import RowRans as RowRans
 else:
 
     def __getattr__(name: str):

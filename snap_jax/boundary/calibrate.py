@@ -8,6 +8,7 @@ rest.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,10 @@ from snap_jax.boundary.boundary import Boundary
 from snap_jax.boundary.counters import histogram
 from snap_jax.encodings import Encoding
 from snap_jax.errors import UsageError
-from snap_jax.wires import Rans, frequency_tables
+from snap_jax.wires import Rans, RowRans, frequency_tables, row_rans
 
 _GRID = np.geomspace(8.0, 1 / 256, 160)  # thresholds to try, in standard deviations, the largest first
+_RIDGE = 0.05  # of the variance of an input
 _MOST_ELEMENTS = 2**21  # of a sample: on more, a search takes minutes and finds the same
 _WIDE = np.geomspace(8.0, 1 / 4096, 160)  # of numbers in units of their own scale: outliers are far away
 
@@ -98,7 +100,7 @@ def outlier_tokens(x: Float[Array, "batch time features"], factor: float = 8.0) 
 
 
 def fit_wire(boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... channels"]]) -> None:
-    """Give the `Rans` wires of boundaries frequency tables learned from what they will send; leave other wires.
+    """Give `Rans` and `RowRans` wires frequency tables learned from what they will send; leave other wires.
 
     One set of tables, since boundaries of one program share their wire; it lists the tables of each boundary's
     channels.
@@ -107,18 +109,57 @@ def fit_wire(boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... ch
       boundaries: changed in place.
       sent: a sample per boundary of what its `prepare` returns.
     """
-    coded = [
-        (boundary, codec.wire, np.asarray(histogram(codec.spikes(z), codec.encoding.symbols, z.shape[-1])))
-        for boundary, codec, z in zip(boundaries, [b.codec for b in boundaries], sent, strict=True)
-        if codec is not None and isinstance(codec.wire, Rans)
-    ]
-    if not coded:
-        return
-    tables = frequency_tables.fit(np.concatenate([counts for _, _, counts in coded]))
+    coded = [(b, b.codec, z) for b, z in zip(boundaries, sent, strict=True) if b.codec is not None]
+    for kind, fit in ((Rans, _channel_tables), (RowRans, _row_tables)):
+        alike = [(boundary, codec, z) for boundary, codec, z in coded if type(codec.wire) is kind]
+        tables = fit([(codec, z) for _, codec, z in alike]) if alike else {}
+        for boundary, codec, _ in alike:
+            boundary.set_wire(dataclasses.replace(codec.wire, **tables))
+
+
+def _channel_tables(coded: Sequence[tuple[Any, Array]]) -> dict[str, frequency_tables.Rows]:
+    counts = [np.asarray(histogram(codec.spikes(z), codec.encoding.symbols, z.shape[-1])) for codec, z in coded]
+    tables = frequency_tables.fit(np.concatenate(counts))
     lengths = np.log2(frequency_tables.TOTAL / np.asarray(tables))
-    lists = tuple(sorted({tuple((counts @ lengths.T).argmin(-1).tolist()) for _, _, counts in coded}))
-    for boundary, wire, _ in coded:
-        boundary.set_wire(dataclasses.replace(wire, learned=tables, lists=lists))
+    return {"learned": tables, "lists": tuple(sorted({tuple((c @ lengths.T).argmin(-1).tolist()) for c in counts}))}
+
+
+def _row_tables(coded: Sequence[tuple[Any, Array]]) -> dict[str, frequency_tables.Rows]:
+    return row_rans.fit([codec.spikes(z) for codec, z in coded], coded[0][0].encoding.symbols)
+
+
+def token_weights(
+    z: Float[Array, "... channels"], gradients: Float[Array, "... channels"], strength: float = 0.75
+) -> Float[Array, " n"]:
+    """Return `weights` of a `Scaled` encoding, so that tokens whose errors cost more get smaller ones.
+
+    An error of variance s^2 in each number of a token costs about `s^2 |g|^2 / 2`. With one price of a bit for all
+    tokens the best s is in proportion to 1 / |g|. A sender does not know g, so `log |g|^2` is predicted from what it
+    has: the numbers of the token in units of their median, and the logarithm of that, by ridge regression.
+
+    Args:
+      z: a sample of what is sent.
+      gradients: of the loss with respect to it; tokens without any are left out.
+      strength: 0 gives all tokens one step, 1 trusts the prediction fully.
+
+    >>> z = jnp.ones((64, 2)).at[::2].set(-1.0)
+    >>> weights = token_weights(z, jnp.where(z > 0, 4.0, 1.0))
+    >>> scales = [(weights[:2] @ jnp.full(2, sign) + weights[3]).item() for sign in (1.0, -1.0)]
+    >>> scales[0] < scales[1] - 1  # in octaves
+    True
+    """
+    rows, power = np.asarray(z, np.float64), np.sum(np.asarray(gradients, np.float64) ** 2, -1).reshape(-1)
+    rows = rows.reshape(-1, z.shape[-1])
+    kept = (power > 0) & np.any(rows != 0, -1)
+    rows, target = rows[kept], np.log2(power[kept])
+    median = np.median(np.abs(rows), -1, keepdims=True) + 1e-30
+    seen = np.concatenate([np.clip(rows / median, -16, 16), np.log2(median)], -1)
+    center, spread = seen.mean(0), seen.std(0) + 1e-9
+    inputs = (seen - center) / spread
+    ridge = _RIDGE * len(inputs) * np.eye(inputs.shape[1])
+    found = np.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ (target - target.mean())) / spread
+    start = target.mean() - center @ found
+    return jnp.asarray(-0.5 * strength * np.append(found, start), jnp.float32)
 
 
 def _check_sample(problem: str, fine: bool) -> None:

@@ -1,7 +1,7 @@
 """Scaled: another encoding, in units of a scale that is taken from the data.
 
-Invariant: `Scaled(e).quantize(x) == scale * e.quantize(x / scale)`. Scales are quantiles, found by counting: no order
-of summation can change them, and outliers do not.
+Invariant: `Scaled(e).quantize(x) == scale * e.quantize(x / scale)`. Scales are quantiles, found by counting, and what
+weights make of them is a sum of integers: no order of summation can change them, and outliers do not.
 """
 
 import dataclasses
@@ -24,7 +24,12 @@ _SHIFT = 23 - _MANTISSA
 _FIRST = (127 - 40) << _MANTISSA  # the upper bits of 2^-40 as f32
 
 
-@learnable("encoding")
+_CODE_OF_ONE = 40 << _MANTISSA
+_FRACTION = 12  # bits of what weights add up to, in which 3 are those of numbers in scales
+_STEPS = 8  # of a number in scales that weights see, up to 127 of them
+
+
+@learnable("encoding", "weights")
 @dataclasses.dataclass(frozen=True)
 class Scaled(Wrapped):
     """An encoding in units of a scale per tensor, channel, token or block: `y = scale e(x / scale)`.
@@ -38,10 +43,14 @@ class Scaled(Wrapped):
       per: which elements share a scale: `"tensor"`, `"channel"` (an index of the last axis), `"token"` (all of the last
         axis), or a number of neighbors along the last axis.
       quantile: 0.5 is the median, 1 the maximum.
+      weights: with these, the scale of a token of C channels, whose quantile is m, is
+        `2 ** (weights[:C] @ clip(x / m, -16, 16) + weights[C] * log2(m) + weights[C + 1])`, in integers. Errors of some
+        tokens cost a model more than those of others, and `calibrate.token_weights` finds what says so. Only the
+        sender needs them, and nothing is learned of them. Tensors with other channels do not use them.
 
     Raises:
-      UsageError: for an encoding that takes a scale from the data already or needs none, for other words in `per`, and
-        unless `0 < quantile <= 1`.
+      UsageError: for an encoding that takes a scale from the data already or needs none, for other words in `per`,
+        unless `0 < quantile <= 1`, and for weights where `per` is not "token".
 
     >>> from snap_jax.encodings import Count
     >>> x = jnp.array([[1.0, 2.0, -3.0], [100.0, 200.0, -300.0]])
@@ -52,6 +61,7 @@ class Scaled(Wrapped):
     encoding: Any
     per: scale_groups.Groups = "token"
     quantile: float = 0.5
+    weights: Any = None
     relative: ClassVar[bool] = True  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
 
     def __post_init__(self):
@@ -64,6 +74,8 @@ class Scaled(Wrapped):
             raise UsageError(f"Scaled: per={self.per!r}: use 'tensor', 'channel', 'token' or a number from 1 up")
         if not 0 < self.quantile <= 1:
             raise UsageError(f"Scaled: quantile={self.quantile}: use a number above 0, up to 1; 0.5 is the median")
+        if self.weights is not None and self.per != "token":
+            raise UsageError(f"Scaled: weights, and per={self.per!r}: use per='token', or no weights")
 
     def normalized(self, x):
         """`x / scale`."""
@@ -97,13 +109,34 @@ class Scaled(Wrapped):
         return lax.optimization_barrier(self.encoding.reconstruct(self._in_scales(x, scale))) * scale
 
     def _codes(self, x: Float[Array, "..."]) -> UInt8[Array, "..."]:
-        return quantile_code(scale_groups.grouped(magnitude(x), self.per), self.quantile)
+        codes = quantile_code(scale_groups.grouped(magnitude(x), self.per), self.quantile)
+        if self.weights is None or x.shape[-1:] != (self.weights.shape[0] - 2,):
+            return codes
+        return weighted_code(codes, self._in_scales(x, self._scales(codes, x.shape)), self.weights)
 
     def _scales(self, codes: UInt8[Array, "..."], shape) -> Float[Array, "..."]:
         return scale_groups.spread(decode_scale(codes), shape, self.per)
 
     def _in_scales(self, x: Float[Array, "..."], scale: Float[Array, "..."]) -> Float[Array, "..."]:
         return lax.optimization_barrier(in_range(in_thresholds(x, scale), jnp.dtype("float32")))
+
+
+def weighted_code(codes: UInt8[Array, "..."], units: Float[Array, "..."], weights: Float[Array, " n"]):
+    """Return the codes of scales that weights make of codes and of numbers in their scales; see `Scaled`.
+
+    >>> one = encode_scale(jnp.ones((1, 1)))
+    >>> decode_scale(weighted_code(one, jnp.array([[1.0, -1.0]]), jnp.array([1.0, 0.0, 1.0, 2.0]))).tolist()
+    [[8.0]]
+    """
+    channels = weights.shape[0] - 2
+    most = 2**31 // (8 * 127 * max(channels, 1))
+    fixed = jnp.round(lax.stop_gradient(weights) * (1 << _FRACTION))
+    each = jnp.clip(jnp.round(fixed[:channels] / _STEPS), -most, most).astype(jnp.int32)
+    slope, start = jnp.clip(fixed[channels:], -(2**19), 2**19).astype(jnp.int32)
+    seen = jnp.clip(jnp.round(lax.stop_gradient(units) * _STEPS), -127, 127).astype(jnp.int32)
+    octaves = jnp.sum(seen * each, axis=-1, keepdims=True) + start
+    moved = (octaves << _MANTISSA) + slope * (codes.astype(jnp.int32) - _CODE_OF_ONE) + (1 << (_FRACTION - 1))
+    return jnp.clip((moved >> _FRACTION) + _CODE_OF_ONE, 0, 255).astype(jnp.uint8)
 
 
 def encode_scale(x: Float[Array, "..."]) -> UInt8[Array, "..."]:

@@ -12,4 +12,5 @@ from snap_jax.wires.events import Events as Events
 from snap_jax.wires.ladder import Ladder as Ladder
 from snap_jax.wires.packed import Packed as Packed
 from snap_jax.wires.rans import Rans as Rans
+from snap_jax.wires.row_rans import RowRans as RowRans
 from snap_jax.wires.wire_checks import check_wire as check_wire

@@ -35,9 +35,18 @@ def fit(counts, most: int = 128) -> Rows:
         from scipy.cluster import vq  # slow to import, and only needed here
 
         shares = np.exp2(vq.kmeans2(np.log2(shares), most, minit="++", rng=0)[0])
-    rounded = 1 + np.floor(shares / shares.sum(-1, keepdims=True) * (TOTAL - shares.shape[1])).astype(int)
-    rounded[np.arange(len(rounded)), rounded.argmax(1)] += TOTAL - rounded.sum(1)
-    return tuple(sorted(set(map(tuple, rounded.tolist())), reverse=True))
+    return tuple(sorted(set(rounded(shares)), reverse=True))
+
+
+def rounded(shares: np.ndarray) -> Rows:
+    """Return tables with these shares of their symbols, `[table, level]`.
+
+    >>> rounded(np.array([[3.0, 1.0, 0.0]]))
+    ((3071, 1024, 1),)
+    """
+    tables = 1 + np.floor(shares / shares.sum(-1, keepdims=True) * (TOTAL - shares.shape[1])).astype(int)
+    tables[np.arange(len(tables)), tables.argmax(1)] += TOTAL - tables.sum(1)
+    return tuple(map(tuple, tables.tolist()))
 
 
 @functools.lru_cache(maxsize=64)

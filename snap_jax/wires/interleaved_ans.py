@@ -23,6 +23,7 @@ from snap_jax.wires import bitstring, cpu_forms
 from snap_jax.wires.frequency_tables import PRECISION, begin_of, width_of_entry
 
 FULL = 2**16  # a state from here on reads no word
+Find = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Coded(NamedTuple):
@@ -79,26 +80,43 @@ def gather(coded: Coded, room: int) -> jax.Array:
     return cpu_forms.placed(coded.words.reshape(-1), place.reshape(-1), room)
 
 
-def decode(states, ends, string, steps: int, find: Callable[[jax.Array, jax.Array], jax.Array], rows) -> jax.Array:
+def decode(states, ends, string, steps: int, find: Find, rows) -> jax.Array:
     """Return the symbols, uint8 `[step, lane]`, of the words that `gather` returned; those of a lane end at `ends`.
 
     `find(row, slot)` returns the entry of each lane's symbol, given its place in `range(TOTAL)` and the row of its
     table; `rows` are those of the first step, what they grow by with each, and where they start again.
     """
     row, stride, period = rows
+    take, carry = _taker(states, ends, string, find)
+    row = as_varying(row, tuple(varying_axes(states)))
 
-    def step(carry: tuple[jax.Array, jax.Array, jax.Array], _: None):
-        x, end, row = carry
+    def step(carry: tuple[tuple[jax.Array, jax.Array], jax.Array], _: None):
+        lanes, row = carry
+        lanes, symbol = take(lanes, row)
+        return (lanes, jnp.where(row + stride < period, row + stride, row + stride - period)), symbol
+
+    return lax.scan(step, (carry, row), None, length=steps)[1]
+
+
+def decode_rows(states, ends, string, find: Find, rows) -> jax.Array:
+    """Return what `decode` does, where each symbol has a table of its own: `rows` is `[step, lane]`."""
+    take, carry = _taker(states, ends, string, find)
+    return lax.scan(take, carry, rows)[1]
+
+
+def _taker(states, ends, string, find: Find):
+    """Return the function that takes one symbol of each lane, given the row of its table; and what it starts with."""
+    ends = ends.astype(jnp.uint32)
+    first = jnp.pad(ends[:-1], (1, 0))
+
+    def take(carry: tuple[jax.Array, jax.Array], row: jax.Array):
+        x, end = carry
         slot = x & (2**PRECISION - 1)
         entry = find(row, slot)
         x = width_of_entry(entry) * (x >> PRECISION) + slot - begin_of(entry)
         short = (x < FULL) & (end > first)
         end = end - short.astype(jnp.uint32)
         word = string.at[end].get(mode="clip")
-        row = jnp.where(row + stride < period, row + stride, row + stride - period)
-        return (jnp.where(short, x << 16 | word.astype(jnp.uint32), x), end, row), entry.astype(jnp.uint8)
+        return (jnp.where(short, x << 16 | word.astype(jnp.uint32), x), end), entry.astype(jnp.uint8)
 
-    ends = ends.astype(jnp.uint32)
-    first = jnp.pad(ends[:-1], (1, 0))
-    row = as_varying(row, tuple(varying_axes(states)))
-    return lax.scan(step, (states, ends, row), None, length=steps)[1]
+    return take, (states, ends)

@@ -10,10 +10,11 @@ import math
 
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Integer, UInt8
 
 from snap_jax.errors import UsageError
 from snap_jax.wires import frequency_tables, rans_payload, size_grid
-from snap_jax.wires.base import Wire, require_offsets
+from snap_jax.wires.base import Shape, Wire, require_offsets
 from snap_jax.wires.packed import Packed
 from snap_jax.wires.table_choice import Book
 
@@ -95,7 +96,7 @@ class Rans(Wire):
         sizes = self.sizes(spikes.size, symbols)
         if len(sizes) == 1:
             return jnp.zeros((), jnp.uint8), (spikes, None)
-        coded = rans_payload.code(spikes, self.book(symbols))
+        coded = self.code(spikes, symbols)
         rung = jnp.sum(coded.nbytes > jnp.asarray(sizes[:-1], jnp.int32)).astype(jnp.uint8)
         return rung, (spikes, coded)
 
@@ -106,7 +107,7 @@ class Rans(Wire):
         packed = lambda spikes, _: Packed().write(spikes, symbols, 0)  # noqa: E731
         if coded is None:
             return packed(spikes, None)
-        lay_out = lambda _, draft: rans_payload.lay_out(draft, spikes.shape, len(symbols), sizes[-1])  # noqa: E731
+        lay_out = lambda _, draft: self.lay_out(draft, spikes.shape, symbols)  # noqa: E731
         return lax.cond(jnp.asarray(rung) == len(sizes) - 1, packed, lay_out, spikes, coded)
 
     def read(self, payload, shape, symbols, rung):
@@ -115,5 +116,17 @@ class Rans(Wire):
         packed = lambda payload: Packed().read(payload, shape, symbols, 0)  # noqa: E731
         if (isinstance(rung, int) and rung == largest) or not largest:
             return packed(payload)
-        coded = lambda payload: rans_payload.read(payload, shape, self.book(symbols))  # noqa: E731
+        coded = lambda payload: self.read_coded(payload, shape, symbols)  # noqa: E731
         return lax.cond(rung == largest, packed, coded, payload)
+
+    def code(self, spikes: Integer[Array, "..."], symbols: range) -> rans_payload.Draft:
+        """Return the spikes coded, and how many bytes that takes."""
+        return rans_payload.code(spikes, self.book(symbols))
+
+    def lay_out(self, draft: rans_payload.Draft, shape: Shape, symbols: range) -> UInt8[Array, " most"]:
+        """Return the payload of what was coded, in the space of the largest size."""
+        return rans_payload.lay_out(draft, shape, len(symbols), self.sizes(math.prod(shape), symbols)[-1])
+
+    def read_coded(self, payload: UInt8[Array, " most"], shape: Shape, symbols: range) -> Integer[Array, "..."]:
+        """Return the spikes of such a payload."""
+        return rans_payload.read(payload, shape, self.book(symbols))

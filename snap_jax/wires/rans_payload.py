@@ -31,7 +31,7 @@ TOO_MANY = 2**30  # bytes that fit nowhere
 _STATE = 4
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """How the elements of a tensor are assigned to lanes and tables.
 
     Attributes:
@@ -56,12 +56,13 @@ class _Plan(NamedTuple):
         return 2 + (1 + _STATE) * self.lanes
 
 
-def _plan(shape: Shape, levels: int) -> _Plan:
+def plan_of(shape: Shape, levels: int) -> Plan:
+    """Return how the elements of a tensor are assigned."""
     size = math.prod(shape)
     lanes = max(1, size // max(LANE, LANE_BITS // width_of(levels)))
     channels = shape[-1] if len(shape) > 1 else 1
     together = min(channels, math.ceil(ROWS * channels / size))
-    return _Plan(size, lanes, math.ceil(size / lanes), channels, together, math.ceil(channels / together))
+    return Plan(size, lanes, math.ceil(size / lanes), channels, together, math.ceil(channels / together))
 
 
 class Draft(NamedTuple):
@@ -86,16 +87,21 @@ class Draft(NamedTuple):
 def code(spikes, book: Book) -> Draft:
     """Choose tables for the spikes and code them."""
     levels = len(book.symbols)
-    plan = _plan(spikes.shape, levels)
-    codes = _turned(to_codes(spikes, book.symbols), levels - book.zero, levels).reshape(-1, plan.channels)
+    plan = plan_of(spikes.shape, levels)
+    codes = turned(to_codes(spikes, book.symbols), levels - book.zero, levels).reshape(-1, plan.channels)
     named, how, names = choose(histogram(codes, plan.together, levels), codes.shape[0], book)
-    coded = interleaved_ans.encode(_entries_of(codes.reshape(-1), plan, book, names))
+    return drafted(named, how, names, _entries_of(codes.reshape(-1), plan, book, names), plan)
+
+
+def drafted(named, how, names, entries, plan: Plan) -> Draft:
+    """Code entries `[step, lane]`, and say how long the payload gets."""
+    coded = interleaved_ans.encode(entries)
     words, full = jnp.stack([coded.counts, (coded.counts > MOST_WORDS).astype(jnp.int32)]).sum(1)
     nbytes = plan.head + jnp.where(how == OWN, plan.tables, 0) + 2 * words
     return Draft(named, how, names, coded, jnp.where(full > 0, TOO_MANY, nbytes))
 
 
-def _entries_of(codes, plan: _Plan, book: Book, names):
+def _entries_of(codes, plan: Plan, book: Book, names):
     """Return the entry of each code, `[step, lane]`; at the end level 0, which takes no bits where a lane starts."""
     entries, levels = cpu_forms.computed_once(book.entries(names)), len(book.symbols)
     dealt = jnp.pad(codes, (0, plan.steps * plan.lanes - plan.size)).reshape(plan.steps, plan.lanes)
@@ -103,7 +109,7 @@ def _entries_of(codes, plan: _Plan, book: Book, names):
     return entries.at[number % plan.channels // plan.together * levels + dealt.astype(jnp.uint32)].get(mode="clip")
 
 
-def _turned(codes, turn: int, levels: int):
+def turned(codes, turn: int, levels: int):
     """Return `(codes + turn) % levels`."""
     return (codes + jnp.where(codes < levels - turn, turn, turn - levels)).astype(codes.dtype)
 
@@ -111,7 +117,12 @@ def _turned(codes, turn: int, levels: int):
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def lay_out(draft: Draft, shape: Shape, levels: int, most: int):
     """Return the payload, followed by unused bytes up to `most`."""
-    plan, coded = _plan(shape, levels), draft.coded
+    return lay_out_planned(draft, plan_of(shape, levels), most)
+
+
+def lay_out_planned(draft: Draft, plan: Plan, most: int):
+    """Return the payload of a plan, followed by unused bytes up to `most`."""
+    coded = draft.coded
     named = plan.head + plan.tables
     room = max(1, most // 2)
     count, first = coded.counts.sum(), jnp.where(draft.how == OWN, named, plan.head)
@@ -129,7 +140,18 @@ def lay_out(draft: Draft, shape: Shape, levels: int, most: int):
 def read(payload, shape: Shape, book: Book):
     """Return the spikes of a payload."""
     levels = len(book.symbols)
-    plan, most = _plan(shape, levels), payload.size
+    plan = plan_of(shape, levels)
+    named, how, own, lanes = parse(payload, plan)
+    find, (row, stride, period) = _finder(plan, book, book.names(named, how, own))
+    one = how == 0  # then all channels have the table of the first
+    rows = jnp.where(one, 0, row), jnp.where(one, 0, stride).astype(jnp.uint32), period
+    codes = interleaved_ans.decode(*lanes, plan.steps, find, rows).reshape(-1)[: plan.size]
+    return to_spikes(turned(codes, book.zero, levels), book.symbols).reshape(shape)
+
+
+def parse(payload, plan: Plan):
+    """Return the first two bytes of a payload, the tables of the channels; and states, ends and words of the lanes."""
+    most = payload.size
     string = jnp.pad(payload, (0, plan.head + plan.tables + most // 2))
     counts, *states = (string[2 + i * plan.lanes :][: plan.lanes] for i in range(1 + _STATE))
     state = functools.reduce(jnp.bitwise_or, [s.astype(jnp.uint32) << (8 * i) for i, s in enumerate(states)])
@@ -137,15 +159,10 @@ def read(payload, shape: Shape, book: Book):
     first = plan.head + jnp.where(how == OWN, plan.tables, 0)
     ends = bitstring.running(jnp.sum, counts.astype(jnp.int32))
     low, high = (lax.dynamic_slice(string, (place,), (most // 2,)) for place in (first, first + ends[-1]))
-    words = low.astype(jnp.uint16) | high.astype(jnp.uint16) << 8
-    find, (row, stride, period) = _finder(plan, book, book.names(string[0], how, own))
-    one = how == 0  # then all channels have the table of the first
-    rows = jnp.where(one, 0, row), jnp.where(one, 0, stride).astype(jnp.uint32), period
-    codes = interleaved_ans.decode(state, ends, words, plan.steps, find, rows).reshape(-1)[: plan.size]
-    return to_spikes(_turned(codes, book.zero, levels), book.symbols).reshape(shape)
+    return string[0], how, own, (state, ends, low.astype(jnp.uint16) | high.astype(jnp.uint16) << 8)
 
 
-def _finder(plan: _Plan, book: Book, names):
+def _finder(plan: Plan, book: Book, names):
     """Return the function that finds entries, and the rows of the channels, for `interleaved_ans.decode`.
 
     In a table of all slots, where that stays in the cache and is read four times as often as written; else by halving.

@@ -109,3 +109,37 @@ def test_words_name_scales():
 def test_errors_name_the_value_and_the_fix(make, message):
     with pytest.raises(snap.UsageError, match=message):
         make()
+
+
+def weights_for(channels, each=0.0, slope=1.0, start=0.0):
+    return jnp.concatenate([jnp.full(channels, each), jnp.array([slope, start])])
+
+
+def test_weights_that_say_the_median_change_nothing():
+    x = jax.random.normal(jax.random.key(0), (4, 8))
+    plain = snap.Scaled(snap.Count(7, threshold=0.5), "token")
+    weighted = snap.Scaled(snap.Count(7, threshold=0.5), "token", weights=weights_for(8))
+    np.testing.assert_array_equal(plain.quantize(x), weighted.quantize(x))
+
+
+@pytest.mark.parametrize(("each", "slope", "start"), [(0.1, 1.0, 0.0), (-0.05, 0.5, 2.0), (0.0, 0.0, -3.0)])
+def test_weighted_scales_are_those_of_the_formula(each, slope, start):
+    """To half a step of the code, an eighth of an octave to its nearest, and the code is linear between octaves."""
+    x = jnp.array([[1.0, 2.0, -3.0], [100.0, 50.0, 300.0]])
+    median = np.array([2.0, 96.0])  # 100 in 8 bits
+    expected = (each * np.clip(x / median[:, None], -15.875, 15.875)).sum(-1) + slope * np.log2(median) + start
+    encoding = snap.Scaled(snap.Count(7), "token", weights=weights_for(3, each, slope, start))
+    (codes,) = encoding.encode(x)[1]
+    found = np.log2(decode_scale(codes))[:, 0]
+    assert np.abs(found - expected).max() < 0.125 + 0.087 * 2  # log2(1 + m) - m is at most 0.087
+
+
+def test_weights_of_other_channels_are_not_used():
+    x = jnp.array([[1.0, 2.0, -3.0]])
+    weighted = snap.Scaled(snap.Count(7), "token", weights=weights_for(5, 1.0))
+    np.testing.assert_array_equal(weighted.quantize(x), snap.Scaled(snap.Count(7), "token").quantize(x))
+
+
+def test_weights_without_tokens_are_refused():
+    with pytest.raises(snap.UsageError, match="Scaled: weights, and per='channel': use per='token'"):
+        snap.Scaled(snap.Count(7), "channel", weights=weights_for(3))
