@@ -25,7 +25,6 @@ from snap_jax.wires.table_choice import OWN, Book, choose, histogram
 LANE_BITS = 2560  # what a lane takes at least, packed: it costs about 20 bits more than the entropy
 LANE = 512  # elements it has at least: those of many levels may still be few bits
 ROWS = 64  # elements that share a table, at least
-MOST_WORDS = 255  # of a lane
 MOST_SLOTS = 2**18  # entries of tables that say which symbol a slot has: 1 MB
 TOO_MANY = 2**30  # bytes that fit nowhere
 _STATE = 4
@@ -41,6 +40,7 @@ class Plan(NamedTuple):
       channels: size of the last axis; neighbors may share a table.
       together: how many of them do.
       tables: how many there are.
+      count_bytes: of the number of words of a lane.
     """
 
     size: int
@@ -49,11 +49,12 @@ class Plan(NamedTuple):
     channels: int
     together: int
     tables: int
+    count_bytes: int = 1
 
     @property
     def head(self) -> int:
         """Bytes before the tables of the channels."""
-        return 2 + (1 + _STATE) * self.lanes
+        return 2 + (self.count_bytes + _STATE) * self.lanes
 
 
 def plan_of(shape: Shape, levels: int) -> Plan:
@@ -96,7 +97,7 @@ def code(spikes, book: Book) -> Draft:
 def drafted(named, how, names, entries, plan: Plan) -> Draft:
     """Code entries `[step, lane]`, and say how long the payload gets."""
     coded = interleaved_ans.encode(entries)
-    words, full = jnp.stack([coded.counts, (coded.counts > MOST_WORDS).astype(jnp.int32)]).sum(1)
+    words, full = jnp.stack([coded.counts, (coded.counts >= 256**plan.count_bytes).astype(jnp.int32)]).sum(1)
     nbytes = plan.head + jnp.where(how == OWN, plan.tables, 0) + 2 * words
     return Draft(named, how, names, coded, jnp.where(full > 0, TOO_MANY, nbytes))
 
@@ -130,8 +131,9 @@ def lay_out_planned(draft: Draft, plan: Plan, most: int):
     which = jnp.where(place < count, place, place - count).astype(jnp.uint32)
     word = interleaved_ans.gather(coded, room).at[which].get(mode="clip")
     words = jnp.where(place < count, word, word >> 8).astype(jnp.uint8)
+    counts = [coded.counts >> (8 * i) for i in range(plan.count_bytes)]
     states = [coded.states >> (8 * i) for i in range(_STATE)]
-    head = [jnp.stack([draft.named, draft.how]), coded.counts, *states, draft.names]
+    head = [jnp.stack([draft.named, draft.how]), *counts, *states, draft.names]
     head = jnp.concatenate([part.astype(jnp.uint8) for part in head])
     return jnp.where(place < 0, jnp.pad(head, (0, place.size - named)), words)[:most]
 
@@ -153,13 +155,18 @@ def parse(payload, plan: Plan):
     """Return the first two bytes of a payload, the tables of the channels; and states, ends and words of the lanes."""
     most = payload.size
     string = jnp.pad(payload, (0, plan.head + plan.tables + most // 2))
-    counts, *states = (string[2 + i * plan.lanes :][: plan.lanes] for i in range(1 + _STATE))
-    state = functools.reduce(jnp.bitwise_or, [s.astype(jnp.uint32) << (8 * i) for i, s in enumerate(states)])
+    of_lanes = [string[2 + i * plan.lanes :][: plan.lanes] for i in range(plan.count_bytes + _STATE)]
+    counts, state = _joined(of_lanes[: plan.count_bytes]), _joined(of_lanes[plan.count_bytes :])
     how, own = string[1], string[plan.head :][: plan.tables]
     first = plan.head + jnp.where(how == OWN, plan.tables, 0)
     ends = bitstring.running(jnp.sum, counts.astype(jnp.int32))
     low, high = (lax.dynamic_slice(string, (place,), (most // 2,)) for place in (first, first + ends[-1]))
     return string[0], how, own, (state, ends, low.astype(jnp.uint16) | high.astype(jnp.uint16) << 8)
+
+
+def _joined(parts):
+    """Return numbers, uint32, given their bytes from the lowest on."""
+    return functools.reduce(jnp.bitwise_or, [part.astype(jnp.uint32) << (8 * i) for i, part in enumerate(parts)])
 
 
 def _finder(plan: Plan, book: Book, names):

@@ -29,6 +29,7 @@ STEPS = 4  # tables to a factor of two in width
 _STILL = 128  # the byte of a row that does not move its channels
 TABLES = 64
 ONE = 32  # the table of symbols whose magnitudes are 1 on average
+LANE = 2048  # elements of a lane, at least
 _SEEN = 100  # symbols from which a table is made
 _SMOOTH = 0.1  # occurrences that are added to each symbol
 
@@ -106,9 +107,11 @@ def _moves(spikes, places):
 
 def _plan(shape: Shape, levels: int) -> Plan:
     plan = plan_of(shape, levels)
-    # A lane whose elements all belong to one channel, a wide one, could run out of the words it may have.
-    lanes = next(lanes for lanes in range(plan.lanes, 0, -1) if math.gcd(lanes, plan.channels) == 1)
-    return plan._replace(lanes=lanes, steps=math.ceil(plan.size / lanes), tables=plan.size // plan.channels)
+    # Lanes are long, since each costs some 3 bytes, and have elements of all channels, so that they end together.
+    most = max(1, plan.size // LANE)
+    lanes = next(lanes for lanes in range(most, 0, -1) if math.gcd(lanes, plan.channels) == 1)
+    steps = math.ceil(plan.size / lanes)
+    return plan._replace(lanes=lanes, steps=steps, tables=plan.size // plan.channels, count_bytes=2)
 
 
 @functools.partial(jax.jit, static_argnums=1)
