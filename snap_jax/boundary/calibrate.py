@@ -114,7 +114,7 @@ def fit_wire(boundaries: Sequence[Boundary], sent: Sequence[Float[Array, "... ch
         alike = [(boundary, codec, z) for boundary, codec, z in coded if type(codec.wire) is kind]
         tables = fit([(codec, z) for _, codec, z in alike]) if alike else {}
         for boundary, codec, _ in alike:
-            boundary.set_wire(dataclasses.replace(codec.wire, **tables))
+            boundary.set_wire(dataclasses.replace(codec.wire, **tables))  # pyright: ignore[reportArgumentType]
 
 
 def _channel_tables(coded: Sequence[tuple[Any, Array]]) -> dict[str, frequency_tables.Rows]:
