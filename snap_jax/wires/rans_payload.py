@@ -30,7 +30,7 @@ TOO_MANY = 2**30  # bytes that fit nowhere
 _STATE = 4
 
 
-class Plan(NamedTuple):
+class LanePlan(NamedTuple):
     """How the elements of a tensor are assigned to lanes and tables.
 
     Attributes:
@@ -57,13 +57,13 @@ class Plan(NamedTuple):
         return 2 + (self.count_bytes + _STATE) * self.lanes
 
 
-def plan_of(shape: Shape, levels: int) -> Plan:
+def plan_of(shape: Shape, levels: int) -> LanePlan:
     """Return how the elements of a tensor are assigned."""
     size = math.prod(shape)
     lanes = max(1, size // max(LANE, LANE_BITS // width_of(levels)))
     channels = shape[-1] if len(shape) > 1 else 1
     together = min(channels, math.ceil(ROWS * channels / size))
-    return Plan(size, lanes, math.ceil(size / lanes), channels, together, math.ceil(channels / together))
+    return LanePlan(size, lanes, math.ceil(size / lanes), channels, together, math.ceil(channels / together))
 
 
 class Draft(NamedTuple):
@@ -94,7 +94,7 @@ def code(spikes, book: Book) -> Draft:
     return drafted(named, how, names, _entries_of(codes.reshape(-1), plan, book, names), plan)
 
 
-def drafted(named, how, names, entries, plan: Plan) -> Draft:
+def drafted(named, how, names, entries, plan: LanePlan) -> Draft:
     """Code entries `[step, lane]`, and say how long the payload gets."""
     coded = interleaved_ans.encode(entries)
     words, full = jnp.stack([coded.counts, (coded.counts >= 256**plan.count_bytes).astype(jnp.int32)]).sum(1)
@@ -102,7 +102,7 @@ def drafted(named, how, names, entries, plan: Plan) -> Draft:
     return Draft(named, how, names, coded, jnp.where(full > 0, TOO_MANY, nbytes))
 
 
-def _entries_of(codes, plan: Plan, book: Book, names):
+def _entries_of(codes, plan: LanePlan, book: Book, names):
     """Return the entry of each code, `[step, lane]`; at the end level 0, which takes no bits where a lane starts."""
     entries, levels = cpu_forms.computed_once(book.entries(names)), len(book.symbols)
     dealt = jnp.pad(codes, (0, plan.steps * plan.lanes - plan.size)).reshape(plan.steps, plan.lanes)
@@ -121,7 +121,7 @@ def lay_out(draft: Draft, shape: Shape, levels: int, most: int):
     return lay_out_planned(draft, plan_of(shape, levels), most)
 
 
-def lay_out_planned(draft: Draft, plan: Plan, most: int):
+def lay_out_planned(draft: Draft, plan: LanePlan, most: int):
     """Return the payload of a plan, followed by unused bytes up to `most`."""
     coded = draft.coded
     named = plan.head + plan.tables
@@ -151,7 +151,7 @@ def read(payload, shape: Shape, book: Book):
     return to_spikes(turned(codes, book.zero, levels), book.symbols).reshape(shape)
 
 
-def parse(payload, plan: Plan):
+def parse(payload, plan: LanePlan):
     """Return the first two bytes of a payload, the tables of the channels; and states, ends and words of the lanes."""
     most = payload.size
     string = jnp.pad(payload, (0, plan.head + plan.tables + most // 2))
@@ -169,7 +169,7 @@ def _joined(parts):
     return functools.reduce(jnp.bitwise_or, [part.astype(jnp.uint32) << (8 * i) for i, part in enumerate(parts)])
 
 
-def _finder(plan: Plan, book: Book, names):
+def _finder(plan: LanePlan, book: Book, names):
     """Return the function that finds entries, and the rows of the channels, for `interleaved_ans.decode`.
 
     In a table of all slots, where that stays in the cache and is read four times as often as written; else by halving.

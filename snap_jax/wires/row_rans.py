@@ -21,7 +21,7 @@ from snap_jax.wires import cpu_forms, frequency_tables, interleaved_ans, rans_pa
 from snap_jax.wires.base import Shape
 from snap_jax.wires.frequency_tables import TOTAL
 from snap_jax.wires.rans import Rans
-from snap_jax.wires.rans_payload import Draft, Plan, plan_of, turned
+from snap_jax.wires.rans_payload import Draft, LanePlan, plan_of, turned
 from snap_jax.wires.symbols import to_codes, to_spikes
 from snap_jax.wires.table_choice import OWN, Book
 
@@ -105,7 +105,7 @@ def _moves(spikes, places):
     return jnp.round(STEPS * jnp.log2(jnp.maximum(found, 0.25) / expected)).astype(jnp.int32)
 
 
-def _plan(shape: Shape, levels: int) -> Plan:
+def _plan(shape: Shape, levels: int) -> LanePlan:
     plan = plan_of(shape, levels)
     # Lanes are long, since each costs some 3 bytes, and have elements of all channels, so that they end together.
     most = max(1, plan.size // LANE)
@@ -136,7 +136,7 @@ def _tables(places, moves, book: Book):
     return jnp.clip(at, 0, len(book.learned) - 1).astype(jnp.uint32)
 
 
-def _dealt(x, plan: Plan, last):
+def _dealt(x, plan: LanePlan, last):
     """Return what belongs to elements as `[step, lane]`, filled up with `last`."""
     filled = plan.steps * plan.lanes - plan.size
     return jnp.pad(x.reshape(-1), (0, filled), constant_values=last).reshape(plan.steps, plan.lanes)
