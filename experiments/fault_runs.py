@@ -101,7 +101,7 @@ def environment(place: Place, **more: str) -> dict[str, str]:
     """Compiled programs are kept between cases."""
     cache = {"JAX_COMPILATION_CACHE_DIR": str(place.shared / "programs"), "PYTHONUNBUFFERED": "1"}
     path = f"{Path(__file__).parents[1]}:{os.environ.get('PYTHONPATH', '')}"
-    return os.environ | cache | {"PYTHONPATH": path, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"} | more
+    return os.environ | cache | {"PYTHONPATH": path, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"} | more
 
 
 def train(place: Place, *more: str, stop_after: str = "", shell: str = "", **variables: str) -> Ended:
