@@ -3,12 +3,11 @@
 import argparse
 import functools
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import snap_jax as snap
-from examples.outside_models import layouts
-from examples.outside_models.measure import Row, measure, reference, user_lines
+from examples.outside_models import cases
+from examples.outside_models.measure import Row, measure
 
 HEADER = "| model | layout | lines | loss | gradient | loss with spikes | original | bytes per step | joules per step |"
 
@@ -23,29 +22,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     snap.emulate_devices(4)
     print(HEADER)
     print("|---|---|---|---|---|---|---|---|---|")
-    for layout, (names, run, lines, codec) in all_layouts().items():
+    for layout, (names, run, lines, codec) in cases.all_layouts().items():
         for name in names:
             if layout in (asked.layout or [layout]) and name in (asked.only or [name]):
                 print(line(name, layout, lines(name), measure(name, functools.partial(run, name), codec)), flush=True)
-
-
-def all_layouts() -> dict[str, tuple[Sequence[str], Callable, Callable[[str], int], str]]:
-    """Return by name: models, (model, optimizer, codec) -> program, model -> lines, and a codec."""
-    names = ("llama3", "qwen3_moe", "mamba2", "vision_transformer", "gpt2", "nano_moe")
-    return {"data": (names, data_parallel, lambda _: user_lines(layouts.functional, layouts.data_parallel), "ternary")}
-
-
-def data_parallel(name: str, optimizer: Any, codec: Any) -> layouts.Program:
-    """Return the program of two replicas."""
-    original = reference(name)
-    return layouts.data_parallel(original.loss, original.params, optimizer, codec)
 
 
 def line(name: str, layout: str, lines: int, row: Row) -> str:
     """Return one row of the table."""
     cells = [name, layout, str(lines), f"{row.loss_difference:.0e}", f"{row.gradient_difference:.0e}"]
     cells += [f"{row.first:.2f} -> {row.last:.2f}", f"{row.original_last:.2f}"]
-    cells += [f"{row.float_bytes:,} -> {row.bytes:,}", f"{row.float_price.energy_j} -> {row.price.energy_j}"]
+    cells += [f"{row.float_bytes:,} -> {row.bytes:,}", f"{row.float_joules} -> {row.joules}"]
     return f"| {' | '.join(cells)} |"
 
 

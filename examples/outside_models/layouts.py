@@ -58,3 +58,15 @@ def data_parallel(loss: Callable, params: Any, optimizer: Any, codec: Any, repli
     state = jax.jit(jax.shard_map(transform.init, mesh=mesh, in_specs=P(), out_specs=states))(params)
     step = jax.shard_map(step, mesh=mesh, in_specs=(P(), states, P("replica")), out_specs=(P(), states, P()))
     return Program(jax.jit(step), params, state, lambda params: params)
+
+
+def train(value_and_grad: Callable, params: Any, whole: Callable, optimizer: Any) -> Program:
+    """Return the training step that one has anyway: this one knows of no devices."""
+
+    @jax.jit
+    def step(params: Any, state: Any, batch: Any) -> tuple:
+        value, grads = value_and_grad(params, batch)
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state, value
+
+    return Program(step, params, optimizer.init(params), whole)

@@ -36,7 +36,7 @@ class Row(NamedTuple):
       first, last: loss with spikes before the first and after the last step.
       original_last: the same of the original.
       float_bytes, bytes: that all devices send in a step.
-      float_price, price: their `snap.cost.Report`.
+      float_joules, joules: of these, on UCIe links.
     """
 
     loss_difference: float
@@ -46,8 +46,8 @@ class Row(NamedTuple):
     original_last: float
     float_bytes: int
     bytes: int
-    float_price: Any
-    price: Any
+    float_joules: Any
+    joules: Any
 
 
 @functools.cache
@@ -92,7 +92,7 @@ def measure(name: str, layout: Callable[[Any, Any], layouts.Program], codec: Any
         losses[-1],
         original.last,
         *(t.sent_bytes for t in traffic),
-        *(price(t) for t in traffic),
+        *(price(t).energy_j for t in traffic),
     )
 
 
