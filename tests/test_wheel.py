@@ -36,14 +36,10 @@ def test_the_quick_start_and_the_commands_work_outside_the_checkout(python):
 
 def test_the_wheel_holds_the_package_with_its_data_and_nothing_else(built):
     names = zipfile.ZipFile(built[0]).namelist()
-    tracked = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "snap_jax"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
+    files = [path for path in (ROOT / "snap_jax").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert sorted(name for name in names if ".dist-info/" not in name) == sorted(
+        path.relative_to(ROOT).as_posix() for path in files
     )
-    assert sorted(name for name in names if ".dist-info/" not in name) == sorted(set(tracked.stdout.split()))
     assert {"snap_jax/py.typed", "snap_jax/report/style.css"} <= set(names)
 
 
