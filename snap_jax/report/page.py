@@ -63,7 +63,7 @@ def page(runs: Sequence[RunData]) -> str:
 
 def _write(out: Path, text: str) -> None:
     if out.is_dir():
-        raise UsageError(f"out={str(out)!r} is a directory: name a file in it, such as {out / 'report.html'}")
+        raise UsageError(f"--out {out} is a directory: name a file in it, such as {out / 'report.html'}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.exists() and not out.is_file():  # a device or a pipe, such as /dev/stdout
@@ -74,7 +74,7 @@ def _write(out: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", errors="replace")
         part.replace(out)
     except OSError as error:
-        raise UsageError(f"cannot write out={str(out)!r} ({error.strerror}): give a writable path") from error
+        raise UsageError(f"cannot write --out {out} ({error.strerror}): give a writable path") from error
 
 
 def _header(runs: Sequence[RunData]) -> str:

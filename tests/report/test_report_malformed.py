@@ -114,7 +114,7 @@ def test_no_run_directory_is_named(tmp_path):
 
 def test_an_unwritable_page_is_named_and_nothing_is_left(runs, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UsageError, match=r"out=.*/report.*: give a writable path"):
+    with pytest.raises(UsageError, match=r"cannot write --out .*/report.*: give a writable path"):
         write_report(runs, tmp_path / "file" / "report.html")
     with pytest.raises(UsageError, match=r"is a directory: name a file in it, such as .*dense/report\.html"):
         write_report(runs, tmp_path / "dense")
