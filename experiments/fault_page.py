@@ -1,6 +1,7 @@
 """`docs/faults.md`, from the rows that `experiments.faults` printed."""
 
 import json
+import textwrap
 from pathlib import Path
 
 from experiments.fault_cases import FILES, PAIRS, PLACES, SETTINGS, SIGNALS, SURROUNDINGS
@@ -29,7 +30,8 @@ _SECTIONS = (
 _PAIRS = """
 ## Several processes
 
-Seconds are those from the fault, or the end of one process, to the end of the other, without `snap-jax launch`.
+Seconds are those from the fault, or the end of one process, to the end of the other, without `snap-jax launch`. A row
+that names no number of steps was printed before losses were measured.
 
 """
 _TAIL = """
@@ -42,6 +44,7 @@ A process that has ended or does not answer is reported by JAX itself, which abo
 message above, in its next line the number of the process (`task:1`), and lines of C++ after it. With SIGKILL in a
 collective and without `snap-jax launch` that came 31 and 39 seconds later in two tries; `launch` says at once which
 process was killed.
+
 """
 
 
@@ -62,7 +65,22 @@ def page(rows: dict[str, dict[str, str | int]]) -> str:
     text = _HEAD.format(steps=STEPS)
     for title, cases in _SECTIONS:
         text += f"\n## {title}\n\n" + _table(rows, cases, ("fault", "called", "exit", "said", "lost"))
-    return text + _PAIRS + _table(rows, PAIRS, ("fault", "called", "exit", "said", "seconds", "lost")) + _TAIL
+    pairs = _table(rows, PAIRS, ("fault", "called", "exit", "said", "seconds", "lost"))
+    return text + _PAIRS + pairs + _TAIL + _left_out(rows)
+
+
+def _left_out(rows: dict[str, dict[str, str | int]]) -> str:
+    """Which cases of the program have no row."""
+    every = [*(case for _, cases in _SECTIONS for case in cases), *PAIRS]
+    names = [f"`{case.name}`" for case in every if case.name not in rows]
+    if not names:
+        return ""
+    return (
+        textwrap.fill(
+            f"Cases of the program that were not run for this page: {', '.join(names)}.", 120, break_on_hyphens=False
+        )
+        + "\n"
+    )
 
 
 def _table(rows: dict[str, dict[str, str | int]], cases: list[Case], columns: tuple[str, ...]) -> str:
