@@ -19,14 +19,14 @@ from snap_jax.errors import UsageError, printable
 
 _ABOUT = """usage: snap-jax COMMAND [OPTIONS]
 
-Compressed collectives for JAX: train a model whose devices send each other a few bits
-per number, and see what that saves.
+Compressed collectives for JAX: train a model whose devices send each other a
+few bits per number, and see what that saves.
 
 commands:
-  demo             Train one language model with five kinds of links and compare them.
+  demo             Train one model with five kinds of links, and compare them.
   train language   Train an RWKV or a transformer to predict text byte by byte.
   train vision     Train an MS-ResNet or an EfficientNet to classify images.
-  eval             Evaluate a trained run, on its held-out data or on other data.
+  eval             Evaluate a trained run on its held-out or on other data.
   generate         Write text with a trained language run.
   launch           Run a command in several processes that work together.
   report           Compare finished runs in one table and one HTML page.

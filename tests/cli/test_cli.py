@@ -131,7 +131,7 @@ def test_help_names_every_command_and_version_is_the_package_s():
         "--version",
     ):
         assert f"  {command} " in text
-    assert max(len(line) for line in text.splitlines()) <= 90
+    assert max(len(line) for line in text.splitlines()) <= 80
     assert run("-m", "snap_jax", "--version") == f"snap-jax {snap.__version__}\n"
 
 
