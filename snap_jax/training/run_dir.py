@@ -89,6 +89,8 @@ def record(out: Path, fix: str = "choose another --out") -> Record | None:
         return _known(path, read_json(path), fix)
     except FileNotFoundError:
         return None
+    except UsageError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"cannot read {path} ({error}): {fix}") from error
 
