@@ -144,7 +144,7 @@ def test_no_float_crosses_where_a_codec_was_asked_for():
     ("options", "message"),
     [
         ({"at": ["layer.0"]}, r"no module has the path 'layer\.0'; the nearest are layers\.\d"),
-        ({"at": ["embed"]}, r"embed is called 0 times by the program"),
+        ({"at": ["layers"]}, r"layers is called 0 times by the program"),
         ({}, r"where to cut\? give at="),
         ({"stages": 5}, r"stages=5 of 2 blocks: use 1 to 2"),
     ],
