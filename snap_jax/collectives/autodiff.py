@@ -28,6 +28,7 @@ from jax import lax
 from snap_jax._compat import as_varying
 from snap_jax.codecs.codec import Codec, check_input, check_sizes
 from snap_jax.codecs.link_spec import as_codec
+from snap_jax.collectives.hierarchical import codec_of_all_axes
 from snap_jax.collectives.message import Sent
 from snap_jax.collectives.pytree_messages import messages
 from snap_jax.collectives.reverse_only import reverse_only
@@ -74,10 +75,10 @@ def coded(
 
     Raises:
       UsageError: if an array is not of a float dtype, `return_sent` is asked for several arrays, or forward-mode
-        differentiation meets a `grad_codec`; for a codec per mesh axis.
+        differentiation meets a `grad_codec`; if a codec per mesh axis is not the same for all of `axis_name`.
     """
     if is_per_axis(codec, axis_name, tree):
-        raise UsageError(f"{name}: a codec per mesh axis, {codec}, is for psum and pmean: call {name} once per axis")
+        codec = codec_of_all_axes(name, codec, axis_name)
     arrays, structure = jax.tree.flatten(tree)
     one = codec is None or isinstance(codec, Codec | Encoding | str)  # no encoding will do: `as_codec` says so
     codecs = [as_codec(c) for c in ([codec] * len(arrays) if one else structure.flatten_up_to(codec))]

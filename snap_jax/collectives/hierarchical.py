@@ -33,6 +33,33 @@ def slow_axes(name: str, codec: dict[str, Any], axis_name: AxisName) -> tuple[tu
     return tuple(given), as_codec(first)
 
 
+_INSTEAD = {
+    "all_gather": "y = all_gather(x, {slow}, codec={codec!r}), then all_gather(y, {fast})",
+    "psum_scatter": "y = psum_scatter(x, {fast}), then psum_scatter(y, {slow}, codec={codec!r})",
+    "all_to_all": "one all_to_all for {fast}, and one for {slow} with codec={codec!r}",
+    "ppermute": "one ppermute for {fast}, and one for {slow} with codec={codec!r}",
+}
+
+
+def codec_of_all_axes(name: str, codec: dict[str, Any], axis_name: AxisName) -> Codec | None:
+    """Return the codec of a collective that moves data along all its axes at once; None if no axis has one.
+
+    Raises:
+      UsageError: if only some axes have one; says what to write instead.
+    """
+    slow, coder = slow_axes(name, codec, axis_name)
+    fast = tuple(axis for axis in axes_of(axis_name) if axis not in slow)
+    if coder is None or not fast:
+        return coder
+    one = {"slow": _shown(slow), "fast": _shown(fast), "codec": codec[slow[0]]}
+    instead = _INSTEAD.get(name, "one call for {fast}, and one for {slow} with codec={codec!r}").format(**one)
+    raise UsageError(f"{name}: codec={codec} is for some of the axes {axis_name} only, for which write {instead}")
+
+
+def _shown(axes: tuple[str, ...]) -> str:
+    return repr(axes[0] if len(axes) == 1 else axes)
+
+
 def psum_over_fast(x: Any, slow: tuple[str, ...], codec: Codec, axis_name: AxisName, psum_slow: SumOverSlow) -> Any:
     """Return the sum of a pytree over all axes, coded by `psum_slow` over those that are slow.
 

@@ -4,6 +4,7 @@ Invariant: `network(x) == leave(body(enter(x)))`, so a model can be cut between 
 """
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 from flax import nnx
@@ -11,6 +12,14 @@ from jaxtyping import Array, Float, Int
 
 from snap_jax.errors import UsageError
 from snap_jax.models.neurons import Activation, average, repeat
+
+EachBlock = Callable[[int, Any], Any]
+"""Number of a block and the block that has just been made -> what the model holds of it."""
+
+
+def whole(number: int, block: Any) -> Any:
+    """Return all of a block."""
+    return block
 
 
 class Network(nnx.Module):

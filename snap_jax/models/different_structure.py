@@ -27,7 +27,7 @@ from snap_jax.collectives.scale_exchange import AxisName
 from snap_jax.errors import UsageError
 from snap_jax.models.base import Network, VisionNetwork
 from snap_jax.models.param_packing import SHARES, WHOLE, Name, PackedRows
-from snap_jax.models.stages import Stage, Stages, hand_receivers_on, own_of, part_of
+from snap_jax.models.stages import Stage, StageRows, Stages, hand_receivers_on, own_of, part_of
 from snap_jax.parallel.mesh import STAGE, TENSOR
 from snap_jax.parallel.partition import split_of, variables
 from snap_jax.parallel.pipeline import DifferentStages, report_nothing
@@ -182,12 +182,19 @@ def _on_its_stage(boundary: Boundary, stage: int) -> Boundary:
 
 def split(
     model: VisionNetwork, boundaries: Sequence[Boundary], ends: Sequence[int]
-) -> tuple[DifferentStructure, PyTree]:
+) -> tuple[DifferentStructure, StageRows]:
     """Return one stage per boundary; `ends` says how many blocks are in front of each."""
     devices = model.blocks[0].region.devices
     stages = [_part_of(model, *where) for where in zip(boundaries, [0, *ends], ends, strict=False)]
-    packed, vectors = zip(*(_pack(stage, devices) for stage in stages), strict=True)
-    return DifferentStructure(packed), jax.tree.map(lambda *each: _stacked(each), *vectors)
+    packed, leaves = zip(*(_pack(stage, devices) for stage in stages), strict=True)
+    longest = {name: max(sum(stage.rows.sizes(name)) for stage in packed) for name in packed[0].rows.names}
+
+    def of(stage: int) -> dict[Name, Array]:
+        return {name: _lengthened(v, longest[name]) for name, v in packed[stage].rows.lay(leaves[stage]).items()}
+
+    shapes = jax.eval_shape(lambda: of(0))
+    like = {name: jax.ShapeDtypeStruct((len(packed), *v.shape), v.dtype) for name, v in shapes.items()}
+    return DifferentStructure(packed), StageRows(like, of)
 
 
 def cuts(model: VisionNetwork, stages: int) -> list[int]:
@@ -247,12 +254,12 @@ def _replace(model: Network, **ends: nnx.Module | None) -> None:
         setattr(model, name, end)
 
 
-def _pack(stage: Stage, devices: int) -> tuple[PackedStage, dict[Name, Array]]:
+def _pack(stage: Stage, devices: int) -> tuple[PackedStage, list[Array]]:
     graph, state = nnx.split(stage)
     leaves, tree = jax.tree.flatten(state)
     splits = tuple(split_of(variable) for variable in variables(state))
     rows = PackedRows(tuple(leaf.shape for leaf in leaves), splits, devices)
-    return PackedStage(graph, tree, rows), rows.lay(leaves)
+    return PackedStage(graph, tree, rows), leaves
 
 
 def _padded(parts: list[Array], length: int) -> Array:
@@ -260,7 +267,5 @@ def _padded(parts: list[Array], length: int) -> Array:
     return jnp.pad(joined, (0, length - joined.size))
 
 
-def _stacked(vectors: Sequence[Array]) -> Array:
-    """Stack vectors, the last axis padded to the longest."""
-    longest = max(vector.shape[-1] for vector in vectors)
-    return jnp.stack([jnp.pad(v, [(0, 0)] * (v.ndim - 1) + [(0, longest - v.shape[-1])]) for v in vectors])
+def _lengthened(vector: Array, length: int) -> Array:
+    return jnp.pad(vector, [(0, 0)] * (vector.ndim - 1) + [(0, length - vector.shape[-1])])

@@ -13,6 +13,7 @@ spikes is the depthwise convolution and, scaled by the gate, the projection; the
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from snap_jax.errors import UsageError
-from snap_jax.models.base import VisionNetwork
+from snap_jax.models.base import EachBlock, VisionNetwork, whole
 from snap_jax.models.convolution import INPUTS, OUTPUTS, conv, norm
 from snap_jax.models.neurons import fired
 from snap_jax.parallel.partition import split_along
@@ -223,11 +224,11 @@ class EfficientNet(VisionNetwork):
     (2, 10)
     """
 
-    def __init__(self, config: EfficientNetConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: EfficientNetConfig, *, rngs: nnx.Rngs, each_block: EachBlock = whole):
         self.time_steps, self.channels = config.time_steps, config.channels
         self.act = fired(config.time_steps, jax.nn.silu)
         self.stem = ConvNorm(config.channels, config.stem, 3, rngs, stride=config.stem_stride)
-        self.blocks = nnx.List(_blocks(config, rngs))
+        self.blocks = nnx.List([each_block(i, block) for i, block in enumerate(_blocks(config, rngs))])
         self.norm_out = ConvNorm(config.stages[-1].width, config.features, 1, rngs)
         self.head = nnx.Linear(config.features, config.classes, rngs=rngs)
 
@@ -236,10 +237,9 @@ class EfficientNet(VisionNetwork):
         return self.act(super().enter(inputs))
 
 
-def _blocks(config: EfficientNetConfig, rngs: nnx.Rngs) -> list[Block]:
-    blocks, inputs = [], config.stem
+def _blocks(config: EfficientNetConfig, rngs: nnx.Rngs) -> Iterator[Block]:
+    inputs = config.stem
     for stage in config.stages:
         for i in range(stage.blocks):
-            blocks.append(Block(inputs, stage, stage.stride if i == 0 else 1, config.time_steps, rngs))
+            yield Block(inputs, stage, stage.stride if i == 0 else 1, config.time_steps, rngs)
             inputs = stage.width
-    return blocks

@@ -8,12 +8,13 @@ them.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 from flax import nnx
 from jaxtyping import Array, Float
 
 from snap_jax.errors import UsageError
-from snap_jax.models.base import VisionNetwork
+from snap_jax.models.base import EachBlock, VisionNetwork, whole
 from snap_jax.models.convolution import INPUTS, OUTPUTS, conv, norm
 from snap_jax.models.neurons import fired
 from snap_jax.parallel.tensor_parallel import Region, WholeRegion
@@ -115,22 +116,21 @@ class ResNet(VisionNetwork):
     ((2, 8, 8, 16), (2, 10))
     """
 
-    def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs, each_block: EachBlock = whole):
         self.time_steps, self.channels = config.time_steps, config.channels
         self.act = fired(config.time_steps)
         self.stem = Stem(config, rngs)
-        self.blocks = nnx.List(_blocks(config, rngs))
+        self.blocks = nnx.List([each_block(i, block) for i, block in enumerate(_blocks(config, rngs))])
         width = config.width * 2 ** (len(config.stages) - 1) if config.downsample else config.width
         self.norm_out = norm(width, rngs=rngs)
         self.head = nnx.Linear(width, config.classes, rngs=rngs)
 
 
-def _blocks(config: ResNetConfig, rngs: nnx.Rngs) -> list[Block]:
-    blocks, inputs = [], config.width
+def _blocks(config: ResNetConfig, rngs: nnx.Rngs) -> Iterator[Block]:
+    inputs = config.width
     for stage, count in enumerate(config.stages):
         outputs = config.width * 2**stage if config.downsample else config.width
         for i in range(count):
             halve = config.downsample and stage > 0 and i == 0
-            blocks.append(Block(inputs, outputs, 2 if halve else 1, config.time_steps, rngs))
+            yield Block(inputs, outputs, 2 if halve else 1, config.time_steps, rngs)
             inputs = outputs
-    return blocks

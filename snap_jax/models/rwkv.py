@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from snap_jax.errors import UsageError
-from snap_jax.models.base import LanguageNetwork
+from snap_jax.models.base import EachBlock, LanguageNetwork, whole
 from snap_jax.models.neurons import feed, hidden
 from snap_jax.models.streams import in_streams, inner_width, norm_of_streams
 from snap_jax.parallel.partition import split_along
@@ -240,10 +240,11 @@ class RWKV(LanguageNetwork):
     (1, 8, 256)
     """
 
-    def __init__(self, config: RWKVConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: RWKVConfig, *, rngs: nnx.Rngs, each_block: EachBlock = whole):
         self.embed = nnx.Embed(config.vocabulary, config.width, rngs=rngs)
         self.norm_in = nnx.LayerNorm(config.width, rngs=rngs)
         size, streams, depths = config.of_a_layer, (config.width, config.streams), range(config.layers)
-        self.blocks = nnx.List([in_streams(Block(size, i / config.layers, rngs), *streams) for i in depths])
+        blocks = (in_streams(Block(size, i / config.layers, rngs), *streams) for i in depths)
+        self.blocks = nnx.List([each_block(i, block) for i, block in enumerate(blocks)])
         self.norm_out = norm_of_streams(lambda width: nnx.LayerNorm(width, rngs=rngs), *streams)
         self.head = nnx.Linear(size.width, config.vocabulary, use_bias=False, rngs=rngs)

@@ -12,7 +12,7 @@ from snap_jax.boundary.boundary import Boundary
 from snap_jax.errors import UsageError
 from snap_jax.models import different_structure, same_structure
 from snap_jax.models.base import Network, VisionNetwork
-from snap_jax.models.stages import Stages, hand_receivers_on
+from snap_jax.models.stages import StageRows, Stages, hand_receivers_on
 
 
 def split(model: Network, boundaries: Sequence[Boundary]) -> tuple[Stages, PyTree]:
@@ -21,11 +21,31 @@ def split(model: Network, boundaries: Sequence[Boundary]) -> tuple[Stages, PyTre
     Raises:
       UsageError: if so many stages cannot be made.
     """
+    stages, rows = split_in_rows(model, boundaries)
+    return stages, stacked(stages, rows)
+
+
+def split_in_rows(model: Network, boundaries: Sequence[Boundary]) -> tuple[Stages, StageRows]:
+    """Return the same, the parameters of each stage by themselves.
+
+    Raises:
+      UsageError: as `split`.
+    """
     placed = hand_receivers_on(boundaries, 1)
     ends = cuts(model, len(boundaries))
     if len(boundaries) > 1 and has_different_blocks(model):
         return different_structure.split(model, placed, ends)
     return same_structure.split(model, placed, ends)
+
+
+def stacked(stages: Stages, rows: StageRows) -> PyTree:
+    """Return the parameters of all stages as one tree, `[stage, ...]` each."""
+    return _stacked([rows.of(stage) for stage in range(stages.count)])
+
+
+@jax.jit
+def _stacked(rows: Sequence[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
 
 def cuts(model: Network, stages: int) -> list[int]:

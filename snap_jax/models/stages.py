@@ -8,7 +8,7 @@ for models whose blocks differ. All other code uses the protocol `Stages` and do
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
@@ -30,6 +30,18 @@ class Stage(nnx.Module):
     def __init__(self, model: Network, boundary: Boundary):
         self.model = model
         self.boundary = boundary
+
+
+class StageRows(NamedTuple):
+    """The parameters of all stages, of which none need be in memory before it is asked for.
+
+    Attributes:
+      like: shapes and dtypes of all, `[stage, ...]`.
+      of: number of a stage -> its parameters, `[...]`.
+    """
+
+    like: PyTree
+    of: Callable[[int], PyTree]
 
 
 class Stages(abc.ABC):

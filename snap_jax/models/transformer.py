@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from snap_jax.errors import UsageError
-from snap_jax.models.base import LanguageNetwork
+from snap_jax.models.base import EachBlock, LanguageNetwork, whole
 from snap_jax.models.neurons import feed, hidden
 from snap_jax.models.streams import in_streams, inner_width, norm_of_streams
 from snap_jax.parallel.partition import split_along
@@ -165,11 +165,12 @@ class Transformer(LanguageNetwork):
     (1, 8, 256)
     """
 
-    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs, each_block: EachBlock = whole):
         self.embed = nnx.Embed(config.vocabulary, config.width, rngs=rngs)
         # The stream starts at unit size, which is what links between stages expect.
         self.norm_in = nnx.RMSNorm(config.width, rngs=rngs)
         size, streams = config.of_a_layer, (config.width, config.streams)
-        self.blocks = nnx.List([in_streams(Block(size, rngs), *streams) for _ in range(config.layers)])
+        blocks = (in_streams(Block(size, rngs), *streams) for _ in range(config.layers))
+        self.blocks = nnx.List([each_block(i, block) for i, block in enumerate(blocks)])
         self.norm_out = norm_of_streams(lambda width: nnx.RMSNorm(width, rngs=rngs), *streams)
         self.head = nnx.Linear(size.width, config.vocabulary, use_bias=False, rngs=rngs)

@@ -19,7 +19,7 @@ from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.data import text_loader
 from snap_jax.errors import UsageError
 from snap_jax.models import rwkv, transformer
-from snap_jax.models.base import Network
+from snap_jax.models.base import EachBlock, Network, whole
 from snap_jax.parallel.processes import is_first, on_first
 from snap_jax.training import fingerprints
 from snap_jax.training.config import LanguageConfig, Settings
@@ -132,14 +132,15 @@ def token_bits(config: LanguageConfig, corpus: text_loader.Corpus) -> float:
     return mean_token_bits(token_wire(corpus.train), [jnp.asarray(tokens) for tokens in payloads])
 
 
-def network(config: Settings) -> Network:
-    """Return the model on one device."""
+def network(config: Settings, each_block: EachBlock = whole) -> Network:
+    """Return the model on one device; of each block what `each_block` returns."""
     assert isinstance(config, LanguageConfig)
     rngs, size = nnx.Rngs(config.seed), (config.layers, config.width, config.heads)
     more = {"time_steps": config.neuron_steps, "streams": config.streams}
     if config.model == "transformer":
-        return transformer.Transformer(transformer.TransformerConfig(*size, **more), rngs=rngs)
-    return rwkv.RWKV(rwkv.RWKVConfig(*size, chunk=math.gcd(config.seq_len, 32), **more), rngs=rngs)
+        return transformer.Transformer(transformer.TransformerConfig(*size, **more), rngs=rngs, each_block=each_block)
+    shape = rwkv.RWKVConfig(*size, chunk=math.gcd(config.seq_len, 32), **more)
+    return rwkv.RWKV(shape, rngs=rngs, each_block=each_block)
 
 
 def next_token(rows: Integer[np.ndarray | Array, "*batch time_plus_1"]) -> Batch:

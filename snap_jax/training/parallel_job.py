@@ -21,12 +21,13 @@ from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.errors import UsageError
 from snap_jax.models.base import Network
 from snap_jax.models.compute_dtype import compute_in
+from snap_jax.models.own_blocks import own_blocks
 from snap_jax.models.split import cuts
 from snap_jax.parallel.gpipe import GPipe
 from snap_jax.parallel.local_steps import outer_optimizer
 from snap_jax.parallel.mesh import STAGE, emulate_devices
 from snap_jax.parallel.one_f_one_b import OneFOneB
-from snap_jax.parallel.processes import devices_here, on_host
+from snap_jax.parallel.processes import count, devices_here, on_host
 from snap_jax.parallel.schedule import Schedule
 from snap_jax.policy import LinkChoice
 from snap_jax.training import pruning
@@ -41,6 +42,7 @@ from snap_jax.training.tasks import assemble
 from snap_jax.training.tasks.losses import Batch
 from snap_jax.training.tasks.task import Task
 
+MakeNetwork = Callable[..., Network]  # a config, and if wanted an `EachBlock` -> the model on one device
 MakeLinks = Callable[[Settings, float], Links]  # a config, and the bits per element of its tokens -> its links
 
 
@@ -171,7 +173,7 @@ class ParallelJob(Job):
 
 def build(
     config: Settings,
-    network: Callable[[Settings], Network],
+    network: MakeNetwork,
     inputs: jax.ShapeDtypeStruct,
     sample: Callable[[], Array],
     make_links: MakeLinks = links_of,
@@ -193,7 +195,11 @@ def build(
     emulate_devices(devices_here(config.devices))
     _check_accelerators(config.devices)
     context_bits = token_bits() / config.width if config.reads_tokens else 0.0
-    links, layout, model = make_links(config, context_bits), config.device_layout, network(config)
+    links, layout = make_links(config, context_bits), config.device_layout
+    # Weights of another run are read whole, so then the whole model is made too.
+    divided = count() > 1 and config.init_from is None
+    own = own_blocks(lambda: network(config), layout.make_mesh(), jax.local_devices()) if divided else None
+    model = network(config) if own is None else network(config, own)
     choices = choices_of(config, links, model, inputs)
     kept = kept_codecs(config, links, choices)
     start_bits = None if kept.forward is None and links.codec is not None else links.start_bits
@@ -214,13 +220,14 @@ def build(
         transform=links.transform,
         penalty=links.penalty,
         rngs=nnx.Rngs(config.seed + 1),
+        own=own,
     )
     origin = ""
     if config.init_from is not None:
         params = task.place(weights_of(Path(config.init_from), config, links, network, task.stages, params))
         origin = _fingerprint(params)
         task, params = _calibrated(task, params, config, links, widths, sample)
-    shares = tuple(b.share for b in task.stages.join(assemble.on_one_device(params))[1])
+    shares = _shares(task, params)
     teacher = teacher_of(config, lambda dense: build(dense, network, inputs, sample)[:2])
     if teacher is not None and config.teacher is not None:
         origin += f" {_fingerprint(teacher.params)}"
@@ -252,6 +259,13 @@ def _calibrated(
     if not inherits(Path(config.init_from or ""), links, widths):
         params = assemble.calibrated(task, params, rows, bits=links.start_bits)
     return (assemble.with_learned_book(task, params, rows) if config.has_transform else task), params
+
+
+def _shares(task: Task, params: PyTree) -> tuple[float, ...]:
+    """Numbers sent for each element of the stream, by stage."""
+    found: list[float] = []
+    jax.eval_shape(lambda params: found.extend(b.share for b in task.stages.join(params)[1]), params)
+    return tuple(found)
 
 
 def _fingerprint(params: PyTree) -> str:

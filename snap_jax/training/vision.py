@@ -20,7 +20,7 @@ from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.data import image_loader
 from snap_jax.data.augment import augment
 from snap_jax.models import efficientnet, resnet
-from snap_jax.models.base import VisionNetwork
+from snap_jax.models.base import EachBlock, VisionNetwork, whole
 from snap_jax.parallel.processes import is_first
 from snap_jax.training import fingerprints
 from snap_jax.training.config import Settings, VisionConfig
@@ -154,8 +154,8 @@ def prepare(config: VisionConfig, make_links: MakeLinks = links_of) -> VisionJob
     return VisionJob(config, *built, images)
 
 
-def network(images: image_loader.Images, config: Settings) -> VisionNetwork:
-    """Return the model on one device, for images of this size and so many classes."""
+def network(images: image_loader.Images, config: Settings, each_block: EachBlock = whole) -> VisionNetwork:
+    """Return the model on one device, for images of this size and so many classes; of each block what is asked for."""
     assert isinstance(config, VisionConfig)
     height, width, channels = images.train_images.shape[1:]
     small, classes = min(height, width) <= _SMALL, images.classes
@@ -165,7 +165,7 @@ def network(images: image_loader.Images, config: Settings) -> VisionNetwork:
             config.model.removeprefix("efficientnet-"), classes=classes, channels=channels, time_steps=time_steps
         )
         size = dataclasses.replace(size, stem_stride=1 if small else size.stem_stride)
-        return efficientnet.EfficientNet(size, rngs=rngs)
+        return efficientnet.EfficientNet(size, rngs=rngs, each_block=each_block)
     stem = "small" if small else "large"
     if config.model == "resnet18":
         size = resnet.resnet18(classes=classes, width=config.width, channels=channels, stem=stem, time_steps=time_steps)
@@ -173,7 +173,7 @@ def network(images: image_loader.Images, config: Settings) -> VisionNetwork:
         size = resnet.ResNetConfig(
             (config.layers,), config.width, classes, channels, stem, downsample=False, time_steps=time_steps
         )
-    return resnet.ResNet(size, rngs=rngs)
+    return resnet.ResNet(size, rngs=rngs, each_block=each_block)
 
 
 def _numbered(spikes: list[np.ndarray]) -> dict[str, np.ndarray]:

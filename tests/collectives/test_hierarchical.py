@@ -133,11 +133,40 @@ def test_what_moves_over_no_axis_is_what_lax_makes_of_it():
         np.testing.assert_array_equal(coded, plain)
 
 
+def test_a_codec_for_each_axis_is_one_for_all():
+    """Where it is the same for all axes, in all collectives; `None` sends floats."""
+
+    def program(x):
+        calls = [
+            lambda codec: snap.all_gather(x, BOTH, codec=codec, tiled=True),
+            lambda codec: snap.ppermute(x, BOTH, [(0, 3)], codec=codec),
+            lambda codec: snap.all_to_all(x, "pod", 0, 0, tiled=True, codec=codec),
+        ]
+        named = [{"pod": "ternary", "device": "ternary"}, {"pod": "ternary", "device": "ternary"}, {"pod": "ternary"}]
+        coded = [(call(codec), call("ternary")) for call, codec in zip(calls, named, strict=True)]
+        return [*coded, (calls[0]({"pod": None}), calls[0](None))]
+
+    run = jax.shard_map(program, mesh=MESH, in_specs=P(BOTH), out_specs=P(BOTH))
+    for named, plain in jax.jit(run)(sample((64, 3))):
+        np.testing.assert_array_equal(named, plain)
+
+
 @pytest.mark.parametrize(
     ("program", "message"),
     [
         (lambda x: snap.psum(x, BOTH, codec={"pod": "ternary", "device": "int8"}), "differs between axes"),
-        (lambda x: snap.all_gather(x, BOTH, codec={"pod": "ternary"}), "all_gather: a codec per mesh axis"),
+        (
+            lambda x: snap.all_gather(x, BOTH, codec={"pod": "ternary"}),
+            r"only, for which write y = all_gather\(x, 'pod', codec='ternary'\), then all_gather\(y, 'device'\)",
+        ),
+        (
+            lambda x: snap.psum_scatter(x, BOTH, codec={"device": "ternary"}, tiled=True),
+            r"y = psum_scatter\(x, 'pod'\), then psum_scatter\(y, 'device', codec='ternary'\)",
+        ),
+        (
+            lambda x: snap.ppermute(x, BOTH, [(0, 1)], codec={"pod": "ternary"}),
+            "one ppermute for 'device', and one for 'pod' with codec='ternary'",
+        ),
         (lambda x: snap.psum(x, BOTH, codec={"pod": "ternary"}, return_sent=True), "codes some axes only"),
         (
             lambda x: snap.psum(x, BOTH, codec={"pod": "int8"}, sum_codec=snap.Codec(snap.Count(3, jnp.ones(10)))),

@@ -4,6 +4,7 @@ Prints as JSON what it read of the data for one batch, and what it holds of the 
 """
 
 import dataclasses
+import hashlib
 import json
 import sys
 
@@ -22,6 +23,11 @@ from snap_jax.training.vision import VisionJob
 LAYOUT = {"devices": 4, "layout": "data:2+pipeline:2", "batch": 8, "microbatches": 2}
 LANGUAGE = LanguageConfig(**LAYOUT, layers=2, width=8, heads=2, seq_len=16)
 PICTURES = 20
+LAYOUTS = {
+    "tensor": dataclasses.replace(LANGUAGE, layout="tensor:4", width=16, heads=4),
+    "pipeline": dataclasses.replace(LANGUAGE, layout="pipeline:4", layers=4),
+    "convolutions": VisionConfig(devices=4, layout="pipeline:4", width=8, batch=8, model="resnet18"),
+}
 
 
 class Counted(np.ndarray):
@@ -52,7 +58,8 @@ def main(text: str) -> None:
     job = training.prepare(dataclasses.replace(LANGUAGE, data=text))
     counted = dataclasses.replace(job.corpus, train=job.corpus.train.view(Counted))
     tokens = dataclasses.replace(job, corpus=counted).batch(3).inputs
-    found = {"bytes_read": Counted.read, "tokens": _parts(tokens)} | _images(job)
+    made = {name: digests(training.prepare(config).params) for name, config in LAYOUTS.items()}
+    found = {"made": made, "bytes_read": Counted.read, "tokens": _parts(tokens)} | _images(job)
     print(json.dumps(found | _held(start(job, LANGUAGE, job.optimizer(optimizer(LANGUAGE, job.decayed))))))
 
 
@@ -71,6 +78,15 @@ def _parts(array: jax.Array) -> list:
     """The rows here, once each: `[first column, rows]`."""
     parts = {shard.index[1].start: np.asarray(shard.data).tolist() for shard in array.addressable_shards}
     return sorted(parts.items())
+
+
+def digests(tree) -> dict[str, str]:
+    """What each device here holds of the parameters: a hash by number of the parameter and place in it."""
+    return {
+        f"{number} {shard.index}": hashlib.sha256(np.asarray(shard.data).tobytes()).hexdigest()
+        for number, leaf in enumerate(jax.tree.leaves(tree))
+        for shard in leaf.addressable_shards
+    }
 
 
 def _held(tree) -> dict:

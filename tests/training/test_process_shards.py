@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from snap_jax import training
 from snap_jax.data import image_loader, text_loader
 from snap_jax.parallel.launch import launch
 from tests.support import process_shards
@@ -39,6 +40,15 @@ def test_together_they_read_the_batch_of_a_single_process(text, each):
         ((first, tokens),) = found["tokens"]
         assert first == 2 * process
         np.testing.assert_array_equal(tokens, whole[:, first : first + 2])
+
+
+def test_first_parameters_are_those_of_a_single_process(each):
+    """Each process makes only what its devices hold, with the same bits; together they hold all."""
+    for name, config in process_shards.LAYOUTS.items():
+        whole = process_shards.digests(training.prepare(config).params)
+        parts = [found["made"][name] for found in each]
+        assert parts[0] | parts[1] == whole
+        assert 0 < len(parts[0]) < len(whole)
 
 
 def test_each_image_is_read_by_one_process(each):

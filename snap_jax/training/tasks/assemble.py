@@ -17,7 +17,8 @@ from snap_jax.boundary.rate_control import RatePenalty
 from snap_jax.boundary.transforms import TransformMaker
 from snap_jax.codecs.codec import Codec
 from snap_jax.models.base import Network
-from snap_jax.models.split import cuts, split
+from snap_jax.models.own_blocks import OwnBlocks
+from snap_jax.models.split import cuts, split, split_in_rows, stacked
 from snap_jax.parallel.gpipe import GPipe
 from snap_jax.parallel.processes import on_host
 from snap_jax.parallel.schedule import Remat, Schedule
@@ -40,6 +41,7 @@ def build(
     transform: Callable[[int], TransformMaker | None] | None = None,
     penalty: RatePenalty | None = None,
     rngs: nnx.Rngs | None = None,
+    own: OwnBlocks | None = None,
 ) -> tuple[Task, PyTree]:
     """Return the task and its first parameters, each on its devices.
 
@@ -56,6 +58,7 @@ def build(
       transform: features -> what is learned around the codec of a boundary of so many, between stages.
       penalty: on the rate of the boundaries between stages.
       rngs: of what is learned around the codec.
+      own: what dropped blocks of other processes from `model`; None if it is whole.
 
     Raises:
       UsageError: if the devices do not divide the layers, or a weight of them; or if there are too few devices.
@@ -67,9 +70,9 @@ def build(
     ]
     if layout.tensor > 1:
         model = divide(model, layout.tensor, *(region_codecs or (codec, grad_codec)))
-    stages, params = split(model, boundaries)
+    stages, rows = split_in_rows(model, boundaries)
     task = Task(stages, layout.make_mesh(), schedule(1, layout.pipeline, remat), data_codec, penalty, local)
-    return task, task.place(params)
+    return task, task.place(stacked(stages, rows)) if own is None else task.place_rows(rows, own.read)
 
 
 def calibrated(task: Task, params: PyTree, inputs: Array, *, bits: float) -> PyTree:

@@ -7,6 +7,7 @@ a pipeline of one stage is a loop over microbatches; a replica along `data` take
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from snap_jax._compat import as_varying
 from snap_jax.boundary.rate_control import RatePenalty
 from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.codecs.codec import Codec
-from snap_jax.models.stages import Stages
+from snap_jax.models.stages import StageRows, Stages
 from snap_jax.parallel.data_parallel import SCOPE, compressed_mean, rows
 from snap_jax.parallel.local_rows import assembled, rows_here
 from snap_jax.parallel.mesh import DATA, STAGE
@@ -71,6 +72,26 @@ class Task:
         # From the host: JAX compiles a program for each array that it divides on a device.
         places = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), self.specs(params))
         return jax.device_put(on_host(params), places)
+
+    def place_rows(self, rows: StageRows, read: Callable[[Any, tuple[slice, ...]], np.ndarray]) -> PyTree:
+        """Return the parameters of all stages, each on its devices, one after the other.
+
+        Args:
+          rows: of which only the stages of this process are asked for.
+          read: a parameter of a stage, and the part of a device of this process -> that part.
+        """
+        of = functools.cache(lambda stage: jax.tree.leaves(rows.of(stage)))
+
+        def one(number: int, like: jax.ShapeDtypeStruct, spec: PartitionSpec) -> jax.Array:
+            def part(index: tuple[slice, ...]) -> np.ndarray:
+                return np.stack([read(of(s)[number], index[1:]) for s in range(*index[0].indices(like.shape[0]))])
+
+            return jax.make_array_from_callback(like.shape, NamedSharding(self.mesh, spec), part)
+
+        leaves, tree = jax.tree.flatten(rows.like)
+        specs = jax.tree.leaves(self.specs(rows.like), is_leaf=lambda spec: isinstance(spec, PartitionSpec))
+        placed = [one(number, *each) for number, each in enumerate(zip(leaves, specs, strict=True))]
+        return jax.tree.unflatten(tree, placed)
 
     def place_batch(self, batch: Batch) -> Batch:
         """Return a batch that every process holds, so that each keeps the rows of its replicas."""
