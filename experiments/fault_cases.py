@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable
 
 from experiments.fault_files import FILES
+from experiments.fault_links import LINKS
 from experiments.fault_pairs import PAIRS
 from experiments.fault_places import PLACES
 from experiments.fault_runs import (
@@ -114,4 +115,4 @@ SURROUNDINGS = [
     Case("no-directory", "the working directory was deleted", "--resume", "working directory was deleted",
          _with("--resume", shell='d=$(mktemp -d); cd "$d"; rmdir "$d"'), DONE),
 ]  # fmt: skip
-CASES = [*SIGNALS, *SETTINGS, *SURROUNDINGS, *PLACES, *FILES, *PAIRS]
+CASES = [*SIGNALS, *SETTINGS, *SURROUNDINGS, *PLACES, *FILES, *PAIRS, *LINKS]

@@ -76,6 +76,7 @@ NEW = State.NOTHING
 _READ_ONLY = (
     'exec unshare -m bash -c \'mount --bind {out} {out} && mount -o remount,ro,bind {out} && exec "$@"\' - "$@"'
 )
+_APART = 'exec unshare -m bash -c \'mount -t tmpfs none {out} && exec "$@"\' - "$@"'
 PAIRS = [
     Case("pair-kill", "process 1 killed in a collective", "", _DEAD,
          _signaled(1, signal.SIGKILL), NEW, (2, -6, 134)),
@@ -85,7 +86,7 @@ PAIRS = [
     Case("pair-lost", "process 1 paused for good", "--lost-after 10", _DEAD,
          _signaled(1, signal.SIGSTOP, "--lost-after", "10"), NEW, (2, -6, 134)),
     Case("pair-resume", "killed in two processes, resumed in one", "--resume", "resumed at step",
-         _resumed, NEW, (143,)),
+         _resumed, NEW, (143, -15)),
     Case("pair-flags", "other XLA_FLAGS on process 1", "", "another XLA_FLAGS",
          _differs(XLA_FLAGS="--xla_cpu_enable_fast_math=true"), NEW),
     Case("pair-seed", "another seed on process 1", "", "another command",
@@ -94,6 +95,14 @@ PAIRS = [
          _other_program, NEW),
     Case("pair-data", "another text on process 1", "--data text.txt", "another data",
          _differs("--data", "text.txt", shell="cd /tmp && seq 9999 > text.txt"), NEW),
+    Case("pair-layout", "another layout on process 1", "", "another command",
+         _differs(shell='set -- "$@" --layout data'), NEW),
+    Case("pair-text-gone", "no text on the host of process 1", "--data text.txt", "process 1 failed: --data",
+         _differs("--data", "text.txt", shell="cd /tmp && rm -f text.txt"), NEW),
+    Case("pair-apart", "another directory of that name on the host of process 1", "", "does not see",
+         _differs(shell=_APART), NEW, root=True),
+    Case("pair-term", "SIGTERM to process 1 only", "", "stopped by SIGTERM",
+         _signaled(1, signal.SIGTERM), NEW, (143,)),
     Case("pair-full", "process 1 cannot write: files may have 4 KiB", "", "process 1 failed: .*cannot write",
          _differs("--steps", "100000", shell="ulimit -f 4"), NEW),
     Case("pair-read-only", "directory read-only on the host of process 1", "", "process 1 failed",

@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import os
 import shutil
 import signal
 import sys
@@ -14,9 +13,6 @@ from snap_jax.errors import UsageError
 from snap_jax.parallel.launch import launch
 
 _PORT = 1234  # in namespaces of their own all ports are free
-# glibc gives memory of large buffers back, and the kernel clears it again each time: two thirds of the processor time
-# of a mean of 25 million gradients. So all of it is kept.
-MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_ARENA_MAX": "1"}
 
 
 def main(words: Sequence[str]) -> int:
@@ -62,13 +58,10 @@ def _run(asked: argparse.Namespace) -> int:
             asked.command,
             asked.hosts,
             coordinator=f"{plan.address(0)}:{_PORT}",
+            own_cores=True,
             prefix=functools.partial(_prefix, network),
         )
 
 
 def _prefix(network: plan.Network, host: int) -> list[str]:
-    cores = plan.cores(host, network.hosts, sorted(os.sched_getaffinity(0)))
-    chosen = {name: os.environ.get(name, value) for name, value in MEMORY.items()}
-    chosen[namespaces.VARIABLE] = namespaces.describe(network)
-    words = [f"{name}={value}" for name, value in chosen.items()]
-    return [*plan.inside(network, host), "taskset", "--cpu-list", ",".join(map(str, cores)), "env", *words]
+    return [*plan.inside(network, host), "env", f"{namespaces.VARIABLE}={namespaces.describe(network)}"]

@@ -32,17 +32,6 @@ def address(host: int) -> str:
     return f"10.77.0.{host + 1}"
 
 
-def cores(host: int, hosts: int, available: list[int]) -> list[int]:
-    """Return the cores of a host: its share of those available, or one that it has together with others.
-
-    A program that sees all cores starts a thread for each; threads of several hosts then wait for each other.
-
-    >>> cores(1, 2, [0, 1, 2, 3]), cores(3, 4, [0, 1])
-    ([1, 3], [1])
-    """
-    return available[host::hosts] or [available[host % len(available)]]
-
-
 @dataclasses.dataclass(frozen=True)
 class Network:
     """Hosts and the links between them.

@@ -20,6 +20,7 @@ def launch(words: list[str]) -> None:
         n: Annotated[int, tyro.conf.arg(aliases=("-n",))],
         devices_per_process: int | None = None,
         coordinator: str | None = None,
+        own_cores: bool = False,
     ) -> None:
         """Run a command in several processes on this machine: snap-jax launch -n 2 -- COMMAND [ARGUMENTS].
 
@@ -29,10 +30,12 @@ def launch(words: list[str]) -> None:
           n: Number of processes.
           devices_per_process: CPU devices that each process emulates. The default leaves it to the command.
           coordinator: HOST:PORT where process 0 listens. The default is a free port of the loopback interface.
+          own_cores: Give each process its share of the cores, so that their threads do not wait for each other.
         """
         from snap_jax.parallel.launch import launch as run
 
-        code = run(command, n, devices_per_process=devices_per_process, coordinator=coordinator)
+        options = {"devices_per_process": devices_per_process, "coordinator": coordinator}
+        code = run(command, n, **options, own_cores=own_cores)
         if code:
             sys.exit(code)
 

@@ -16,13 +16,14 @@ from snap_jax.models.base import Network
 from snap_jax.models.split import cuts, has_different_blocks
 from snap_jax.parallel.mesh import STAGE, TENSOR
 from snap_jax.parallel.partition import split_of, variables
+from snap_jax.parallel.same_arrays import hashes
 
 Block = TypeVar("Block", bound=nnx.Module)
 Place = tuple[tuple[int, int], ...]  # first and last + 1 along each dimension
 Index = tuple[slice, ...]
 
 
-def own_blocks(model: Callable[[], Network], mesh: Mesh, here: Collection[jax.Device]) -> "OwnBlocks":
+def own_blocks(model: Callable[[], Network], mesh: Mesh, here: Collection[Any]) -> "OwnBlocks":
     """Return what keeps of each block the part of some devices; `model` is traced, and nothing is made.
 
     Args:
@@ -48,15 +49,20 @@ class OwnBlocks:
 
     A parameter of which something was dropped becomes an array of the same shape that takes no memory; `read` has what
     was kept of it.
+
+    Attributes:
+      hashes: of all parameters of all blocks as they were made, by name.
     """
 
-    def __init__(self, mesh: Mesh, here: Collection[jax.Device], stage_of: Sequence[int], *, divides: bool):
+    def __init__(self, mesh: Mesh, here: Collection[Any], stage_of: Sequence[int], *, divides: bool):
         self._mesh, self._here, self._stage_of, self._divides = mesh, here, stage_of, divides
+        self.hashes: dict[str, str] = {}
         self._kept: dict[int, tuple[np.ndarray, dict[Place, np.ndarray]]] = {}
 
     def __call__(self, number: int, block: Block) -> Block:
         """Return the block without what other processes hold."""
         state = nnx.state(block)
+        self.hashes |= hashes(state, f"blocks.{number}.")
         leaves = [self._own(v.get_value(), split_of(v), self._stage_of[number]) for v in variables(state)]
         nnx.update(block, jax.tree.unflatten(jax.tree.structure(state), leaves))
         return block

@@ -28,6 +28,7 @@ from snap_jax.parallel.local_steps import outer_optimizer
 from snap_jax.parallel.mesh import STAGE, emulate_devices
 from snap_jax.parallel.one_f_one_b import OneFOneB
 from snap_jax.parallel.processes import count, devices_here, on_host
+from snap_jax.parallel.same_arrays import require_same_hashes
 from snap_jax.parallel.schedule import Schedule
 from snap_jax.policy import LinkChoice
 from snap_jax.training import pruning
@@ -200,6 +201,8 @@ def build(
     divided = count() > 1 and config.init_from is None
     own = own_blocks(lambda: network(config), layout.make_mesh(), jax.local_devices()) if divided else None
     model = network(config) if own is None else network(config, own)
+    if own is not None:
+        require_same_hashes("first parameter", own.hashes)
     choices = choices_of(config, links, model, inputs)
     kept = kept_codecs(config, links, choices)
     start_bits = None if kept.forward is None and links.codec is not None else links.start_bits

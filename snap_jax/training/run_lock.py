@@ -9,13 +9,15 @@ import fcntl
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from snap_jax.errors import UsageError
-from snap_jax.parallel.processes import on_first
+from snap_jax.parallel.processes import count, from_each, on_first
 
 NAME = "run.lock"
+_SEEN_SECONDS = 5.0
 
 
 @contextlib.contextmanager
@@ -23,11 +25,34 @@ def locked(out: Path) -> Iterator[None]:
     """Hold `out/run.lock`; directories that were made for it and stay empty are removed at the end.
 
     Raises:
-      UsageError: if another process holds it, or it cannot be written.
+      UsageError: if another process holds it, or it cannot be written; if not all processes see it.
     """
     with contextlib.ExitStack() as stack:
         on_first(lambda: _take(out, stack))
+        _require_shared(out)
         yield
+
+
+def _require_shared(out: Path) -> None:
+    """Each process of several must see the lock that the first one took; a file system of hosts may take a while."""
+    if count() == 1:
+        return
+    wanted, until = on_first(lambda: (out / NAME).read_text()), time.monotonic() + _SEEN_SECONDS
+    while (seen := _read(out / NAME)) != wanted and time.monotonic() < until:
+        time.sleep(0.2)
+    different = [number for number, same in enumerate(from_each(seen == wanted)) if not same]
+    if different:
+        raise UsageError(
+            f"--out {out}: process {different[0]} does not see what process 0 writes there: use a directory on a file "
+            "system that all hosts share"
+        )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def _take(out: Path, stack: contextlib.ExitStack) -> None:

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.linklab import cli, namespaces
 
 LAB = Path(cli.__file__).parent / "lab"
-LACKS = os.geteuid() != 0 or any(shutil.which(tool) is None for tool in ("ip", "tc", "unshare", "sysctl", "taskset"))
+LACKS = os.geteuid() != 0 or any(shutil.which(tool) is None for tool in ("ip", "tc", "unshare", "sysctl"))
 pytestmark = [pytest.mark.linklab, pytest.mark.skipif(LACKS, reason="needs root, ip and tc")]
 
 # Host 0 listens under its own name; all others send it a number of bytes. Each prints what its links counted.

@@ -83,15 +83,6 @@ def test_mistakes_take_one_line(words, error, capsys, monkeypatch):
     assert printed.count("\n") == 1
 
 
-def test_each_host_has_its_cores_and_keeps_its_memory(monkeypatch):
-    """Of cores 4 and 7, host 3 of four takes the second; a setting of the user stays as it is."""
-    monkeypatch.setattr(cli.os, "sched_getaffinity", lambda process: {7, 4})
-    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
-    words = cli._prefix(plan.Network("lab", 4, "bridge"), 3)
-    assert words[words.index("taskset") + 2] == "7"
-    assert {"MALLOC_ARENA_MAX=2", "MALLOC_MMAP_MAX_=0", "LINKLAB=lab:4:bridge"} <= set(words)
-
-
 def test_without_rights_or_tools_it_says_so(monkeypatch):
     monkeypatch.setattr(namespaces.shutil, "which", lambda tool: None if tool == "tc" else tool)
     with pytest.raises(UsageError, match="lab: no tc on the PATH: install iproute2"):

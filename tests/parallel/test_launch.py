@@ -30,6 +30,16 @@ def test_each_process_is_told_its_number_and_its_lines_carry_it():
     assert (code, lines) == (0, [f"[{n}] {n} 3 4" for n in range(3)])
 
 
+def test_each_process_has_its_cores_and_keeps_its_memory(monkeypatch):
+    """The cores there are, divided over two processes; a setting of the user stays as it is."""
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    cores, names = sorted(os.sched_getaffinity(0)), ("MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_")
+    code = f"import os; print(*sorted(os.sched_getaffinity(0)), *(os.environ[n] for n in {names}))"
+    _, lines = _launched(code, own_cores=True)
+    mine = [cores[n::2] or cores[:1] for n in range(2)]
+    assert lines == [f"[{n}] {' '.join(map(str, mine[n]))} 2 0" for n in range(2)]
+
+
 def test_all_processes_get_one_address_of_the_loopback_interface():
     """And the first listens nowhere else."""
     names = "JAX_COORDINATOR_ADDRESS", "JAX_COORDINATOR_BIND_ADDRESS"

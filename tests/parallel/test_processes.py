@@ -6,10 +6,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from snap_jax.errors import UsageError
 from snap_jax.parallel import failure_notice, processes
+from snap_jax.parallel.same_arrays import require_same_arrays
 
 
 class _Messages:
@@ -98,6 +101,19 @@ def test_processes_with_other_commands_are_named(monkeypatch):
     for error in found:
         with pytest.raises(UsageError, match=r"process 2 has another command than process 0: '--steps 2', not '--s"):
             raise error
+
+
+def test_parameters_that_differ_are_named(monkeypatch):
+    """By all processes, before they train."""
+
+    def compare(number):
+        head = {"kernel": np.array([1.0, 2.0 + number // 2]), "bias": jnp.zeros((), jnp.bfloat16)}
+        require_same_arrays("first parameter", {"head": head})
+
+    for error in _in_each(monkeypatch, compare, 3):
+        with pytest.raises(UsageError, match=r"process 2 has another first parameter head.kernel than process 0: use"):
+            raise error
+    assert _in_each(monkeypatch, lambda _: require_same_arrays("first parameter", {"w": np.ones(3)})) == [None, None]
 
 
 def test_devices_are_divided_over_processes(monkeypatch):

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from snap_jax.errors import UsageError
-from snap_jax.training import atomic_io
+from snap_jax.training import atomic_io, run_lock
 from snap_jax.training.run_lock import NAME, locked
 
 _HOLD = """
@@ -75,6 +75,23 @@ def test_a_place_where_nothing_can_be_made_is_one_line(tmp_path):
             locked(tmp_path / name),
         ):
             pass
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_all_processes_see_the_directory(tmp_path, monkeypatch, shared):
+    """A checkpoint of which another host keeps its part to itself could not be restored."""
+    monkeypatch.setattr(run_lock, "_SEEN_SECONDS", 0.0)
+    monkeypatch.setattr(run_lock, "count", lambda: 2)
+    monkeypatch.setattr(run_lock, "from_each", lambda same: [True, same])
+    monkeypatch.setattr(run_lock, "on_first", lambda action: action())
+    if not shared:
+        monkeypatch.setattr(run_lock, "_read", lambda path: "")  # of the second process
+    refused = pytest.raises(
+        UsageError, match="run: process 1 does not see what process 0 writes there: use a directory"
+    )
+    with contextlib.nullcontext() if shared else refused, locked(tmp_path / "run"):
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_directory_is_synced_after_the_file_got_its_name(tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ from snap_jax.parallel.data_parallel import SCOPE, compressed_mean, rows
 from snap_jax.parallel.local_rows import assembled, rows_here
 from snap_jax.parallel.mesh import DATA, STAGE
 from snap_jax.parallel.processes import on_host, placed
+from snap_jax.parallel.same_arrays import require_same_arrays
 from snap_jax.parallel.schedule import Schedule
 from snap_jax.training.tasks import step_sums
 from snap_jax.training.tasks.losses import Batch, Distilled, Scores, by_microbatch
@@ -71,7 +72,9 @@ class Task:
         """Return the parameters, each on its devices."""
         # From the host: JAX compiles a program for each array that it divides on a device.
         places = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), self.specs(params))
-        return jax.device_put(on_host(params), places)
+        whole = on_host(params)
+        require_same_arrays("parameter", whole)
+        return jax.device_put(whole, places)
 
     def place_rows(self, rows: StageRows, read: Callable[[Any, tuple[slice, ...]], np.ndarray]) -> PyTree:
         """Return the parameters of all stages, each on its devices, one after the other.
@@ -83,7 +86,7 @@ class Task:
         of = functools.cache(lambda stage: jax.tree.leaves(rows.of(stage)))
 
         def one(number: int, like: jax.ShapeDtypeStruct, spec: PartitionSpec) -> jax.Array:
-            def part(index: tuple[slice, ...]) -> np.ndarray:
+            def part(index: Any) -> np.ndarray:
                 return np.stack([read(of(s)[number], index[1:]) for s in range(*index[0].indices(like.shape[0]))])
 
             return jax.make_array_from_callback(like.shape, NamedSharding(self.mesh, spec), part)
