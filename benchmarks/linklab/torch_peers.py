@@ -56,7 +56,11 @@ def main() -> None:
 
 
 def _model(name: str, host: int) -> DistributedDataParallel:
-    model = DistributedDataParallel(Constant(host), bucket_cap_mb=200, gradient_as_bucket_view=True)
+    return hooked(DistributedDataParallel(Constant(host), bucket_cap_mb=200, gradient_as_bucket_view=True), name)
+
+
+def hooked(model: DistributedDataParallel, name: str) -> DistributedDataParallel:
+    """Return the model after it got one of PyTorch's hooks by name; `fp32` has none."""
     if name == "fp16":
         model.register_comm_hook(None, default_hooks.fp16_compress_hook)
     if name == "bf16":

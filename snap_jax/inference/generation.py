@@ -90,6 +90,38 @@ class Written(NamedTuple):
         return len(self.texts) / statistics.mean(self.step_seconds) if self.step_seconds else None
 
 
+class Programs(NamedTuple):
+    """What `generate` runs, compiled for prompts of these lengths.
+
+    Attributes:
+      prefill: reads the part that all prompts have.
+      decode: reads one token of each text, and chooses the next.
+      start: the state before the first token.
+    """
+
+    prefill: jax.stages.Compiled
+    decode: jax.stages.Compiled
+    start: DecodeState
+
+
+@names_in_cache_key()
+def compile_for(
+    run: TrainedRun, prompts: Sequence[bytes], *, tokens: int, sampling: Sampling | None = None
+) -> Programs:
+    """Compile what `generate` runs; the arguments are as there.
+
+    Raises:
+      UsageError: as `generate`.
+    """
+    check(run, prompts, tokens)
+    sampling, decoder = sampling or Sampling(), decoder_of(run.job.task, run.params)
+    given, shortest = _rows(prompts), min(map(len, prompts))
+    state = decoder.start(run.params, len(prompts), given.shape[1] + tokens)
+    step = jax.jit(functools.partial(_next_token, decoder, sampling))
+    prefill = step.lower(run.params, state, given[:, :shortest]).compile()
+    return Programs(prefill, step.lower(run.params, _like_after(prefill, state), given[:, :1]).compile(), state)
+
+
 @names_in_cache_key()
 def generate(
     run: TrainedRun,
@@ -98,6 +130,7 @@ def generate(
     tokens: int = 128,
     sampling: Sampling | None = None,
     on_token: Callable[[list[int]], None] | None = None,
+    programs: Programs | None = None,
 ) -> Written:
     """Write text after each prompt.
 
@@ -107,19 +140,15 @@ def generate(
       tokens: how many bytes to write after the longest prompt.
       sampling: how to choose them.
       on_token: receives the new byte of each text as it comes.
+      programs: of `compile_for` with the same arguments, to write several times; None compiles them.
 
     Raises:
       UsageError: for a run of images, an empty prompt, lengths that the model was not trained for, and boundaries that
         cannot decode token by token.
     """
-    check(run, prompts, tokens)
-    sampling, decoder = sampling or Sampling(), decoder_of(run.job.task, run.params)
+    prefill, decode, state = programs or compile_for(run, prompts, tokens=tokens, sampling=sampling)
     given, shortest = _rows(prompts), min(map(len, prompts))
     end = given.shape[1] + tokens
-    state = decoder.start(run.params, len(prompts), end)
-    step = jax.jit(functools.partial(_next_token, decoder, sampling))
-    prefill = step.lower(run.params, state, given[:, :shortest]).compile()
-    decode = step.lower(run.params, _like_after(prefill, state), given[:, :1]).compile()
     written, seconds, program, new = given[:, :shortest], [], prefill, given[:, :shortest]
     for place in range(shortest, end):
         began = time.perf_counter()
