@@ -4,6 +4,7 @@ A header of big-endian 32-bit words - a magic number, then each dimension - and 
 """
 
 import gzip
+import itertools
 import math
 import struct
 import zlib
@@ -13,11 +14,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from snap_jax.data.corpus import Text, as_text
 from snap_jax.data.image_dataset import Images
+from snap_jax.data.mapped import mapped
 from snap_jax.errors import UsageError
 
 _BYTES = 0x08  # third byte of the magic number: unsigned bytes; the fourth is the number of dimensions
 _RATIO = 1032  # the most that deflate packs: 258 bytes in 2 bits
+_PART = 2**20  # bytes unpacked at a time
 _PARTS = {"train": "train", "heldout": "t10k"}
 _KINDS = {"images": 3, "labels": 1}
 
@@ -69,7 +73,7 @@ def read_idx(path: Path, *, dimensions: int) -> UInt8[np.ndarray, "..."]:
     """Return the array in one IDX file of unsigned bytes.
 
     Args:
-      path: the file; decompressed first if it ends in `.gz`.
+      path: the file, which is mapped into memory; decompressed first if it ends in `.gz`.
       dimensions: how many dimensions the array must have.
 
     Raises:
@@ -79,7 +83,7 @@ def read_idx(path: Path, *, dimensions: int) -> UInt8[np.ndarray, "..."]:
     data = _unpacked(path, header, lambda head: math.prod(struct.unpack(f">{dimensions}I", head[4:])))
     if len(data) < header:
         raise UsageError(f"{path} is cut short: {len(data)} bytes, not even a header of {header}: download it again")
-    magic, *shape = struct.unpack(f">{1 + dimensions}I", data[:header])
+    magic, *shape = struct.unpack(f">{1 + dimensions}I", data[:header].tobytes())
     if magic != (want := _BYTES << 8 | dimensions):
         raise UsageError(f"{path} starts with {magic:#010x}, not {want:#010x}: give an IDX{dimensions} file of bytes")
     if len(data) - header != math.prod(shape):
@@ -88,16 +92,22 @@ def read_idx(path: Path, *, dimensions: int) -> UInt8[np.ndarray, "..."]:
         raise UsageError(
             f"{path} is {'too long' if long else 'cut short'}: {found} for shape {tuple(shape)}: download it again"
         )
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+    return data[header:].reshape(shape)
 
 
-def _unpacked(path: Path, header: int, rest: Callable[[bytes], int]) -> bytes:
-    """The header, and at most one byte more than it says there are: a file that unpacks to more is not unpacked."""
-    packed = path.suffix == ".gz"
+def _unpacked(path: Path, header: int, rest: Callable[[bytes], int]) -> Text:
+    """The header, and at most one byte more than it says there are: a file that unpacks to more is not unpacked.
+
+    What is large is mapped into memory.
+    """
     try:
-        most = path.stat().st_size * (_RATIO if packed else 1)  # memory for more is not even asked for
-        with gzip.open(path) if packed else path.open("rb") as file:
+        size = path.stat().st_size
+        if path.suffix != ".gz":
+            return np.asarray(np.memmap(path, np.uint8, "r")) if size else as_text(b"")
+        with gzip.open(path) as file:
             head = file.read(header)
-            return head + file.read(min(rest(head) + 1, most)) if len(head) == header else head
+            most = min(rest(head) + 1, size * _RATIO) if len(head) == header else 0
+            sizes = [_PART] * (most // _PART) + [most % _PART]
+            return mapped(itertools.chain([head], map(file.read, sizes)))
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"cannot read {path} ({error}): download it again") from error

@@ -57,7 +57,7 @@ def load_path(name: str) -> Corpus:
     files, notes = read_tree(
         path, lambda folder: not folder.startswith("."), lambda name: not name.startswith("."), once=True
     )
-    if not any(files.values()):
+    if not any(map(len, files.values())):
         raise _empty(name, "; ".join(notes))
     return divide(name, files, notes)
 

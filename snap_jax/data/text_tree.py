@@ -6,13 +6,15 @@ of a tree and held out in the next.
 
 import dataclasses
 import hashlib
+import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from snap_jax.data.corpus import Corpus, Text, as_text
+from snap_jax.data.mapped import mapped
 from snap_jax.errors import UsageError
 
 HELDOUT = 0.1
@@ -29,7 +31,7 @@ def is_heldout(path: str) -> bool:
     return int.from_bytes(hashlib.sha256(os.fsencode(path)).digest()[:8]) < HELDOUT * 2**64
 
 
-def divide(name: str, files: Mapping[str, bytes], notes: tuple[str, ...] = (), salt: str = "") -> Corpus:
+def divide(name: str, files: Mapping[str, bytes | Text], notes: tuple[str, ...] = (), salt: str = "") -> Corpus:
     """Split by file if that holds out 2 to 25 % of the bytes, or else hold out the last 10 % of the text.
 
     Args:
@@ -46,19 +48,21 @@ def divide(name: str, files: Mapping[str, bytes], notes: tuple[str, ...] = (), s
     """
     total = sum(len(data) for data in files.values())
     held = {path: data for path, data in files.items() if is_heldout(salt + path)}
-    heldout = b"".join(held.values())
-    train = b"".join(data for path, data in files.items() if path not in held)
+    size = sum(len(data) for data in held.values())
     how = f"held out {len(held)} of {len(files)} files, chosen by the SHA-256 of their path"
-    if total < 1 / HELDOUT or not _FEWEST <= len(heldout) / total <= _MOST:
-        whole = divide_text(name, as_text(b"".join(files.values())))
+    if total < 1 / HELDOUT or not _FEWEST <= size / total <= _MOST:
+        whole = divide_text(name, mapped(files.values()))
         return dataclasses.replace(whole, notes=(*whole.notes, *notes))
-    return Corpus(name, as_text(train), as_text(heldout), notes=(how, *notes))
+    train = mapped(data for path, data in files.items() if path not in held)
+    return Corpus(name, train, mapped(held.values()), notes=(how, *notes))
 
 
 def read_tree(
     root: Path, enter: Callable[[str], bool], take: Callable[[str], bool], *, once: bool = False
-) -> tuple[dict[str, bytes], tuple[str, ...]]:
+) -> tuple[dict[str, Text], tuple[str, ...]]:
     """Read text files under `root`, by relative POSIX path, sorted; and notes on what was left out and why.
+
+    If they are large together, one file at a time is in memory, and what is read of them later.
 
     Args:
       root: a directory; links to directories in it are not followed.
@@ -66,20 +70,27 @@ def read_tree(
       take: whether to read the file of this name.
       once: leave out files that are links to one that was read: their text could be trained on and held out.
     """
-    files: dict[str, bytes] = {}
+    sizes: dict[str, int] = {}
     seen = set[tuple[int, int]]()
     skipped: dict[str, list[str]] = {}
-    for path in sorted(_walk(root, enter, take, skipped), key=lambda p: p.relative_to(root).as_posix()):
-        key = path.relative_to(root).as_posix()
-        data, why = read_text(path)
-        if once and not why:
-            where = os.stat(path)
-            why = "repeated" if (where.st_dev, where.st_ino) in seen else ""
-            seen.add((where.st_dev, where.st_ino))
-        if why:
-            skipped.setdefault(why, []).append(key)
-        else:
-            files[key] = data
+
+    def texts() -> Iterator[bytes]:
+        for path in sorted(_walk(root, enter, take, skipped), key=lambda p: p.relative_to(root).as_posix()):
+            key = path.relative_to(root).as_posix()
+            data, why = read_text(path)
+            if once and not why:
+                where = os.stat(path)
+                why = "repeated" if (where.st_dev, where.st_ino) in seen else ""
+                seen.add((where.st_dev, where.st_ino))
+            if why:
+                skipped.setdefault(why, []).append(key)
+            else:
+                sizes[key] = len(data)
+                yield data
+
+    whole = mapped(texts())
+    ends = itertools.accumulate(sizes.values())
+    files = {key: whole[end - size : end] for (key, size), end in zip(sizes.items(), ends, strict=True)}
     return files, tuple(_note(why, paths) for why, paths in sorted(skipped.items()))
 
 

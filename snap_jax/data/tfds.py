@@ -15,9 +15,11 @@ from jaxtyping import UInt8
 
 from snap_jax.data.image_dataset import Images
 from snap_jax.data.indexed_records import Records
+from snap_jax.data.mapped import mapped
 from snap_jax.errors import UsageError, requires_extra
 
 HELDOUT = {"cifar10": "test", "cifar100": "test", "fashion_mnist": "test", "imagenet2012": "validation"}
+_AT_ONCE = 1000  # images decoded at a time
 _KEPT = 0.875  # 224 of 256 pixels: `CROP_PADDING = 32` in preprocessing.py of the authors' EfficientNet
 
 
@@ -37,10 +39,16 @@ def load_tfds(name: str, data_dir: Path | None, size: int) -> Images:
     shape = (size, size, 3) if name == "imagenet2012" else features["image"].shape
     parts = [_split(name, builder, split, shape) for split in ("train", HELDOUT[name])]
     if name != "imagenet2012":
-        parts = [(images[:], labels[:]) for images, labels in parts]
+        parts = [(_decoded(images), labels[:]) for images, labels in parts]
     (images, labels), (heldout, answers) = parts
     notes = (f"held out the {len(heldout):,} images of the split {HELDOUT[name]}; {builder.info.full_name}",)
     return Images(name, images, labels, heldout, answers, features["label"].num_classes, notes)
+
+
+def _decoded(images: Records) -> UInt8[np.ndarray, "n height width channels"]:
+    """All images, decoded once; a large set is mapped into memory from a temporary file."""
+    starts = range(0, len(images), _AT_ONCE)
+    return mapped(images[at : at + _AT_ONCE].tobytes() for at in starts).reshape(images.shape)
 
 
 def _builder(name: str, data_dir: Path | None) -> Any:

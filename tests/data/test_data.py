@@ -1,5 +1,6 @@
 """Texts: what is read, in which order, how it is divided, and what is said when it cannot be."""
 
+import functools
 import hashlib
 import os
 import random
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snap_jax.data import text_loader
+from snap_jax.data import text_loader, text_tree
 from snap_jax.data.enwik8 import read_enwik8
+from snap_jax.data.mapped import mapped
 from snap_jax.data.python_stdlib import load_stdlib
 from snap_jax.data.text_tree import divide
 from snap_jax.errors import UsageError
@@ -271,3 +273,19 @@ def test_gzip_keeps_noise_at_eight_bits():
 def test_no_text_has_no_bits_per_byte(measure):
     with pytest.raises(UsageError, match=f"{measure.__name__}: the text is empty"):
         measure(b"")
+
+
+def test_a_large_directory_is_mapped_not_held(tmp_path, monkeypatch):
+    """20 files of 100 kB: three of them are in memory at most, and what is read is what they hold."""
+    size, files = 100_000, {f"{n}.txt": bytes([65 + n]) * 100_000 for n in range(20)}
+    write(tmp_path, files)
+    monkeypatch.setattr(text_tree, "mapped", functools.partial(mapped, large=1000))
+    tracemalloc.start()
+    try:
+        corpus = text_loader.load(str(tmp_path))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * size
+    text = b"".join(files[name] for name in sorted(files))
+    assert sorted(corpus.train.tobytes() + corpus.heldout.tobytes()) == sorted(text)
