@@ -1,8 +1,10 @@
-"""Training in two processes: files that one wrote, and the numbers of a single process, to the last bit."""
+"""Training in two processes: files that one wrote, the numbers of a single process, and what a fault of one does."""
 
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,20 +14,8 @@ import pytest
 
 from snap_jax import inference, training
 from snap_jax.training import checkpoints, run_dir
-from snap_jax.training.config import LanguageConfig, command
-
-CONFIG = LanguageConfig(
-    devices=2,
-    layers=2,
-    width=8,
-    heads=2,
-    seq_len=16,
-    batch=4,
-    microbatches=2,
-    steps=20,
-    save_every=10,
-    heldout_bytes=512,
-)
+from snap_jax.training.config import command
+from tests.support.two_faults import CONFIG
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +77,45 @@ def test_two_processes_and_one_evaluate_alike(divided):
     assert [line["quality"] for line in found] == [result["quality"]]
     assert found[0]["bits_per_element"] == result["wire"]["bits_per_element"]
     assert inference.evaluate(inference.load(divided)).quality == result["quality"]
+
+
+def _pair(fault, out):
+    """Exit code and output of two processes that nothing else watches."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    own = {"JAX_COORDINATOR_ADDRESS": address, "JAX_COORDINATOR_BIND_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    program = [sys.executable, "-m", "tests.support.two_faults", fault, str(out)]
+    variables = [os.environ | own | {"JAX_NUM_CPU_DEVICES": "1", "JAX_PROCESS_ID": str(number)} for number in range(2)]
+    each = [
+        subprocess.Popen(program, env=one, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for one in variables
+    ]
+    try:
+        found = [process.communicate(timeout=120)[0] for process in each]
+    finally:
+        for process in each:
+            process.kill()
+    return [(process.returncode, text) for process, text in zip(each, found, strict=True)]
+
+
+def test_another_codec_on_one_process_is_named_by_both(tmp_path):
+    """Before anything is written."""
+    for code, text in _pair("codec", tmp_path / "run"):
+        assert code == 2, text
+        assert "process 1 has another command than process 0" in text
+        assert "--link count:3" in text
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_process_killed_in_a_collective_loses_the_steps_since_the_last_save(divided, tmp_path):
+    """The other ends and says so; resumed from step 10, the run ends with the bits of one that was left alone."""
+    out = tmp_path / "run"
+    (code, text), (killed, _) = _pair("killed", out)
+    assert killed == -signal.SIGKILL
+    assert code in (2, -signal.SIGABRT), text  # ours, or that of JAX, which aborts
+    assert "task:1" in text or "another process ended" in text
+    assert training.train(CONFIG, out, resume=True)["training"]["resumed_at"] == [10]
+    ours, theirs = (checkpoints.arrays(path / "checkpoints" / "20") for path in (out, divided))
+    for path, array in theirs.items():
+        np.testing.assert_array_equal(ours[path], array, err_msg=path)
