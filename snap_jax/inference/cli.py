@@ -28,6 +28,7 @@ def evaluate(
     checkpoint: int | None = None,
     devices: int | None = None,
     link: str | None = None,
+    repeat: int = 0,
     json: bool = False,
 ) -> None:
     """Evaluate a trained run: the numbers of its final evaluation, on the same data or on other data.
@@ -40,6 +41,7 @@ def evaluate(
       checkpoint: The step whose checkpoint to use. The default is the final weights.
       devices: 1 computes the whole model on one device. The default is as many as in training.
       link: What to send instead, such as int8:channel, or dense for float32.
+      repeat: How often to run the model on the same data once more, for its time without compilation.
       json: Print one JSON object instead of a table.
     """
     from snap_jax.inference import held_out, trained_run
@@ -47,7 +49,7 @@ def evaluate(
     with processes.ended_on_failure():
         processes.join_processes()
         loaded = trained_run.load(run, checkpoint=checkpoint, devices=devices, link=link)
-        held = held_out.evaluate(loaded, data=data, split=split, batches=batches)
+        held = held_out.evaluate(loaded, data=data, split=split, batches=batches, repeat=repeat)
         if json:
             show_json(held_out.as_json(loaded, held, split, data))
         else:

@@ -4,11 +4,13 @@ Invariant: without options, quality and bits are those of `result.json`, bit for
 """
 
 import dataclasses
+import statistics
 import time
 from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.data import image_loader, text_loader
@@ -37,6 +39,7 @@ class Held(NamedTuple):
       payload_bytes: that crossed all boundaries, forward.
       dense_bytes: the same elements as float32.
       seconds: for all of it, compilation included.
+      repeat_seconds: of each repetition, which compiles nothing.
     """
 
     quality: dict
@@ -47,9 +50,17 @@ class Held(NamedTuple):
     payload_bytes: int
     dense_bytes: int
     seconds: float
+    repeat_seconds: tuple[float, ...] = ()
 
 
-def evaluate(run: TrainedRun, *, data: str | None = None, split: Split = "heldout", batches: int | None = None) -> Held:
+def evaluate(
+    run: TrainedRun,
+    *,
+    data: str | None = None,
+    split: Split = "heldout",
+    batches: int | None = None,
+    repeat: int = 0,
+) -> Held:
     """Evaluate a run.
 
     Args:
@@ -57,18 +68,29 @@ def evaluate(run: TrainedRun, *, data: str | None = None, split: Split = "heldou
       data: other data, named as for training; None takes that of the run.
       split: `heldout`, or `train`.
       batches: how many batches (of 32 windows or 128 images) to evaluate; None takes as much as training did.
+      repeat: how often to run the model on the same data once more, for its time.
 
     Raises:
-      UsageError: for data that cannot be read, is too short or does not fit the model; for less than one batch.
+      UsageError: for data that cannot be read, is too short or does not fit the model; for less than one batch, or less
+        than no repetition.
     """
+    if repeat < 0:
+        raise UsageError(f"--repeat {repeat}: use 0 or more")
     began, job = time.monotonic(), selected(run.job, data, split, batches)
     sections, seen = job.evaluate_all(run.params, None)
     return Held(
         quality=sections["quality"],
         baselines=sections["baselines"],
         seconds=time.monotonic() - began,
+        repeat_seconds=tuple(_seconds(job, run.params) for _ in range(repeat)),
         **_sent(seen, job.shares),
     )
+
+
+def _seconds(job: ParallelJob, params: PyTree) -> float:
+    began = time.monotonic()
+    job.predict_all(params)
+    return time.monotonic() - began
 
 
 def _sent(seen: Telemetry, shares: tuple[float, ...]) -> dict:
@@ -147,6 +169,10 @@ def table_rows(run: TrainedRun, held: Held, split: Split, data: str | None) -> l
     if held.payload_bytes:
         rows.append(("bytes between stages", f"{held.payload_bytes:,}"))
         rows.append(("the same as float32", f"{held.dense_bytes:,} ({held.dense_bytes / held.payload_bytes:.1f}x)"))
+    if held.repeat_seconds:
+        low, middle, high = min(held.repeat_seconds), statistics.median(held.repeat_seconds), max(held.repeat_seconds)
+        rows.append(("seconds of a repetition", f"{middle:.3f} ({low:.3f} to {high:.3f})"))
+        rows.append((f"{run.config.unit}s per second", f"{n / middle:,.1f}"))
     return [*rows, ("seconds", f"{held.seconds:.1f}")]
 
 

@@ -78,6 +78,10 @@ class LanguageJob(ParallelJob):
         windows = self.heldout[:: max(1, len(self.heldout) // AT_ONCE)][:AT_ONCE]
         return {"heldout_bits": evaluate(self, params, windows)[0]} | self.thresholds(params)
 
+    def predict_all(self, params: PyTree) -> None:
+        """Run the model on all held-out windows."""
+        evaluate(self, params, self.heldout)
+
     def evaluate_all(self, params: PyTree, out: Path | None) -> tuple[dict, Telemetry]:
         """Return bits per byte on all held-out windows; write the spikes of one of them."""
         bits, seen = evaluate(self, params, self.heldout)

@@ -96,6 +96,10 @@ class ParallelJob(Job):
     def batch(self, index: int) -> Batch:
         """Return one batch, by microbatch."""
 
+    @abc.abstractmethod
+    def predict_all(self, params: PyTree) -> None:
+        """Run the model on all held-out data, as `evaluate_all` does, to be timed."""
+
     def with_teacher(self, batch: Batch) -> Batch:
         """Return the batch with the targets of the teacher; without a teacher, the same batch."""
         return batch if self.teacher is None else self.teacher.teach(batch)

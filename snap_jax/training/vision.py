@@ -88,6 +88,11 @@ class VisionJob(ParallelJob):
         }
         return measured | self.thresholds(params)
 
+    def predict_all(self, params: PyTree) -> None:
+        """Run the model on all held-out images."""
+        places = _spread(len(self.images.heldout_images), self.config.heldout_images)
+        self._score(params, np.tile(places, _NOISE_DRAWS if self.config.noise else 1))
+
     def evaluate_all(self, params: PyTree, out: Path | None) -> tuple[dict, Telemetry]:
         """Return accuracy on all held-out images; write the spikes of one of them."""
         places = _spread(len(self.images.heldout_images), self.config.heldout_images)

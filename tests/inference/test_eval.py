@@ -8,6 +8,7 @@ import pytest
 from snap_jax import cli, training
 from snap_jax.errors import UsageError
 from snap_jax.inference import evaluate, load
+from snap_jax.inference.held_out import table_rows
 from snap_jax.training import run_dir
 from snap_jax.training.config import LanguageConfig, VisionConfig
 from tests.support.training_jobs import write_text
@@ -43,10 +44,24 @@ def test_it_repeats_the_final_evaluation(which, request):
     held = evaluate(load(out))
     assert held.quality == result["quality"]
     assert held.baselines == result["baselines"]
+    assert held.repeat_seconds == ()
     assert {name: getattr(held, name) for name in AS_TRAINED} == {name: result["wire"][name] for name in AS_TRAINED}
     alone = evaluate(load(out, devices=1))
     assert alone.quality["value"] == pytest.approx(held.quality["value"], rel=1e-5)
     assert (alone.payload_bytes, alone.dense_bytes) == (held.payload_bytes, held.dense_bytes)
+
+
+@pytest.mark.parametrize("which", ["text_run", "image_run"])
+def test_repetitions_are_timed(which, request):
+    """Two, on all held-out data; the table says how many predictions that is in a second."""
+    loaded = load(request.getfixturevalue(which)[0])
+    held = evaluate(loaded, repeat=2)
+    assert len(held.repeat_seconds) == 2
+    rows = dict(table_rows(loaded, held, "heldout", None))
+    per_second = held.quality["n"] / (sum(held.repeat_seconds) / 2)
+    assert rows[f"{loaded.config.unit}s per second"] == f"{per_second:,.1f}"
+    with pytest.raises(UsageError, match="--repeat -1: use 0 or more"):
+        evaluate(loaded, repeat=-1)
 
 
 def test_bytes_are_those_of_the_messages(text_run, data):
