@@ -75,11 +75,13 @@ def error_feedback(
     snap_jax.errors.UsageError: error_feedback: fp32 sends everything, nothing is left over: use jax.lax.pmean
     """
     coder = _required(as_codec(codec))
+    bounded = relative and coder.encoding.threshold is not None and coder.encoding.summable
 
     def codecs_of(arrays: list[Array]) -> list[Codec]:
         if not relative or coder.encoding.threshold is None:
             return [coder for _ in arrays]
-        return jax.tree.map(lambda size: _in_sizes(coder, size), _all_sizes(arrays, axis_name, sizes))
+        count = lax.axis_size(axis_name) if bounded else 1
+        return jax.tree.map(lambda size: _in_sizes(coder, size, count), _all_sizes(arrays, axis_name, sizes))
 
     def init(params: PyTree) -> ErrorFeedbackState:
         _require_axis(axis_name)
@@ -91,9 +93,8 @@ def error_feedback(
         gradients, structure = jax.tree.flatten(updates)
         residuals, pairs = structure.flatten_up_to(state.residual), [(g, g) for g in gradients]
         for places in _varying_alike(gradients):
-            means, kept = _exchange(
-                coder, codecs_of, axis_name, [gradients[i] for i in places], [residuals[i] for i in places]
-            )
+            mine = [gradients[i] for i in places], [residuals[i] for i in places]
+            means, kept = _exchange(coder, codecs_of, axis_name, *mine, all_or_none=bounded)
             for i, mean, rest in zip(places, means, kept, strict=True):
                 pairs[i] = mean, rest
         means, kept = ([pair[side] for pair in pairs] for side in (0, 1))
@@ -103,9 +104,18 @@ def error_feedback(
 
 
 def _exchange(
-    coder: Codec, codecs_of: CodecsOf, axis_name: AxisName, updates: list[Array], residuals: list[Array]
+    coder: Codec,
+    codecs_of: CodecsOf,
+    axis_name: AxisName,
+    updates: list[Array],
+    residuals: list[Array],
+    *,
+    all_or_none: bool,
 ) -> tuple[list[Array], list[Array]]:
-    """The means over devices of updates and residuals that travel in one message, and the next residuals."""
+    """The means over devices of updates and residuals that travel in one message, and the next residuals.
+
+    With `all_or_none` a mean whose first number is finite is finite, so that the rest need not be read for that.
+    """
     sums = jax.tree.map(lambda g, residual: g.astype(jnp.float32) + residual[0], updates, residuals)
     shapes, sparse = tuple(u.shape for u in sums), not coder.wire.holds(1.0)
     arrays = [payload.join(tuple(sums))] if sparse else sums
@@ -113,11 +123,13 @@ def _exchange(
     means, sent = _mean(arrays, axis_name, codecs), [c.quantize(u) for c, u in zip(codecs, arrays, strict=True)]
     if sparse:
         means, sent = (payload.split(one, shapes) for (one,) in (means, sent))
+    finite = [jnp.isfinite(mean.reshape(-1)[:1] if all_or_none else mean).all() for mean in means]
 
-    def keep(u: Array, mean: Array, sent: Array, residual: Array) -> Array:
-        return jnp.where(jnp.isfinite(mean).all(), u - sent, residual[0])[None]
+    def keep(finite: Array, u: Array, sent: Array, residual: Array) -> Array:
+        # A selection element by element would read everything again once the mean is there.
+        return lax.cond(finite, lambda new, old: new, lambda new, old: old, u - sent, residual[0])[None]
 
-    kept = [keep(*each) for each in zip(sums, means, sent, residuals, strict=True)]
+    kept = [keep(*each) for each in zip(finite, sums, sent, residuals, strict=True)]
     return [saturate(mean, g.dtype) for mean, g in zip(means, updates, strict=True)], kept
 
 
@@ -158,9 +170,15 @@ def _required(codec: Codec | None) -> Codec:
     return codec
 
 
-def _in_sizes(codec: Codec, size: Array) -> Codec:
-    threshold = jnp.maximum(codec.encoding.threshold * size, jnp.finfo(jnp.float32).tiny)
-    return dataclasses.replace(codec, encoding=codec.encoding.with_threshold(threshold))
+def _in_sizes(codec: Codec, size: Array, count: int) -> Codec:
+    """The codec with a threshold relative to `size`; NaN if `count` times the largest spike would be infinite.
+
+    Then the mean is NaN everywhere, as where a number was not finite.
+    """
+    encoding = codec.encoding.with_threshold(jnp.maximum(codec.encoding.threshold * size, jnp.finfo(jnp.float32).tiny))
+    largest = jnp.float32(count * max(abs(encoding.symbols[0]), abs(encoding.symbols[-1]))) * encoding.threshold
+    threshold = jnp.where(jnp.isfinite(largest), encoding.threshold, jnp.nan)
+    return dataclasses.replace(codec, encoding=encoding.with_threshold(threshold))
 
 
 def _require_axis(axis_name: AxisName) -> None:
