@@ -130,7 +130,10 @@ def _exchange(
         return lax.cond(finite, lambda new, old: new, lambda new, old: old, u - sent, residual[0])[None]
 
     kept = [keep(*each) for each in zip(finite, sums, sent, residuals, strict=True)]
-    return [saturate(mean, g.dtype) for mean, g in zip(means, updates, strict=True)], kept
+    # What is finite in f32 needs no limit there.
+    fits = [all_or_none and g.dtype == jnp.float32 for g in updates]
+    limited = [mean if fit else saturate(mean, g.dtype) for mean, g, fit in zip(means, updates, fits, strict=True)]
+    return limited, kept
 
 
 def _varying_alike(arrays: list[Array]) -> list[list[int]]:
