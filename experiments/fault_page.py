@@ -4,7 +4,7 @@ import json
 import textwrap
 from pathlib import Path
 
-from experiments.fault_cases import FILES, PAIRS, PLACES, SETTINGS, SIGNALS, SURROUNDINGS
+from experiments.fault_cases import FILES, LINKS, PAIRS, PLACES, SETTINGS, SIGNALS, SURROUNDINGS
 from experiments.fault_runs import STEPS, Case
 
 _ROWS = Path(__file__).with_name("fault_rows.json")
@@ -31,7 +31,8 @@ _PAIRS = """
 ## Several processes
 
 Seconds are those from the fault, or the end of one process, to the end of the other, without `snap-jax launch`. A row
-that names no number of steps was printed before losses were measured.
+that names no number of steps was printed before losses were measured. Links are cut in the [link lab](link-lab.md),
+between a host and its switch; `lab` ends all processes when one ends.
 
 """
 _TAIL = """
@@ -42,8 +43,8 @@ The others were gone at most 12 seconds later, and the run ended with the bits o
 
 A process that has ended or does not answer is reported by JAX itself, which aborts the other one: exit code -6, the
 message above, in its next line the number of the process (`task:1`), and lines of C++ after it. With SIGKILL in a
-collective and without `snap-jax launch` that came 31 and 39 seconds later in two tries; `launch` says at once which
-process was killed.
+collective and without `snap-jax launch` that came 31 to 56 seconds later, at the latest after the 60 seconds of
+`--lost-after`; `launch` says at once which process was killed. A pause that is shorter costs only its time.
 
 """
 
@@ -65,13 +66,13 @@ def page(rows: dict[str, dict[str, str | int]]) -> str:
     text = _HEAD.format(steps=STEPS)
     for title, cases in _SECTIONS:
         text += f"\n## {title}\n\n" + _table(rows, cases, ("fault", "called", "exit", "said", "lost"))
-    pairs = _table(rows, PAIRS, ("fault", "called", "exit", "said", "seconds", "lost"))
+    pairs = _table(rows, [*PAIRS, *LINKS], ("fault", "called", "exit", "said", "seconds", "lost"))
     return text + _PAIRS + pairs + _TAIL + _left_out(rows)
 
 
 def _left_out(rows: dict[str, dict[str, str | int]]) -> str:
     """Which cases of the program have no row."""
-    every = [*(case for _, cases in _SECTIONS for case in cases), *PAIRS]
+    every = [*(case for _, cases in _SECTIONS for case in cases), *PAIRS, *LINKS]
     names = [f"`{case.name}`" for case in every if case.name not in rows]
     if not names:
         return ""
