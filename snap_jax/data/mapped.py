@@ -28,9 +28,9 @@ def mapped(parts: Iterable[bytes | memoryview | Text], large: int = _LARGE) -> T
         return as_text(b"".join(kept))
     with tempfile.TemporaryFile() as file:
         for part in kept:
-            file.write(part)
+            file.write(bytes(part))
         kept.clear()
         for part in parts:
-            file.write(part)
+            file.write(bytes(part))
         file.flush()
         return np.asarray(np.memmap(file, np.uint8, "r"))
