@@ -34,7 +34,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "topk of 1.56 %, 4 bits": {"link": "data=topk:0.0156"},
     "ternary, entropy-coded": {"link": "data=count:1+rans"},
 }
-REPEATED = ("floats", "30 local steps, count:3")
+REPEATED = ("floats", "30 local steps, count:3", "30 local steps, topk of 1.56 %, 2 bits")
 
 
 def settings(base: Settings) -> list[Settings]:
