@@ -151,12 +151,25 @@ def save_weights(path: Path, params: PyTree) -> None:
 
 
 def restore_weights(path: Path, like: PyTree) -> PyTree:
-    """Return parameters that `save_weights` saved in `path`, or a part of a `TrainState`; on one device."""
+    """Return parameters that `save_weights` saved in `path`, or a part of a `TrainState`.
+
+    They lie on one device; those that are like an array of several processes lie as it does, and each reads its part.
+    """
     target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), like)
-    how = jax.tree.map(lambda a: ocp.RestoreArgs(restore_type=np.ndarray, dtype=a.dtype), target)
     with ocp.PyTreeCheckpointer() as checkpointer:
+        how = jax.tree.map(_how_to_read, like)
         part = ocp.args.PyTreeRestore(item=target, restore_args=how, partial_restore=True)  # pyright: ignore
-        return jax.tree.map(jnp.asarray, checkpointer.restore(path.resolve(), args=part))
+        return jax.tree.map(_on_device, checkpointer.restore(path.resolve(), args=part))
+
+
+def _how_to_read(like: Any) -> ocp.RestoreArgs:
+    if isinstance(like, jax.Array) and not like.is_fully_addressable:
+        return ocp.ArrayRestoreArgs(sharding=like.sharding, global_shape=like.shape, dtype=like.dtype)
+    return ocp.RestoreArgs(restore_type=np.ndarray, dtype=like.dtype)
+
+
+def _on_device(array: Any) -> jax.Array:
+    return array if isinstance(array, jax.Array) else jnp.asarray(array)
 
 
 def shapes(path: Path) -> list[tuple[int, ...]]:

@@ -110,7 +110,9 @@ def test_the_table_of_local_steps_compares_bytes_and_losses_seed_by_seed():
     rows = local_steps.table(local_steps.BASE, lines).splitlines()
     assert rows[2] == "| 1000 | floats | 20 | 1.0x | 3.0000 | 0.00 ± 0.00 % | 2 |"
     assert rows[3] == "| 1000 | 30 local steps, ternary | 1 | 20.0x | 3.5000 | 15.00 ± 7.07 % | 2 |"
-    assert len(set(local_steps.settings(local_steps.BASE))) == 2 * len(local_steps.METHODS) + 2 * len(local_steps.REPEATED)
+    assert len(set(local_steps.settings(local_steps.BASE))) == 2 * len(local_steps.METHODS) + 2 * len(
+        local_steps.REPEATED
+    )
 
 
 def test_tokens_count_as_sent():

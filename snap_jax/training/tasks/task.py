@@ -69,7 +69,9 @@ class Task:
         return jax.tree.map(self._on_mesh, self.stages.specs(params))
 
     def place(self, params: PyTree) -> PyTree:
-        """Return the parameters, each on its devices."""
+        """Return the parameters, each on its devices; those that several processes hold are there already."""
+        if any(isinstance(p, jax.Array) and not p.is_fully_addressable for p in jax.tree.leaves(params)):
+            return params
         # From the host: JAX compiles a program for each array that it divides on a device.
         places = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), self.specs(params))
         whole = on_host(params)
