@@ -34,8 +34,7 @@ def launch(words: list[str]) -> None:
         """
         from snap_jax.parallel.launch import launch as run
 
-        options = {"devices_per_process": devices_per_process, "coordinator": coordinator}
-        code = run(command, n, **options, own_cores=own_cores)
+        code = run(command, n, devices_per_process=devices_per_process, coordinator=coordinator, own_cores=own_cores)
         if code:
             sys.exit(code)
 

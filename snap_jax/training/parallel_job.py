@@ -21,7 +21,7 @@ from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.errors import UsageError
 from snap_jax.models.base import Network
 from snap_jax.models.compute_dtype import compute_in
-from snap_jax.models.own_blocks import own_blocks
+from snap_jax.models.own_blocks import OwnBlocks, own_blocks
 from snap_jax.models.split import cuts
 from snap_jax.parallel.gpipe import GPipe
 from snap_jax.parallel.local_steps import outer_optimizer
@@ -201,12 +201,7 @@ def build(
     _check_accelerators(config.devices)
     context_bits = token_bits() / config.width if config.reads_tokens else 0.0
     links, layout = make_links(config, context_bits), config.device_layout
-    # Weights of another run are read whole, so then the whole model is made too.
-    divided = count() > 1 and config.init_from is None
-    own = own_blocks(lambda: network(config), layout.make_mesh(), jax.local_devices()) if divided else None
-    model = network(config) if own is None else network(config, own)
-    if own is not None:
-        require_same_hashes("first parameter", own.hashes)
+    model, own = _held_here(config, network)
     choices = choices_of(config, links, model, inputs)
     kept = kept_codecs(config, links, choices)
     start_bits = None if kept.forward is None and links.codec is not None else links.start_bits
@@ -250,6 +245,20 @@ def _check_accelerators(devices: int) -> None:
             f"--devices {devices}: there are {len(there)} ({there[0].platform}): use --devices {len(there)}, or "
             "emulate them on the CPU with JAX_PLATFORMS=cpu"
         )
+
+
+def _held_here(config: Settings, network: MakeNetwork) -> tuple[Network, OwnBlocks | None]:
+    """The model, of which one of several processes holds its part; whole where weights of another run are read whole.
+
+    Raises:
+      UsageError: if processes have made different parameters.
+    """
+    if count() == 1 or config.init_from is not None:
+        return network(config), None
+    own = own_blocks(lambda: network(config), config.device_layout.make_mesh(), jax.local_devices())
+    model = network(config, own)
+    require_same_hashes("first parameter", own.hashes)
+    return model, own
 
 
 def _calibrated(
