@@ -17,7 +17,7 @@ from benchmarks.linklab import hosts, options
 from benchmarks.linklab.model_steps import TRAINED, settings
 from snap_jax import training
 from snap_jax.inference import load
-from snap_jax.inference.generation import Programs, Written, compile_for, generate
+from snap_jax.inference.generation import DecodePrograms, Written, compile_for, generate
 from snap_jax.inference.trained_run import TrainedRun
 from snap_jax.parallel import processes
 
@@ -49,7 +49,11 @@ def _loaded(asked: argparse.Namespace, link: str) -> TrainedRun:
 
 
 def _rows(
-    asked: argparse.Namespace, rate: str, runs: dict[str, TrainedRun], programs: dict[str, Programs], prompts: list
+    asked: argparse.Namespace,
+    rate: str,
+    runs: dict[str, TrainedRun],
+    programs: dict[str, DecodePrograms],
+    prompts: list,
 ) -> list[dict]:
     """A row per link; they take turns."""
     found: dict[str, list[Written]] = {link: [] for link in runs}

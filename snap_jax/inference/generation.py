@@ -90,7 +90,7 @@ class Written(NamedTuple):
         return len(self.texts) / statistics.mean(self.step_seconds) if self.step_seconds else None
 
 
-class Programs(NamedTuple):
+class DecodePrograms(NamedTuple):
     """What `generate` runs, compiled for prompts of these lengths.
 
     Attributes:
@@ -107,7 +107,7 @@ class Programs(NamedTuple):
 @names_in_cache_key()
 def compile_for(
     run: TrainedRun, prompts: Sequence[bytes], *, tokens: int, sampling: Sampling | None = None
-) -> Programs:
+) -> DecodePrograms:
     """Compile what `generate` runs; the arguments are as there.
 
     Raises:
@@ -119,7 +119,7 @@ def compile_for(
     state = decoder.start(run.params, len(prompts), given.shape[1] + tokens)
     step = jax.jit(functools.partial(_next_token, decoder, sampling))
     prefill = step.lower(run.params, state, given[:, :shortest]).compile()
-    return Programs(prefill, step.lower(run.params, _like_after(prefill, state), given[:, :1]).compile(), state)
+    return DecodePrograms(prefill, step.lower(run.params, _like_after(prefill, state), given[:, :1]).compile(), state)
 
 
 @names_in_cache_key()
@@ -130,7 +130,7 @@ def generate(
     tokens: int = 128,
     sampling: Sampling | None = None,
     on_token: Callable[[list[int]], None] | None = None,
-    programs: Programs | None = None,
+    programs: DecodePrograms | None = None,
 ) -> Written:
     """Write text after each prompt.
 

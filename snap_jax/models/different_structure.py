@@ -27,7 +27,7 @@ from snap_jax.collectives.scale_exchange import AxisName
 from snap_jax.errors import UsageError
 from snap_jax.models.base import Network, VisionNetwork
 from snap_jax.models.param_packing import SHARES, WHOLE, Name, PackedRows
-from snap_jax.models.stages import Stage, StageRows, Stages, hand_receivers_on, own_of, part_of
+from snap_jax.models.stages import ParamsByStage, Stage, Stages, hand_receivers_on, own_of, part_of
 from snap_jax.parallel.mesh import STAGE, TENSOR
 from snap_jax.parallel.partition import split_of, variables
 from snap_jax.parallel.pipeline import DifferentStages, report_nothing
@@ -182,7 +182,7 @@ def _on_its_stage(boundary: Boundary, stage: int) -> Boundary:
 
 def split(
     model: VisionNetwork, boundaries: Sequence[Boundary], ends: Sequence[int]
-) -> tuple[DifferentStructure, StageRows]:
+) -> tuple[DifferentStructure, ParamsByStage]:
     """Return one stage per boundary; `ends` says how many blocks are in front of each."""
     devices = model.blocks[0].region.devices
     stages = [_part_of(model, *where) for where in zip(boundaries, [0, *ends], ends, strict=False)]
@@ -194,7 +194,7 @@ def split(
 
     shapes = jax.eval_shape(lambda: of(0))
     like = {name: jax.ShapeDtypeStruct((len(packed), *v.shape), v.dtype) for name, v in shapes.items()}
-    return DifferentStructure(packed), StageRows(like, of)
+    return DifferentStructure(packed), ParamsByStage(like, of)
 
 
 def cuts(model: VisionNetwork, stages: int) -> list[int]:

@@ -17,7 +17,7 @@ from jaxtyping import Array, PyTree
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.boundary.learned_codec import CodecParam, Threshold
 from snap_jax.models.base import Network
-from snap_jax.models.stages import Stage, StageRows, Stages, hand_receivers_on, own_of, part_of
+from snap_jax.models.stages import ParamsByStage, Stage, Stages, hand_receivers_on, own_of, part_of
 from snap_jax.parallel.mesh import STAGE
 from snap_jax.parallel.partition import specs
 from snap_jax.parallel.pipeline import SameStages, report_nothing
@@ -113,11 +113,11 @@ def _column(by: Array, like: Array) -> Array:
     return by.reshape(-1, *[1] * (like.ndim - 1))
 
 
-def split(model: Network, boundaries: Sequence[Boundary], ends: Sequence[int]) -> tuple[SameStructure, StageRows]:
+def split(model: Network, boundaries: Sequence[Boundary], ends: Sequence[int]) -> tuple[SameStructure, ParamsByStage]:
     """Return one stage per boundary; `ends` says how many blocks are in front of each."""
     parts = [nnx.split(part_of(model, *where)) for where in zip(boundaries, [0, *ends], ends, strict=False)]
     like = jax.tree.map(lambda p: jax.ShapeDtypeStruct((len(parts), *p.shape), p.dtype), parts[0][1])
-    return SameStructure(parts[0][0], len(parts)), StageRows(like, lambda stage: parts[stage][1])
+    return SameStructure(parts[0][0], len(parts)), ParamsByStage(like, lambda stage: parts[stage][1])
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -12,7 +12,7 @@ from snap_jax.boundary.boundary import Boundary
 from snap_jax.errors import UsageError
 from snap_jax.models import different_structure, same_structure
 from snap_jax.models.base import Network, VisionNetwork
-from snap_jax.models.stages import StageRows, Stages, hand_receivers_on
+from snap_jax.models.stages import ParamsByStage, Stages, hand_receivers_on
 
 
 def split(model: Network, boundaries: Sequence[Boundary]) -> tuple[Stages, PyTree]:
@@ -25,7 +25,7 @@ def split(model: Network, boundaries: Sequence[Boundary]) -> tuple[Stages, PyTre
     return stages, stacked(stages, rows)
 
 
-def split_in_rows(model: Network, boundaries: Sequence[Boundary]) -> tuple[Stages, StageRows]:
+def split_in_rows(model: Network, boundaries: Sequence[Boundary]) -> tuple[Stages, ParamsByStage]:
     """Return the same, the parameters of each stage by themselves.
 
     Raises:
@@ -38,7 +38,7 @@ def split_in_rows(model: Network, boundaries: Sequence[Boundary]) -> tuple[Stage
     return same_structure.split(model, placed, ends)
 
 
-def stacked(stages: Stages, rows: StageRows) -> PyTree:
+def stacked(stages: Stages, rows: ParamsByStage) -> PyTree:
     """Return the parameters of all stages as one tree, `[stage, ...]` each."""
     return _stacked([rows.of(stage) for stage in range(stages.count)])
 

@@ -32,7 +32,7 @@ class Stage(nnx.Module):
         self.boundary = boundary
 
 
-class StageRows(NamedTuple):
+class ParamsByStage(NamedTuple):
     """The parameters of all stages, of which none need be in memory before it is asked for.
 
     Attributes:

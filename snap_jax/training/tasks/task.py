@@ -22,7 +22,7 @@ from snap_jax._compat import as_varying
 from snap_jax.boundary.rate_control import RatePenalty
 from snap_jax.boundary.telemetry import Telemetry
 from snap_jax.codecs.codec import Codec
-from snap_jax.models.stages import StageRows, Stages
+from snap_jax.models.stages import ParamsByStage, Stages
 from snap_jax.parallel.data_parallel import SCOPE, compressed_mean, rows
 from snap_jax.parallel.local_rows import assembled, rows_here
 from snap_jax.parallel.mesh import DATA, STAGE
@@ -78,7 +78,7 @@ class Task:
         require_same_arrays("parameter", whole)
         return jax.device_put(whole, places)
 
-    def place_rows(self, rows: StageRows, read: Callable[[Any, tuple[slice, ...]], np.ndarray]) -> PyTree:
+    def place_rows(self, rows: ParamsByStage, read: Callable[[Any, tuple[slice, ...]], np.ndarray]) -> PyTree:
         """Return the parameters of all stages, each on its devices, one after the other.
 
         Args:
