@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from snap_jax.parallel.schedule import Schedule, masked, microbatch_at, rematerialized, switch, zeros
+from snap_jax.parallel.schedule import Schedule, masked, microbatch_at, rematerialized, switch, varying, zeros
 from snap_jax.parallel.stage_work import StageWork
 
 
@@ -51,8 +51,14 @@ class GPipe(Schedule):
         return {"stage_work": self.busy(t, stage)}
 
     def run(self, work: StageWork, params: PyTree, microbatches: PyTree) -> tuple[Array, PyTree, PyTree]:
-        """Run the pipeline as one `lax.scan` over ticks."""
+        """Run the pipeline as one `lax.scan` over ticks.
+
+        Parameters and microbatches that all stages share are cast to varying before: their gradient is a sum over
+        stages, which would deadlock in a branch that one stage takes alone. What functions close over is not seen here:
+        `assert_no_deadlocks` finds it.
+        """
         axis, stage = work.axis_name, lax.axis_index(work.axis_name)
+        params, microbatches = varying((params, microbatches), axis)
         links, compute = work.connect(params, self.hops), rematerialized(work.compute, self.remat)
 
         def at(t: Array) -> PyTree:

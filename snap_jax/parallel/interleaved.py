@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from snap_jax.errors import UsageError
-from snap_jax.parallel.schedule import Schedule, masked, microbatch_at, rematerialized, switch, zeros
+from snap_jax.parallel.schedule import Schedule, masked, microbatch_at, rematerialized, switch, varying, zeros
 from snap_jax.parallel.stage_work import StageWork
 
 
@@ -74,6 +74,7 @@ class Interleaved(Schedule):
     def run(self, work: StageWork, params: PyTree, microbatches: PyTree) -> tuple[Array, PyTree, PyTree]:
         """Run the pipeline as one `lax.scan` over ticks."""
         axis, device, n = work.axis_name, lax.axis_index(work.axis_name), self.stages
+        params, microbatches = varying((params, microbatches), axis)
         each = [jax.tree.map(lambda p, c=c: p[c : c + 1], params) for c in range(self.chunks)]
         links = jax.tree.map(lambda *a: jnp.stack(a), *(work.connect(own, self.hops) for own in each))
         compute, start = rematerialized(work.compute, self.remat), microbatch_at(microbatches, jnp.zeros((), int), axis)

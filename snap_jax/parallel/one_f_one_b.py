@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from snap_jax.parallel.gpipe import GPipe
-from snap_jax.parallel.schedule import Schedule, masked, microbatch_at, rematerialized, switch, zeros
+from snap_jax.parallel.schedule import Schedule, masked, microbatch_at, rematerialized, switch, varying, zeros
 from snap_jax.parallel.stage_work import StageWork
 
 
@@ -65,7 +65,7 @@ class OneFOneB(Schedule):
             return (jax.tree.map(lambda g: cotangents[0] * g, gradient),)
 
         total.defvjp(lambda params: self._both(work, params, microbatches), scaled)
-        return total(params)
+        return total(varying(params, work.axis_name))
 
     def _both(self, work: StageWork, params: PyTree, microbatches: PyTree) -> tuple[tuple, PyTree]:
         axis, stage = work.axis_name, lax.axis_index(work.axis_name)

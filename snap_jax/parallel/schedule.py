@@ -162,6 +162,11 @@ def microbatch_at(microbatches: PyTree, index: Array, axis_name: str) -> PyTree:
     return jax.tree.map(one, microbatches)
 
 
+def varying(tree: PyTree, axis_name: str) -> PyTree:
+    """Return arrays typed varying over a mesh axis."""
+    return jax.tree.map(lambda a: as_varying(jnp.asarray(a), (axis_name,)), tree)
+
+
 def zeros(like: PyTree, *leading: int) -> PyTree:
     """Return zeros of these shapes, after `leading` axes, typed varying over the same mesh axes."""
 

@@ -163,3 +163,22 @@ def test_a_pipeline_of_anything_is_the_composition_of_its_stages(schedule):
     np.testing.assert_array_equal(ends, np.full((6, 3), 10.0))
     assert float(loss) == 6 * 3 * 10
     np.testing.assert_array_equal(fired, [[3] * 6] * 3 + [[0] * 6])  # the last stage sends nothing
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_gradient_of_what_all_stages_share_is_summed_once_and_not_in_a_branch(schedule):
+    """The table of embeddings is the same on all stages, read by the first and by the last: (x + 1 + 2) w + m . w."""
+    work = SameStages(
+        enter=lambda params, m: params[1] * m,
+        body=lambda params, y: y + params[0][0],
+        leave=lambda params, y, m: (jnp.sum(y * params[1]), ()),
+        boundary=lambda params: Boundary(None, 3),
+        stages=2,
+    )
+    run = lambda steps, table, x: schedule(4, 2).run(work, (steps, table), x)[0]
+    mapped = jax.shard_map(run, mesh=auto_mesh({"stage": 2}), in_specs=(P("stage"), P(), P()), out_specs=P())
+    gradient = jax.jit(jax.grad(mapped, argnums=1))
+    steps, table, x = jnp.array([1.0, 2.0]), jnp.array([1.0, 2.0, 3.0]), jnp.arange(12.0).reshape(4, 3)
+    snap.assert_no_deadlocks(gradient, steps, table, x)
+    expected = jax.grad(lambda table: jnp.sum((table * x + 3) * table))(table)
+    np.testing.assert_allclose(gradient(steps, table, x), expected, rtol=1e-6)
