@@ -198,8 +198,8 @@ def check_place(out: Path) -> None:
     """Check that `out` is a path, and the working directory is there.
 
     Raises:
-      UsageError: if it is the address of an object store, which would become a folder of that name; if the working
-        directory was deleted.
+      UsageError: if it is the address of an object store, which would become a folder of that name, or is not UTF-8;
+        if the working directory was deleted.
     """
     scheme = out.parts[0] if out.parts else ""
     if scheme in ("gs:", "s3:", "hdfs:", "http:", "https:", "file:", "az:", "abfs:"):
@@ -208,6 +208,11 @@ def check_place(out: Path) -> None:
         os.getcwd()
     except FileNotFoundError as error:
         raise UsageError("train: the working directory was deleted: go to another one (cd), then try again") from error
+    if any("\ud800" <= sign <= "\udfff" for sign in str(out.absolute())):  # how Python writes bytes that are no UTF-8
+        raise UsageError(
+            f"--out {str(out)!a}: the name is not UTF-8, and TensorStore writes no other: rename the directory, or "
+            "choose another --out"
+        )
 
 
 def claim(

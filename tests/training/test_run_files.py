@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,11 @@ def test_names_from_a_directory_cannot_move_the_cursor(tmp_path):
 def test_an_object_store_is_no_directory(place, message):
     with pytest.raises(UsageError, match=message):
         run_dir.check_place(Path(place))
+
+
+def test_a_name_that_is_not_utf8_is_refused():
+    with pytest.raises(UsageError, match=r"--out 'runs/.udcff': the name is not UTF-8, .* rename the"):
+        run_dir.check_place(Path(os.fsdecode(b"runs/\xff")))
 
 
 def test_a_working_directory_that_was_deleted_is_said_to_be(tmp_path, monkeypatch):
