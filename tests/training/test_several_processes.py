@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -114,7 +115,7 @@ def test_a_process_killed_in_a_collective_loses_the_steps_since_the_last_save(di
     (code, text), (killed, _) = _pair("killed", out)
     assert killed == -signal.SIGKILL
     assert code in (2, -signal.SIGABRT), text  # ours, or that of JAX, which aborts
-    assert "task:1" in text or "another process ended" in text
+    assert re.search("another process ended|unhealthy|heartbeat|distributed service", text), text
     assert training.train(CONFIG, out, resume=True)["training"]["resumed_at"] == [10]
     ours, theirs = (checkpoints.arrays(path / "checkpoints" / "20") for path in (out, divided))
     for path, array in theirs.items():
