@@ -186,7 +186,7 @@ FILES = [
     _resume("future", "all files dated 2096", _old_times, RESUMED, *GOES_ON),
     _moved("moved", "run directory renamed", "NEW", "renamed", shutil.move),
     _moved("copied", "run directory copied", "COPY", "copy", shutil.copytree),
-    _moved("linked", "run directory behind a symlink", "LINK", "link", lambda out, link: link.symlink_to(out)),
+    _moved("linked", "run directory that is a symlink", "LINK", "link", lambda out, link: link.symlink_to(out)),
     Case("bytes", "its name is not UTF-8", r"--out $'\xff\xfe' --resume", "not UTF-8",
          _at("\udcff\udcfe", shutil.move)),
     Case("data-moved", "text moved", "--data NEW --resume", RESUMED, _moved_data, codes=GOES_ON),
