@@ -32,7 +32,8 @@ def alone(loss, batch, rows, model):
     graph, params, state = nnx.split(model, nnx.Param, ...)
 
     def mean(params):
-        parts = [loss(nnx.merge(graph, params, state), batch[i : i + rows]) for i in range(0, len(batch), rows)]
+        copy = lambda: jax.tree.map(lambda a: a, state)  # a model changes the variables that it is made of
+        parts = [loss(nnx.merge(graph, params, copy()), batch[i : i + rows]) for i in range(0, len(batch), rows)]
         return jnp.mean(jnp.stack([part[0] if isinstance(part, tuple) else part for part in parts]))
 
     return run(jax.value_and_grad(mean), params)
@@ -68,9 +69,9 @@ def test_a_tied_language_model_with_masks_caches_and_remat(codec, schedule):
 def test_blocks_of_different_shapes_a_skip_and_a_loss_of_each_block():
     """What crosses is what is read later: the skip crosses both cuts."""
     model = Funnel(rngs=nnx.Rngs(0), rate=0.0)
-    stages = snap.split_stages(model, funnel_loss, X[:2], at=["blocks.0", "blocks.1"], codec="count:7")
+    stages = snap.split_stages(model, funnel_loss, X[:2], at=["blocks.0", "blocks.1"])
     assert stages.structure.plan.messages == (((0, 0),), ((0, 0), (1, 0)))
-    assert_same(stages, auto_mesh({"stage": 3}), funnel_loss, X)
+    assert_same(stages, auto_mesh({"stage": 3}), funnel_loss, X, atol=1e-4)
 
 
 def test_running_statistics_and_dropout_inside_stages():
