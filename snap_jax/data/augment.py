@@ -31,7 +31,7 @@ def augment(
       UsageError: another kind.
 
     >>> images = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
-    >>> augment(images, np.array([0]), seed=1, kind="flip")[0, 0, :, 0].tolist()
+    >>> augment(images, np.array([0]), seed=0, kind="flip")[0, 0, :, 0].tolist()
     [3, 2, 1, 0]
     """
     if kind not in KINDS:

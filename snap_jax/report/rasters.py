@@ -102,8 +102,8 @@ def shades(values: NDArray[np.integer]) -> NDArray[np.uint8]:
 
     >>> shades(np.array([[0, 1], [0, 3], [0, -3]])).tolist()
     [[0, 1], [0, 3], [0, 6]]
-    >>> shades(np.array([[5, 5], [5, 9], [5, 1], [5, 5]])).tolist()
-    [[0, 0], [0, 2], [0, 5], [0, 0]]
+    >>> shades(np.array([[5, 5], [5, 8], [5, 1], [5, 6]])).tolist()
+    [[0, 0], [0, 2], [0, 6], [0, 1]]
     """
     if is_dense(values):
         off = values - values.mean(axis=tuple(range(values.ndim - 1)))
