@@ -1,6 +1,6 @@
 """A pretrained language model over four pipeline stages, its boundaries calibrated only: loss against wire bits.
 
-SmolLM2-135M (`experiments.smollm2`) is cut behind layers 8, 15 and 23 of 30. Every code is calibrated on documentation
+SmolLM2-135M (`experiments.smollm2`) is cut after layers 8, 15 and 23 of 30. Every code is calibrated on documentation
 and articles and tested on source code. Nothing is trained. Codes come in two forms: `plain`, and with all that helps
 ours: the first token of a window and the largest errors exact, prediction from the embeddings of two tokens, a change
 of coordinates, and an entropy coder with tables from the calibration text. Wire bits are payload bytes, with scales,

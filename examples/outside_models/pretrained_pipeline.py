@@ -27,7 +27,8 @@ PROMPTS = (
     "Water boils when",
     "The sun rises in the",
 )
-CODEC = snap.Codec(snap.Exact(snap.Scaled(snap.Count(31, threshold=0.5), "token"), tokens=1))  # 6 bits
+COUNTS = snap.Scaled(snap.Count(127, threshold=1 / 127), "token", quantile=1.0)  # 8 bits, up to the largest of a token
+CODEC = snap.Codec(snap.Exact(COUNTS, tokens=1))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
