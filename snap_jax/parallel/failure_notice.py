@@ -32,6 +32,16 @@ def tell_others(message: str, code: int) -> None:
         state.client.key_value_set(f"{_KEY}/{state.process_id}", json.dumps([message, code]))
 
 
+def wait_for_others(seconds: float = _LOOK_SECONDS + _OWN_MESSAGE_SECONDS + 2) -> None:
+    """Wait on the first process until all others have said that they end; it holds the coordinator, which they need."""
+    state, until = coordinator(), time.monotonic() + seconds
+    if state.process_id:
+        return
+    with contextlib.suppress(*_GONE):
+        while len(state.client.key_value_dir_get(_KEY)) < state.num_processes and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS / 10)
+
+
 def told(seconds: float = 0.0) -> tuple[str, int] | None:
     """Return what another process that failed said, with its number, and its exit code; None if none did.
 
@@ -76,4 +86,5 @@ def _look(done: threading.Event) -> None:
 def _end(message: str, code: int) -> None:
     print(f"snap-jax: {message}", file=sys.stderr, flush=True)
     sys.stdout.flush()
+    tell_others(message, code)
     os._exit(code)

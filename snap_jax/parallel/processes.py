@@ -191,6 +191,7 @@ def ended_on_failure() -> Iterator[None]:
         failure_notice.tell_others(str(error) if expected else f"{type(error).__name__}: {error}", code := 1 + expected)
         sys.stdout.flush()
         sys.stderr.flush()
+        failure_notice.wait_for_others()
         os._exit(code)
 
 
