@@ -135,7 +135,7 @@ PLACES = [
     _new("file", "DIR is a file", lambda o: o.write_text("mine"), "no directory"),
     _new("fifo", "DIR is a FIFO", os.mkfifo, "no directory"),
     _new("loop", "DIR is a symlink to itself", lambda o: o.symlink_to(o), "no directory"),
-    Case("long", "the name of DIR has 300 letters", "", "too long", _named(300 * "a"), NEW),
+    Case("long", "the name of DIR has 300 letters", "", "too long", _named(300 * "a"), NEW, lost="nothing"),
     _new("bucket", "DIR is an object store", lambda _: None, "mounted file system", "--out", "gs://bucket/run"),
     _new("other-files", "DIR has files of another program", _file("thesis.tex"), "thesis.tex"),
     _new("stranger", "DIR has checkpoints of another program", _file("checkpoints/epoch12.pt"), "epoch12.pt"),
