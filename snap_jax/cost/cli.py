@@ -65,6 +65,8 @@ def run(
     traffic = read_traffic(source)
     report = price(traffic, find_system(system, traffic))
     if waterfall is not None:
+        if waterfall.suffix not in (kinds := (".svg", ".png", ".pdf")):
+            raise CostError(f"--waterfall {waterfall}: name a file that ends in {', '.join(kinds)}")
         plots = importlib.import_module("snap_jax.cost.plots")
         with _writing(waterfall):
             plots.waterfall(report, waterfall)

@@ -32,14 +32,15 @@ def export_weights(run: Path, file: Path) -> int:
     """Write the final weights of a run into a safetensors file; return how many numbers that are.
 
     Raises:
-      UsageError: as `trained_run.load`; if safetensors is not installed, or the file cannot be written.
+      UsageError: as `trained_run.load`; if safetensors is not installed, the file exists already, or it cannot be
+        written.
     """
     numpy_files = _safetensors()
     loaded = trained_run.load(run)
     found = _named(loaded.job, loaded.params)
     settings = json.dumps(written_settings(loaded.config))
-    if file.exists() and not file.is_file():
-        raise UsageError(f"export: {file} is no regular file: give another file")
+    if os.path.lexists(file):
+        raise UsageError(f"export: {file} exists and is not overwritten: delete it, or give another file")
     partial = file.with_name(f"{file.name}.partial")
     try:
         numpy_files.save_file(found, partial, metadata={_KEY: settings})

@@ -96,7 +96,7 @@ def parse_toml(text: str, where: str, advice: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is one; so is a number of 5000 digits
         raise UsageError(f"{where} is not TOML ({error}): {advice}") from error
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -40,6 +41,22 @@ def _measured(hook: BoundaryAfter, note: Callable[[Crossing], None]) -> _Measure
     return _Measured(code)
 
 
+def _in_order(placed: Sequence[tuple[str, BoundaryAfter]], notes: Sequence[list[Crossing]]) -> list[Crossing]:
+    """Return what was noted in the order of the boundaries, which need not be that of the calls."""
+    for (path, hook), noted in zip(placed, notes, strict=True):
+        if len(noted) != len(hook.crossing):
+            calls = len(noted) // max(len(hook.crossing), 1)
+            raise UsageError(f"budget: {path} is called {calls} times by the loss: a boundary needs one call")
+    return [crossing for noted in notes for crossing in noted]
+
+
+def _scalar(value: Any) -> Array:
+    if isinstance(value, tuple | list | dict) or jnp.shape(value):
+        kind = f"{type(value).__name__}" if isinstance(value, tuple | list | dict) else f"shape {jnp.shape(value)}"
+        raise UsageError(f"budget: the loss has {kind}: return one number, such as its mean")
+    return value
+
+
 @dataclasses.dataclass(frozen=True)
 class Budget:
     """What a training loop needs to meet a budget at the boundaries of a placed model; see `budget`."""
@@ -62,22 +79,27 @@ class Budget:
         """Return `(model, batch, multipliers) -> (loss, crossings)`, with what the rate adds to the loss.
 
         Args:
-          program: `(model, batch) -> loss`.
+          program: `(model, batch) -> loss`; a batch of several arrays is a tuple.
+
+        Raises:
+          UsageError: by the result, if a boundary is not called once, or the loss is not one number.
         """
 
         def penalized(model: Any, batch: Any, multipliers: Array) -> tuple[Array, Sequence[Crossing]]:
-            seen: list[Crossing] = []
-            modules = modules_of(model)
-            before = {path: getattr(modules[path], HOOKS) for path, _ in placed_boundaries(model)}
-            for path in before:
-                hooks = [
-                    _measured(h, seen.append) if isinstance(h, BoundaryAfter) else h for h in hooks_of(modules[path])
-                ]
-                setattr(modules[path], HOOKS, nnx.List(hooks))
-            value = program(model, batch)
-            for path, hooks in before.items():
-                setattr(modules[path], HOOKS, hooks)
-            return value + rate_loss(self.controller, multipliers, seen), seen
+            placed, modules = placed_boundaries(model), modules_of(model)
+            notes: list[list[Crossing]] = [[] for _ in placed]
+            before = {path: getattr(modules[path], HOOKS) for path, _ in placed}
+            try:
+                for (path, hook), noted in zip(placed, notes, strict=True):
+                    measured = _measured(hook, noted.append)
+                    hooks = [measured if other is hook else other for other in hooks_of(modules[path])]
+                    setattr(modules[path], HOOKS, nnx.List(hooks))
+                value = program(model, batch)
+            finally:
+                for path, hooks in before.items():
+                    setattr(modules[path], HOOKS, hooks)
+            seen = _in_order(placed, notes)
+            return _scalar(value) + rate_loss(self.controller, multipliers, seen), seen
 
         return penalized
 

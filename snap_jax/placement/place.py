@@ -63,8 +63,14 @@ def place(model: M, rules: Sequence[Rule], *, sample: Sample | None = None) -> M
     modules = modules_of(placed)
     for rule in rules:
         for path in matching(rule.path, modules, where=rule.where):
+            _require_one_boundary(rule, path, modules[path])
             add_hook(modules[path], _hook(rule, path, modules[path], outputs.get(path)))
     return placed
+
+
+def _require_one_boundary(rule: Rule, path: str, module: nnx.Module) -> None:
+    if rule.role == "boundary" and any(isinstance(hook, BoundaryAfter) for hook in hooks_of(module)):
+        raise UsageError(f"place: two rules put a boundary after {path}: leave one out, or unplace the model first")
 
 
 def unplace(model: M) -> M:

@@ -14,6 +14,7 @@ from flax import nnx
 from jax.extend import core
 from jaxtyping import PyTree
 
+from snap_jax.errors import UsageError
 from snap_jax.placement.block_calls import Calls, Program
 
 Key = tuple[int, int]
@@ -118,6 +119,10 @@ def record(model: nnx.Module, program: Program, microbatch: PyTree, blocks: Sequ
         return result
 
     result = jax.eval_shape(run, state, microbatch)
+    loss = jax.tree.leaves(result)[:1]
+    if not loss or loss[0].shape:
+        shape = loss[0].shape if loss else "none"
+        raise UsageError(f"split_stages: the loss has shape {shape}: return one number, such as its mean")
     return Calls(paths=calls.paths, outputs=shapes), result
 
 

@@ -61,6 +61,9 @@ def page(runs: Sequence[RunData]) -> str:
     )
 
 
+_HEAD = 2**16  # bytes of a page in which its title ends
+
+
 def _write(out: Path, text: str) -> None:
     if out.is_dir():
         raise UsageError(f"--out {out} is a directory: name a file in it, such as {out / 'report.html'}")
@@ -70,6 +73,8 @@ def _write(out: Path, text: str) -> None:
             out.write_text(text, encoding="utf-8", errors="replace")
             return
         out = out.resolve()  # a link stays one
+        if out.exists() and out.stat().st_size and b"snap_jax" not in out.read_bytes()[:_HEAD]:
+            raise UsageError(f"--out {out} is a file of something else and is not overwritten: name another file")
         part = out.with_name(f".{out.name}.part")
         part.write_text(text, encoding="utf-8", errors="replace")
         part.replace(out)

@@ -61,5 +61,5 @@ def test_what_does_not_fit_is_refused(trained, tmp_path):
     with pytest.raises(UsageError, match=f"tensor {name} is in only one of file and model"):
         import_weights(tmp_path / "less", tmp_path / "new")
     assert not (tmp_path / "new").exists()
-    with pytest.raises(UsageError, match=r"export: .* is no regular file"):
+    with pytest.raises(UsageError, match=r"export: .* exists and is not overwritten: delete it"):
         export_weights(run, tmp_path)
