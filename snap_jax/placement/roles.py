@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array
 
 from snap_jax import collectives
-from snap_jax._compat import is_mesh_axis
+from snap_jax._compat import is_mesh_axis, tracks_varying, varying_axes
 from snap_jax.boundary.boundary import Boundary
 from snap_jax.codecs.codec import Codec
 from snap_jax.errors import UsageError
@@ -49,6 +49,23 @@ class RoleHook(Hook):
     def boundaries(self) -> list[Boundary]:
         """The boundaries that this hook holds."""
         return [module for _, module in nnx.iter_modules(self) if isinstance(module, Boundary)]
+
+    def require_divided(self, module: nnx.Module) -> None:
+        """Check that devices hold their parts of the parameters in `splits`, where the types of JAX tell.
+
+        Raises:
+          UsageError: for a parameter that is the same on all devices: a sum would add it once per device.
+        """
+        axes = (str(self.axis),)
+        if lax.axis_size(self.axis) == 1 or not tracks_varying(axes):
+            return
+        for name, _ in self.splits:
+            parameter = vars(module).get(name)
+            if isinstance(parameter, nnx.Variable) and axes[0] not in varying_axes(parameter[...]):
+                raise UsageError(
+                    f"snap.place: each device of axis {self.axis!r} holds all of {type(module).__name__}.{name}, not "
+                    "its part: give shard_map in_specs=(snap.place_specs(model), ...) for the parameters"
+                )
 
     @abc.abstractmethod
     def around(self, call: Call, module: nnx.Module, *args: Any, **kwargs: Any) -> Any:
@@ -90,6 +107,7 @@ class ColumnParallel(RoleHook):
         """Return the features of this device."""
         if not self.over_devices:
             return call(module, *args, **kwargs)
+        self.require_divided(module)
         inside = jax.tree.map(lambda x: spread(x, str(self.axis), self.link.grad_codec) if _is_float(x) else x, args)
         with _of_one_device(module, self.attributes, self.axis):
             return call(module, *inside, **kwargs)
@@ -106,6 +124,8 @@ class RowParallel(RoleHook):
 
     def around(self, call, module, *args, **kwargs):
         """Return `psum(codec.quantize(partial)) + bias`."""
+        if self.over_devices:
+            self.require_divided(module)
         bias = vars(module).get("bias")
         if isinstance(bias, nnx.Variable):
             module = _without_bias(module)

@@ -64,6 +64,7 @@ def test_an_earlier_run_gives_its_settings_without_those_of_other_versions(tmp_p
         ("a.toml", "learning_rate = 1979-05-27", "learning_rate is '1979-05-27', not a number"),
         ("a.toml", 'mode = "dens"', "mode is 'dens': input should be 'dense', 'hybrid' or 'spiking'"),
         ("a.toml", "width = ", "is not TOML .*end of document.*: use a TOML file of settings"),
+        ("a.toml", "width = " + 5000 * "9", "is not TOML .*4300 digits"),
         ("a.toml", 'task = "vision"', "task is 'vision', not 'language': use `snap-jax train vision`"),
         ("a.json", "{", "is not JSON"),
         ("a.json", "[1]", "holds list, not an object"),

@@ -241,6 +241,8 @@ def test_a_waterfall_is_written(tmp_path):
     (tmp_path / "traffic.json").write_text(TRAFFIC.to_json())
     printed(str(tmp_path), "ucie-ring", False, waterfall=tmp_path / "cost.svg")
     assert "<svg" in (tmp_path / "cost.svg").read_text()
+    with pytest.raises(CostError, match=r"--waterfall .*cost.txt: name a file that ends in .svg, .png, .pdf"):
+        printed(str(tmp_path), "ucie-ring", False, waterfall=tmp_path / "cost.txt")
 
 
 PIPELINE = Traffic((Transfer("ppermute", ("stage",), 2, "float32", 64_000_000, pairs=1, perm=((0, 1),)),))

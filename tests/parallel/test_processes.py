@@ -183,6 +183,29 @@ def test_a_process_that_fails_tells_the_others_why(monkeypatch, error, code, sai
     assert _in_each(monkeypatch, act) == [(f"process 1 failed: {said}", code), None]
 
 
+def test_the_first_process_waits_until_the_others_have_said_that_they_end(monkeypatch):
+    """It holds the coordinator; the others need not wait, and a process that says nothing is not waited for long."""
+    monkeypatch.setattr(failure_notice, "_LOOK_SECONDS", 0.01)
+    first_waits, order = threading.Event(), []
+
+    def act(number):
+        if number == 0:
+            failure_notice.tell_others("no space left", 2)
+            first_waits.set()
+        else:
+            first_waits.wait(10)
+            order.append("second")
+            failure_notice.tell_others("no space left", 2)
+        failure_notice.wait_for_others(seconds=10.0)
+        order.append(number)
+
+    assert _in_each(monkeypatch, act) == [None, None]
+    assert order[0] == "second"
+    assert set(order[1:]) == {0, 1}
+    alone = lambda number: failure_notice.wait_for_others(seconds=0.1) if number == 0 else None
+    assert _in_each(monkeypatch, alone) == [None, None]
+
+
 def test_who_hears_of_a_failure_ends_with_its_message(monkeypatch, capsys):
     """Unless it ends by itself in the meantime."""
     ended, done = [], threading.Event()

@@ -121,6 +121,17 @@ def test_coded_sums_are_sums_of_what_codecs_quantize(x):
     np.testing.assert_allclose(placed.down(x), codec.quantize(x @ kernel) + 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("role", ["row", "column"])
+def test_layers_that_are_whole_on_each_device_are_refused(role, x):
+    """Without `place_specs`, a sum over two devices would be twice the product."""
+    placed = snap.place(nnx.Dict(down=nnx.Linear(WIDTH, 4, rngs=nnx.Rngs(0))), [Rule("down", role, axis="tp")])
+    graph, params = nnx.split(placed)
+    local = lambda params, x: nnx.merge(graph, params).down(x)
+    whole = jax.shard_map(local, mesh=auto_mesh({"tp": 2}), in_specs=P(), out_specs=P())
+    with pytest.raises(snap.UsageError, match=r"each device of axis 'tp' holds all of \w+.kernel.*snap.place_specs"):
+        run(whole, params, x)
+
+
 def test_a_boundary_quantizes_on_one_device_and_learns(model, x):
     placed = snap.place(model, [Rule("layers.0", "boundary", "count:3")], sample=(x,))
     hidden = placed.layers[0].snap_hooks[0].crossing[0].codec.quantize(model.layers[0](x))

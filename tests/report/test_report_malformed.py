@@ -121,6 +121,18 @@ def test_an_unwritable_page_is_named_and_nothing_is_left(runs, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dense", "file", "spiking"]
 
 
+def test_only_a_page_is_overwritten(runs, tmp_path):
+    text = tmp_path / "thesis.txt"
+    text.write_text("years of work")
+    with pytest.raises(UsageError, match=r"--out .*thesis.txt is a file of something else and is not overwritten"):
+        write_report(runs, text)
+    assert text.read_text() == "years of work"
+    write_report(runs, tmp_path / "page.html")
+    before = (tmp_path / "page.html").read_text(encoding="utf-8")
+    write_report(runs[:1], tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") != before
+
+
 def test_a_page_goes_through_links_and_into_devices(runs, tmp_path):
     """A link stays a link, /dev/null stays a device, and a pipe gets the page."""
     (tmp_path / "link.html").symlink_to(tmp_path / "page.html")
