@@ -129,6 +129,8 @@ def _prompts(prompt: str | None, file: Path | None) -> list[bytes]:
     if prompt is not None:
         return [prompt.encode("utf-8", "surrogateescape")]
     assert file is not None
+    if file.exists() and not file.is_file():
+        raise UsageError(f"--prompt-file {file}: it is no regular file: give a file with one prompt per line")
     try:
         return [line for line in file.read_bytes().split(b"\n") if line]
     except OSError as error:

@@ -102,24 +102,7 @@ def train(
     on_note: Callable[[str], None] | None = None,
     on_metrics: Callable[[dict], None] | None = None,
 ) -> dict:
-    """Train, evaluate, write the run directory, and return what `result.json` holds.
-
-    Args:
-      config: of the run.
-      out: the run directory.
-      overwrite: replace the run that is there.
-      resume: continue the run that is there.
-      requeue: continue the run that is there, or start it if there is none.
-      on_progress: receives where the run stands, every few steps.
-      on_note: receives other messages, one line each.
-      on_metrics: receives the metrics of every logged step, as `metrics.jsonl` has them: `step`, `loss_bits`, ... Of
-        several processes the first one calls it.
-
-    Raises:
-      UsageError: as `prepare`; if `out` cannot be written, is in use, holds another run, or holds none to resume; if
-        the disk is full; if the loss or its gradient is not finite.
-      Stopped: after SIGTERM or SIGINT, when the current step is done and saved.
-    """
+    """Train one phase; arguments, result and errors are those of `phases.train`, which adds the dense phase."""
     _refuse_from_scratch(config, "train")
     on_progress = on_progress if on_progress and is_first() else lambda _: None
     on_note = on_note if on_note and is_first() else lambda _: None

@@ -80,14 +80,14 @@ def pace(before: Progress, now: Progress) -> str:
     Bytes are those of activations between stages, in the forward pass.
 
     >>> pace(Progress(0, 100), Progress(10, 100, 3.0, 2.0, seconds=5.0, elements=8000))
-    ', 2 steps/s, 4 kB/s, 45 s left'
+    ', 2 steps/s, 4 kB/s forward, 45 s left'
     """
     steps, seconds = now.step - before.step, now.seconds - before.seconds
     if steps < 1 or seconds <= 0:
         return ""
     rate = steps / seconds
     sent = now.bits_per_element * now.elements / 8 * rate
-    return f", {rate:.3g} steps/s, {nbytes(sent)}/s, {_duration((now.steps - now.step) / rate)} left"
+    return f", {rate:.3g} steps/s, {nbytes(sent)}/s forward, {_duration((now.steps - now.step) / rate)} left"
 
 
 def nbytes(number: int | float) -> str:

@@ -11,6 +11,7 @@ from snap_jax.policy import choices_table
 from snap_jax.training import checkpoints, language, more_steps, run_dir, vision
 from snap_jax.training.config import LanguageConfig, Settings, VisionConfig
 from snap_jax.training.link_setup import links_of
+from snap_jax.training.metrics import lines
 from snap_jax.training.optimizer import optimizer
 from snap_jax.training.parallel_job import MakeLinks, ParallelJob
 from snap_jax.training.run import Progress, Run
@@ -87,13 +88,19 @@ def take_up(
         state = checkpoints.restore(good, state)
         began -= on_first(lambda: checkpoints.facts(good).get("seconds", 0.0))
     notes += [*_differences(known.versions), *more_steps.changes(known.config, config, steps_done(state))]
-    notes += [f"resumed at step {steps_done(state)} of {config.steps}"]
+    notes += [f"resumed at step {steps_done(state)} of {config.steps}{_again(out, steps_done(state))}"]
     on_first(lambda: checkpoints.drop_newer(out / "checkpoints", good))
     for note in notes:
         on_note(note)
     record = run_dir.continued(known, config, steps_done(state), notes)
     on_first(lambda: run_dir.reopen(out, record))
     return Run(config, out, job, rule, record, began, on_progress), state
+
+
+def _again(out: Path, step: int) -> str:
+    """What to say of steps that were logged, and whose checkpoint is not there."""
+    logged = on_first(lambda: max((line["step"] for line in lines(out / "metrics.jsonl")), default=0))
+    return f"; {logged - step} steps that were logged are done again" if logged > step else ""
 
 
 def _chosen(job: ParallelJob) -> list[str]:

@@ -69,6 +69,7 @@ def test_the_command_writes_text_or_json(run, capsys, tmp_path):
     [
         (["--prompt", ""], "--prompt: it is empty: give some text"),
         ([], "give either --prompt TEXT or --prompt-file FILE"),
+        (["--prompt-file", "/dev/zero"], "--prompt-file /dev/zero: it is no regular file: give a file"),
         (["--prompt-file", "/no/such"], "--prompt-file /no/such: No such file or directory: give a file"),
         (["--prompt", "abc", "--tokens", "0"], "--tokens 0: use 1 or more"),
         (["--prompt", "abc", "--tokens", "22"], "--prompt of 3 bytes and --tokens 22: .* trained on 24 positions"),

@@ -31,10 +31,10 @@ def test_a_log_has_a_line_every_few_seconds_with_rates_since_the_last():
     numbers = "3.000 bits/byte, 2.00 bits/element"
     assert lines == [
         "snap-jax: step 0 of 200: compiling",
-        f"snap-jax: step 20 of 200: {numbers}, 4 steps/s, 4 kB/s, 45 s left",
-        f"snap-jax: step 30 of 200: {numbers}, 2 steps/s, 2 kB/s, 85 s left",
-        f"snap-jax: step 40 of 200: {numbers}, 2 steps/s, 2 kB/s, 80 s left",
-        f"snap-jax: step 50 of 200: {numbers}, 2 steps/s, 2 kB/s, 75 s left",
+        f"snap-jax: step 20 of 200: {numbers}, 4 steps/s, 4 kB/s forward, 45 s left",
+        f"snap-jax: step 30 of 200: {numbers}, 2 steps/s, 2 kB/s forward, 85 s left",
+        f"snap-jax: step 40 of 200: {numbers}, 2 steps/s, 2 kB/s forward, 80 s left",
+        f"snap-jax: step 50 of 200: {numbers}, 2 steps/s, 2 kB/s forward, 75 s left",
         r"snap-jax: [b]a path[/x]\x1b[31m",
     ]
 
@@ -53,10 +53,10 @@ def test_quiet_shows_nothing(terminal):
 @pytest.mark.parametrize(
     ("per_step", "expected"),
     [
-        (0.001, ", 1e+03 steps/s, 1 MB/s, 0 s left"),
-        (1.0, ", 1 steps/s, 1 kB/s, 90 s left"),
-        (10.0, ", 0.1 steps/s, 100 B/s, 15 min left"),
-        (1000.0, ", 0.001 steps/s, 1 B/s, 25 h 0 min left"),
+        (0.001, ", 1e+03 steps/s, 1 MB/s forward, 0 s left"),
+        (1.0, ", 1 steps/s, 1 kB/s forward, 90 s left"),
+        (10.0, ", 0.1 steps/s, 100 B/s forward, 15 min left"),
+        (1000.0, ", 0.001 steps/s, 1 B/s forward, 25 h 0 min left"),
     ],
 )
 def test_units_fit_the_numbers(per_step, expected):

@@ -75,7 +75,7 @@ def test_a_resumed_run_is_the_run(config, whole, stopped, tmp_path):
     out, notes = tmp_path / "run", []
     shutil.copytree(stopped, out)
     result = training.train(config, out, resume=True, on_note=notes.append)
-    assert notes == ["resumed at step 21 of 40"]
+    assert notes == ["resumed at step 21 of 40; 9 steps that were logged are done again"]
     assert result["training"] == {"steps": 40, "stopped_early": False, "resumed_at": [21], "notes": notes}
     assert [line["step"] for line in logged(out)] == [10, 20, 30, 40]
     assert_same_run(whole[0], out)
@@ -90,7 +90,7 @@ def test_with_its_last_checkpoint_damaged_it_goes_on_from_the_one_before(config,
     assert int(state.step) == 20
     assert run.seconds > checkpoints.facts(out / "checkpoints" / "20")["seconds"]
     assert notes[0].startswith("checkpoint 21 is not used: ")
-    assert notes[1:] == ["resumed at step 20 of 40"]
+    assert notes[1:] == ["resumed at step 20 of 40; 10 steps that were logged are done again"]
     assert run_dir.record(out) == run.record
     assert (run.record.notes, run.record.resumed_at) == (tuple(notes), (20,))
     assert not (out / "checkpoints" / "21").exists()
