@@ -38,6 +38,8 @@ Sample = Sequence[Any] | Callable[[Any], Any]
 def place(model: M, rules: Sequence[Rule], *, sample: Sample | None = None) -> M:
     """Return a copy of a model with codecs and collectives where rules want them.
 
+    The copy shares arrays with the model, so donating one of them to a program takes them from both.
+
     Parameters keep their paths; what codecs learn lies below `snap_hooks` of the modules. On one device, codecs
     quantize. Inside `shard_map` over the axis of a rule, with parameters divided as `place_specs` says, the model
     computes its share.
